@@ -1,0 +1,12 @@
+include(GoogleTest)
+
+# epd_add_test(NAME name SOURCES file... [LIBRARIES target...]): one GoogleTest program, each of its tests known to ctest.
+function(epd_add_test)
+  cmake_parse_arguments(arg "" "NAME" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(${arg_NAME} ${arg_SOURCES})
+  target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBRARIES} epd_warnings GTest::gmock GTest::gtest_main)
+  target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${arg_NAME} PRIVATE EPD_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                                                 EPD_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  gtest_discover_tests(${arg_NAME} DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+endfunction()

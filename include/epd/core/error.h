@@ -1,0 +1,44 @@
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace epd {
+
+/// What went wrong, for the user: one line that says what failed, on what, with which value. `main` prints it and
+/// exits with exit_code(): 1 when the work failed, 2 when it was asked for wrongly.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+  virtual int exit_code() const { return 1; }
+};
+
+/// An option or a value that cannot be right, whatever the files hold. Exit code 2.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+  int exit_code() const override { return 2; }
+};
+
+/// The parts written one after the other, as a stream would write them.
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream stream;
+  (stream << ... << parts);
+  return stream.str();
+}
+
+}  // namespace epd
+
+/// Throws Error with the parts as its message unless the condition holds. For input; our own bugs are asserted.
+#define EPD_REQUIRE(condition, ...)                                 \
+  do {                                                              \
+    if (!(condition)) throw ::epd::Error(::epd::text(__VA_ARGS__)); \
+  } while (false)
+
+/// The same for the user's options: throws UsageError.
+#define EPD_REQUIRE_USAGE(condition, ...)                                \
+  do {                                                                   \
+    if (!(condition)) throw ::epd::UsageError(::epd::text(__VA_ARGS__)); \
+  } while (false)
