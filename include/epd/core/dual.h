@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+namespace epd {
+
+/// A number that carries its gradient with respect to the learned parameters (forward-mode differentiation).
+/// A solver has a few dozen parameters, so a dense gradient beside each coefficient of its plan costs nothing, and a
+/// plan written in Dual says how every coefficient moves with every parameter without any tape.
+class Dual {
+ public:
+  Dual(double value = 0) : value_(value) {}  // NOLINT: a plain number is a constant
+  Dual(double value, std::vector<double> gradient) : value_(value), gradient_(std::move(gradient)) {}
+
+  /// Parameter number `index` of `count`, with the value it has now.
+  static Dual parameter(double value, std::size_t index, std::size_t count) {
+    Dual result(value, std::vector<double>(count, 0.0));
+    result.gradient_[index] = 1;
+    return result;
+  }
+
+  double value() const { return value_; }
+  /// d value / d parameter, empty for a constant.
+  const std::vector<double>& gradient() const { return gradient_; }
+
+  /// The number f(value) whose derivative by this one is `slope`.
+  Dual chain(double f, double slope) const {
+    Dual result(f, gradient_);
+    for (double& g : result.gradient_) g *= slope;
+    return result;
+  }
+
+  Dual& operator+=(const Dual& b) {
+    value_ += b.value_;
+    add_gradient(b.gradient_, 1);
+    return *this;
+  }
+  Dual& operator-=(const Dual& b) {
+    value_ -= b.value_;
+    add_gradient(b.gradient_, -1);
+    return *this;
+  }
+  Dual& operator*=(const Dual& b) {
+    const double a = value_;
+    *this = chain(a * b.value_, b.value_);
+    add_gradient(b.gradient_, a);
+    return *this;
+  }
+  Dual& operator/=(const Dual& b) { return *this *= b.chain(1 / b.value_, -1 / (b.value_ * b.value_)); }
+
+  friend Dual operator-(const Dual& a) { return a.chain(-a.value_, -1); }
+  friend Dual operator+(Dual a, const Dual& b) { return a += b; }
+  friend Dual operator-(Dual a, const Dual& b) { return a -= b; }
+  friend Dual operator*(Dual a, const Dual& b) { return a *= b; }
+  friend Dual operator/(Dual a, const Dual& b) { return a /= b; }
+
+ private:
+  void add_gradient(const std::vector<double>& other, double factor) {
+    if (other.empty()) return;
+    if (gradient_.empty()) gradient_.assign(other.size(), 0.0);
+    for (std::size_t i = 0; i < other.size(); ++i) gradient_[i] += factor * other[i];
+  }
+
+  double value_;
+  std::vector<double> gradient_;
+};
+
+inline Dual exp(const Dual& a) { return a.chain(std::exp(a.value()), std::exp(a.value())); }
+inline Dual log(const Dual& a) { return a.chain(std::log(a.value()), 1 / a.value()); }
+inline Dual sqrt(const Dual& a) { return a.chain(std::sqrt(a.value()), 0.5 / std::sqrt(a.value())); }
+/// base^exponent for a fixed, positive base.
+inline Dual pow(double base, const Dual& exponent) {
+  const double power = std::pow(base, exponent.value());
+  return exponent.chain(power, power * std::log(base));
+}
+
+/// The plain number behind either kind, for code that is written for both.
+inline double value_of(double a) { return a; }
+inline double value_of(const Dual& a) { return a.value(); }
+
+/// The number without its gradient: a constant from here on.
+inline double detached(double a) { return a; }
+inline Dual detached(const Dual& a) { return Dual(a.value()); }
+
+}  // namespace epd

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace epd {
+
+/// sigma(u) = sqrt(exp(beta_d u^2 / 2 + beta_min u) - 1): the continuous variance-preserving schedule.
+struct VpNoise {
+  double beta_d = 19.9, beta_min = 0.1;
+};
+
+/// The noise table of a model trained on discrete time steps: alphas_cumprod[m], m = 0 .. M-1.
+struct TableNoise {
+  std::vector<double> alphas_cumprod;
+};
+
+using Noise = std::variant<std::monostate, VpNoise, TableNoise>;
+
+enum class ConditionKind { kNone, kLabel, kText };
+enum class LabelFormat { kOneHot, kIndex };
+/// What the inner network computes in. kTf32 is float32 with TensorFloat-32 matrix products.
+enum class Precision { kAuto, kFloat32, kTf32, kFloat16, kBFloat16 };
+
+struct LatentFacts {
+  int image_resolution = 0, image_channels = 3;
+};
+
+struct TextFacts {
+  int tokens = 77, width = 768;
+};
+
+/// What a model file says of itself (`facts.json` inside it, contract version 1). Known without loading weights.
+struct ModelFacts {
+  static constexpr int kContractVersion = 1;
+
+  std::string dataset_name;
+  int resolution = 0;  // height and width of the state x: the latent's, for latent models
+  int channels = 0;
+  int label_dim = 0;  // 0: no labels
+  double sigma_min = 0.002, sigma_max = 80;
+  ConditionKind condition = ConditionKind::kNone;
+  LabelFormat label_format = LabelFormat::kOneHot;
+  Precision precision = Precision::kFloat32;  // what the network prefers on a GPU
+  bool clamp = false;                         // clamp D to [-1, 1], after guidance
+  Noise noise;
+  std::optional<LatentFacts> latent;
+  std::optional<TextFacts> text;
+  bool classifier = false;
+  std::map<std::string, std::string> source;  // file name -> sha256
+};
+
+}  // namespace epd
