@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace epd {
+
+/// How long a file outlives a failure. Either way other processes, and whoever looks after a kill, see the whole file
+/// or the old one.
+enum class Durability {
+  kRename,  // a power cut may lose it
+  kSync     // the file and its folder are on the disk when the call returns
+};
+
+/// A file that comes into being whole: bytes go to a temporary name in the same folder, commit() renames it. Every
+/// failure throws Error with the path and the system's reason; without commit() the temporary name is removed.
+/// Replaces regular files only (a symbolic link is followed), never a device, pipe or folder.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path, Durability durability = Durability::kRename);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void append(std::string_view bytes);
+  /// Overwrites bytes appended before, such as a header whose numbers are known at the end.
+  void write_at(std::uint64_t offset, std::string_view bytes);
+  /// Makes the file appear under its name; nothing may be appended after.
+  void commit();
+
+  std::uint64_t size() const { return size_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void discard() noexcept;
+
+  std::filesystem::path path_;       // as the caller named it, for messages
+  std::filesystem::path target_;     // with symbolic links followed
+  std::filesystem::path temporary_;  // empty once committed or removed
+  Durability durability_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
+/// The bytes as a file, by AtomicFile.
+void write_file(const std::filesystem::path& path, std::string_view bytes, Durability durability = Durability::kRename);
+
+/// The whole file. Throws Error, naming it, when it is missing, a folder, unreadable or larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes = std::uint64_t{1} << 36);
+
+/// Whether a name is one that AtomicFile gives to unfinished files (left behind by a killed process).
+bool is_temporary_name(std::string_view file_name);
+
+}  // namespace epd

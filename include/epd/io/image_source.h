@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "epd/io/image.h"
+
+namespace epd {
+
+/// Pictures to be read, in a fixed order that no file system decides.
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  virtual std::size_t size() const = 0;
+  /// The picture's path below the folder or inside the archive, or "arr_0[17]".
+  virtual const std::string& name(std::size_t i) const = 0;
+  /// The picture as RGB (NPY arrays of one channel are repeated). Safe in any thread. Throws Error naming the file.
+  virtual Image load(std::size_t i) const = 0;
+  /// The class that dataset.json gives the picture; nothing where there is no dataset.json or its labels are null.
+  virtual std::optional<int> label(std::size_t i) const = 0;
+};
+
+/// Pictures of a folder (recursive), a zip archive, or a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its
+/// only array). In folders and archives: names ending in .png, .jpg or .jpeg in any case, sorted as strings; hidden
+/// files and __MACOSX are skipped; other files are ignored with one warning. Labels come from a dataset.json at the
+/// top, {"labels": [[name, class], ...]}. Throws Error when the path is missing, unreadable or holds no picture.
+std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path);
+
+/// Decodes a PNG or JPEG by its first bytes, whatever its name says. Throws Error naming it for anything else.
+Image decode_image(std::string_view bytes, const std::string& name);
+
+}  // namespace epd
