@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "epd/core/error.h"
+
+namespace epd {
+
+/// The reason was reported by another process of the job: run_main exits with this code and adds no line of its own.
+class AlreadyReported : public Error {
+ public:
+  AlreadyReported(const std::string& reason, int exit_code) : Error(reason), exit_code_(exit_code) {}
+  int exit_code() const override { return exit_code_; }
+
+ private:
+  int exit_code_;
+};
+
+/// Runs the work of `main` and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 or 143 after a signal.
+/// Whatever it throws becomes one line on stderr; the whole text (Torch's backtraces too) only at log level debug.
+/// Signals are caught from here on (interrupt.h).
+///
+///     int main(int argc, char** argv) {
+///       return epd::run_main([&] { ... });
+///     }
+int run_main(const std::function<void()>& work);
+
+/// The one line of an exception's text that says what failed: no C++ backtrace, and of a TorchScript traceback the
+/// error at its end.
+std::string one_line(const std::string& what);
+
+}  // namespace epd
