@@ -1,0 +1,76 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <deque>
+#include <utility>
+
+#include "epd/solver/solver.h"
+
+namespace epd {
+
+/// DPM-Solver++ multistep, orders 1 to 3, 1 evaluation a step (Lu et al. 2022b, Algorithm 2; DPM-Solver Appendix B for
+/// the noise form). With lambda = -ln t, h = lambda_next - lambda_cur and m the network's output as the exponential
+/// integrator sees it:
+///   data  (predict_x0): m = D,  x_next = (t_next/t_cur) x - phi_1 m + phi_2 m' - phi_3 m'',  phi_1 = e^-h - 1
+///   noise:              m = d,  x_next = x - t_next (phi_1 m + phi_2 m' + phi_3 m''),         phi_1 = e^h - 1
+/// where m', m'' are divided differences over the history.
+template <class S>
+class DpmppSolver : public Solver<S> {
+ public:
+  static constexpr int kMaxOrder = 3;
+
+  DpmppSolver(int max_order, bool predict_x0, bool lower_order_final)
+      : max_order_(max_order), predict_x0_(predict_x0), lower_order_final_(lower_order_final) {}
+
+  Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) override {
+    push(at.t.cur, predict_x0_ ? denoised_at(plan, x, at) : direction_at(plan, x, at));
+    const double lambda = -std::log(at.t.cur), h = -std::log(at.t.next) - lambda;
+    const double phi_1 = predict_x0_ ? std::expm1(-h) : std::expm1(h);
+    const auto linear = predict_x0_ ? S(at.t.next / at.t.cur) * x : x;
+    const double scale = predict_x0_ ? 1 : at.t.next;
+    switch (order(at)) {
+      case 1:
+        return linear - S(scale * phi_1) * output(0);
+      case 2:
+        return linear - S(scale * phi_1) * (output(0) + S(0.5) * slope(0, h));
+      default:
+        return third_order(linear, h, phi_1, scale);
+    }
+  }
+
+ private:
+  int order(const StepPosition& at) const {
+    const int reached = std::min(max_order_, at.index + 1);
+    const bool warming_up = at.index + 1 < max_order_;
+    return lower_order_final_ && !warming_up ? std::min(reached, at.count - at.index) : reached;
+  }
+
+  Expression<S> third_order(const Expression<S>& linear, double h, double phi_1, double scale) const {
+    const double r0 = step_ratio(0, h), r1 = step_ratio(1, h);
+    const auto difference = slope(0, h) - slope(1, h);
+    const auto first = slope(0, h) + S(r0 / (r0 + r1)) * difference;
+    const auto second = S(1 / (r0 + r1)) * difference;
+    const double sign = predict_x0_ ? 1 : -1;
+    const double phi_2 = phi_1 / h + sign, phi_3 = phi_2 / h - 0.5;
+    return linear - S(scale * phi_1) * output(0) + S(scale * sign * phi_2) * first - S(scale * phi_3) * second;
+  }
+
+  void push(double t, Expression<S> output) {
+    history_.push_front({-std::log(t), std::move(output)});
+    if (history_.size() > kMaxOrder) history_.pop_back();
+  }
+  const Expression<S>& output(std::size_t age) const { return history_[age].second; }
+  double step_ratio(std::size_t age, double h) const { return (history_[age].first - history_[age + 1].first) / h; }
+  /// The divided difference of outputs `age` and `age + 1`, in units of h.
+  Expression<S> slope(std::size_t age, double h) const {
+    return S(1 / step_ratio(age, h)) * (output(age) - output(age + 1));
+  }
+
+  int max_order_;
+  bool predict_x0_, lower_order_final_;
+  std::deque<std::pair<double, Expression<S>>> history_;  // (lambda, output), newest first
+};
+
+}  // namespace epd

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "epd/core/names.h"
+#include "epd/schedule/schedule.h"
+#include "epd/solver/epd.h"
+
+namespace epd {
+
+enum class StudentKind { kEpd, kIpndm };
+
+inline constexpr NameTable<StudentKind, 2> kStudentNames{{{"epd", StudentKind::kEpd}, {"ipndm", StudentKind::kIpndm}}};
+
+enum class GuidanceKind { kNone, kClassifier, kClassifierFree, kUnconditional };
+
+inline constexpr NameTable<GuidanceKind, 4> kGuidanceNames{{
+    {"none", GuidanceKind::kNone},
+    {"cg", GuidanceKind::kClassifier},
+    {"cfg", GuidanceKind::kClassifierFree},
+    {"uncond", GuidanceKind::kUnconditional},
+}};
+
+/// A predictor: everything that sampling with a distilled solver needs, and the raw numbers that it learned. A plain
+/// struct; predictor.json is its text.
+struct PredictorSpec {
+  static constexpr int kVersion = 1;
+  /// The groups of raw parameters, in the order of the flat vector.
+  enum Group { kR, kWeight, kScaleDir, kScaleTime, kNumGroups };
+  static constexpr std::array<const char*, kNumGroups> kGroupNames{"r", "weight", "scale_dir", "scale_time"};
+
+  StudentKind kind = StudentKind::kEpd;
+  std::string dataset_name;
+  int resolution = 0, channels = 0, label_dim = 0;  // of the state that the model denoises
+  int num_steps = 4, num_points = 2;
+  ScheduleOptions schedule;
+  std::optional<std::vector<double>> t_steps;  // explicit times; they rule over the schedule
+  bool afs = false;
+  std::optional<int> max_order;  // of the history, student ipndm
+  double scale_dir = 0.05, scale_time = 0.05;
+  bool fcn = false;  // scale_dir is 1 in the last step
+  GuidanceKind guidance_type = GuidanceKind::kNone;
+  std::optional<double> guidance_rate;
+  std::string source;
+  std::vector<double> parameters;  // raw, [group][step][point], num_parameters() of them
+
+  std::size_t num_intervals() const { return static_cast<std::size_t>(num_steps) - 1; }
+  std::size_t num_parameters() const { return kNumGroups * num_intervals() * static_cast<std::size_t>(num_points); }
+  std::size_t index(Group group, std::size_t step, std::size_t point) const {
+    return (group * num_intervals() + step) * static_cast<std::size_t>(num_points) + point;
+  }
+
+  /// *this, or throws Error naming the field, its value and its bound.
+  const PredictorSpec& validated() const;
+  /// t_steps if given, else the schedule's.
+  TimeSteps time_steps(const SigmaMap* map = nullptr) const;
+};
+
+/// The coefficients of every step from raw parameters (EPD section 3.3; method.md):
+///   r = sigmoid(r_params), w = softmax_k(weight_s), scale in [1 - S, 1 + S] = 2 S sigmoid(p / 2) + 1 - S.
+/// `raw` is spec.parameters, or the same numbers as learning parameters.
+template <class S>
+std::vector<EpdCoefficients<S>> epd_table(const PredictorSpec& spec, const std::vector<S>& raw);
+
+}  // namespace epd

@@ -1,0 +1,87 @@
+#include "epd/solver/predictor_spec.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace epd {
+namespace {
+
+template <class S>
+S sigmoid(const S& x) {
+  using std::exp;
+  // Written for either sign, so that exp never overflows.
+  if (value_of(x) >= 0) return S(1) / (S(1) + exp(-x));
+  const S e = exp(x);
+  return e / (S(1) + e);
+}
+
+template <class S>
+S scale_around_one(const S& parameter, double range) {
+  return S(2 * range) * sigmoid(S(0.5) * parameter) + S(1 - range);
+}
+
+template <class S>
+std::vector<S> softmax(const std::vector<S>& logits) {
+  using std::exp;
+  double highest = value_of(logits[0]);
+  for (const S& logit : logits) highest = std::max(highest, value_of(logit));
+  std::vector<S> result;
+  S sum(0);
+  for (const S& logit : logits) {
+    result.push_back(exp(logit - S(highest)));
+    sum += result.back();
+  }
+  for (S& weight : result) weight /= sum;
+  return result;
+}
+
+}  // namespace
+
+const PredictorSpec& PredictorSpec::validated() const {
+  EPD_REQUIRE(num_steps >= ScheduleOptions::kMinSteps && num_steps <= ScheduleOptions::kMaxSteps,
+              "predictor: num_steps is ", num_steps, ", expected ", ScheduleOptions::kMinSteps, " to ",
+              ScheduleOptions::kMaxSteps);
+  EPD_REQUIRE(num_points >= 1 && num_points <= 64, "predictor: num_points is ", num_points, ", expected 1 to 64");
+  EPD_REQUIRE(!max_order || (*max_order >= 1 && *max_order <= AdamsBashforth<double>::kMaxOrder),
+              "predictor: max_order is ", max_order.value_or(0), ", expected 1 to 4");
+  EPD_REQUIRE(scale_dir >= 0 && scale_dir < 1, "predictor: scale_dir is ", scale_dir, ", expected 0 <= scale_dir < 1");
+  EPD_REQUIRE(scale_time >= 0 && scale_time < 1, "predictor: scale_time is ", scale_time,
+              ", expected 0 <= scale_time < 1");
+  EPD_REQUIRE(!t_steps || t_steps->size() == static_cast<std::size_t>(num_steps), "predictor: t_steps has ",
+              t_steps ? t_steps->size() : 0, " entries, expected num_steps = ", num_steps);
+  EPD_REQUIRE(parameters.size() == num_parameters(), "predictor: ", parameters.size(), " parameters, expected ",
+              num_parameters(), " for num_steps ", num_steps, " and num_points ", num_points);
+  const bool finite = std::all_of(parameters.begin(), parameters.end(), [](double p) { return std::isfinite(p); });
+  EPD_REQUIRE(finite, "predictor: a parameter is not a finite number");
+  schedule.validated();
+  return *this;
+}
+
+TimeSteps PredictorSpec::time_steps(const SigmaMap* map) const {
+  return t_steps ? TimeSteps(*t_steps) : make_time_steps(schedule, num_steps, map);
+}
+
+template <class S>
+std::vector<EpdCoefficients<S>> epd_table(const PredictorSpec& spec, const std::vector<S>& raw) {
+  std::vector<EpdCoefficients<S>> table(spec.num_intervals());
+  const auto num_points = static_cast<std::size_t>(spec.num_points);
+  for (std::size_t n = 0; n < table.size(); ++n) {
+    const auto at = [&](PredictorSpec::Group group, std::size_t k) { return raw.at(spec.index(group, n, k)); };
+    const bool plain_direction = spec.fcn && n + 1 == table.size();
+    std::vector<S> logits;
+    for (std::size_t k = 0; k < num_points; ++k) {
+      table[n].r.push_back(sigmoid(at(PredictorSpec::kR, k)));
+      logits.push_back(at(PredictorSpec::kWeight, k));
+      table[n].scale_dir.push_back(plain_direction ? S(1)
+                                                   : scale_around_one(at(PredictorSpec::kScaleDir, k), spec.scale_dir));
+      table[n].scale_time.push_back(scale_around_one(at(PredictorSpec::kScaleTime, k), spec.scale_time));
+    }
+    table[n].weight = softmax(logits);
+  }
+  return table;
+}
+
+template std::vector<EpdCoefficients<double>> epd_table(const PredictorSpec&, const std::vector<double>&);
+template std::vector<EpdCoefficients<Dual>> epd_table(const PredictorSpec&, const std::vector<Dual>&);
+
+}  // namespace epd
