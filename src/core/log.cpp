@@ -4,6 +4,9 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
+#include <cstdio>
+
 namespace epd::log {
 namespace {
 
@@ -35,6 +38,7 @@ spdlog::level::level_enum to_spdlog(Level level) {
 }
 
 Level current_level = Level::kInfo;
+std::atomic<bool> line_stands{false};
 
 }  // namespace
 
@@ -55,6 +59,11 @@ void also_to_file(const std::string& path) {
   }
 }
 
-void write(Level level, const std::string& message) { logger().log(to_spdlog(level), message); }
+void unfinished_line(bool stands) { line_stands = stands; }
+
+void write(Level level, const std::string& message) {
+  if (line_stands.exchange(false)) std::fputs("\r\033[K", stderr);
+  logger().log(to_spdlog(level), message);
+}
 
 }  // namespace epd::log

@@ -15,6 +15,8 @@ Level level();
 void also_to_file(const std::string& path);
 
 void write(Level level, const std::string& message);
+/// An unfinished line (a progress bar) stands on the terminal: the next message takes its place.
+void unfinished_line(bool stands);
 
 template <class... Parts>
 void debug(const Parts&... parts) {

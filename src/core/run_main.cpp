@@ -1,0 +1,67 @@
+#include "epd/core/run_main.h"
+
+#include <algorithm>
+#include <new>
+#include <string_view>
+
+#include "epd/core/interrupt.h"
+#include "epd/core/log.h"
+
+namespace epd {
+namespace {
+
+std::string trimmed(std::string_view line) {
+  const auto blank = " \t\r\n";
+  const auto first = line.find_first_not_of(blank);
+  if (first == line.npos) return {};
+  return std::string(line.substr(first, line.find_last_not_of(blank) - first + 1));
+}
+
+std::string last_line(std::string_view lines) {
+  const auto end = lines.find_last_not_of(" \t\r\n");
+  if (end == lines.npos) return {};
+  const auto begin = lines.find_last_of('\n', end);
+  return trimmed(lines.substr(begin == lines.npos ? 0 : begin + 1, end + 1 - (begin == lines.npos ? 0 : begin + 1)));
+}
+
+void report(const std::string& what) {
+  log::error(one_line(what));
+  if (what.find('\n') != what.npos) log::debug(what);
+}
+
+}  // namespace
+
+std::string one_line(const std::string& what) {
+  std::string_view rest = what;
+  // c10::Error: the message, then where it was raised and the C++ stack.
+  if (const auto raised = rest.find("\nException raised from "); raised != rest.npos) rest = rest.substr(0, raised);
+  // The TorchScript interpreter: a traceback with the error in its last line.
+  if (rest.find("Traceback of TorchScript") != rest.npos) return last_line(rest);
+  const auto first = rest.find_first_not_of(" \t\r\n");
+  if (first == rest.npos) return "unknown error";
+  rest.remove_prefix(first);
+  return trimmed(rest.substr(0, rest.find('\n')));
+}
+
+int run_main(const std::function<void()>& work) {
+  catch_signals();
+  try {
+    work();
+    return 0;
+  } catch (const AlreadyReported& e) {
+    log::debug(e.what());
+    return e.exit_code();
+  } catch (const Error& e) {
+    report(e.what());
+    return e.exit_code();
+  } catch (const std::bad_alloc&) {
+    report("out of memory: try a smaller batch");
+  } catch (const std::exception& e) {
+    report(e.what());
+  } catch (...) {
+    report("unknown error");
+  }
+  return 1;
+}
+
+}  // namespace epd
