@@ -1,0 +1,261 @@
+#include "cli.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <iostream>
+#include <optional>
+#include <vector>
+
+#include "epd/core/log.h"
+#include "epd/core/version.h"
+
+namespace epd::cli {
+namespace {
+
+using nlohmann::ordered_json;
+using Tokens = std::vector<std::string>;
+
+constexpr const char* kBoolType = "BOOL";
+
+std::optional<bool> to_bool(std::string word) {
+  std::ranges::transform(word, word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (word == "true" || word == "1" || word == "yes" || word == "on") return true;
+  if (word == "false" || word == "0" || word == "no" || word == "off") return false;
+  return std::nullopt;
+}
+
+/// "--num-steps=3-4" -> "--num_steps=3-4". Other tokens stay as they are.
+std::string with_underscores(std::string token) {
+  if (!token.starts_with("--")) return token;
+  const auto end = std::min(token.find('='), token.size());
+  std::replace(token.begin() + 2, token.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
+  return token;
+}
+
+std::string option_name(const std::string& token) { return token.substr(0, token.find('=')); }
+
+bool is_option(const std::string& token) { return token.size() > 1 && token[0] == '-' && !std::isdigit(token[1]); }
+
+/// The option that a token names, or null.
+const CLI::Option* find_option(const CLI::App& command, const std::string& token) {
+  return is_option(token) ? command.get_option_no_throw(option_name(token)) : nullptr;
+}
+
+bool takes_many(const CLI::Option& option) { return option.get_items_expected_max() > 1; }
+
+/// The command that the tokens select: a subcommand is named first.
+CLI::App& selected_command(CLI::App& app, const Tokens& tokens) {
+  if (tokens.empty()) return app;
+  const auto named = app.get_subcommands([&](const CLI::App* sub) { return sub->get_name() == tokens.front(); });
+  return named.empty() ? app : *named.front();
+}
+
+/// Underscores in names, and `--afs` or `--afs True` as `--afs=True`.
+Tokens normalised(CLI::App& app, Tokens tokens) {
+  for (auto& token : tokens) token = with_underscores(token);
+  const CLI::App& command = selected_command(app, tokens);
+  Tokens result;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto* option = find_option(command, tokens[i]);
+    const bool alone =
+        option != nullptr && option->get_type_name() == kBoolType && tokens[i].find('=') == std::string::npos;
+    if (!alone) {
+      result.push_back(tokens[i]);
+    } else if (i + 1 < tokens.size() && to_bool(tokens[i + 1])) {
+      result.push_back("--" + option->get_single_name() + "=" + tokens[++i]);
+    } else {
+      result.push_back("--" + option->get_single_name() + "=true");
+    }
+  }
+  return result;
+}
+
+std::string scalar_text(const ordered_json& value, const std::string& where) {
+  EPD_REQUIRE_USAGE(value.is_string() || value.is_number() || value.is_boolean(), where,
+                    ": expected text, a number or a boolean, got ", value.dump());
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+using Settings = std::vector<std::pair<std::string, std::vector<std::string>>>;
+
+Settings read_json_settings(std::istream& stream, const std::string& path) {
+  const auto json = ordered_json::parse(stream, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+  EPD_REQUIRE_USAGE(json.is_object(), "--config ", path, ": not a JSON object of options and values");
+  Settings settings;
+  for (const auto& [name, value] : json.items()) {
+    if (value.is_null()) continue;
+    const std::string where = text("--config ", path, ", option '", name, "'");
+    std::vector<std::string> values;
+    if (value.is_array()) {
+      for (const auto& item : value) values.push_back(scalar_text(item, where));
+    } else {
+      values.push_back(scalar_text(value, where));
+    }
+    settings.emplace_back(name, values);
+  }
+  return settings;
+}
+
+Settings read_settings(const std::string& path) {
+  std::ifstream stream(path);
+  EPD_REQUIRE_USAGE(stream.good(), "--config ", path, ": cannot read the file");
+  if (!path.ends_with(".toml")) return read_json_settings(stream, path);
+  Settings settings;
+  try {
+    for (const auto& item : CLI::ConfigTOML().from_config(stream)) settings.emplace_back(item.name, item.inputs);
+  } catch (const CLI::Error& e) {
+    throw UsageError(text("--config ", path, ": ", e.what()));
+  }
+  return settings;
+}
+
+std::string joined(const std::vector<std::string>& values) {
+  std::string result;
+  for (const auto& value : values) result += (result.empty() ? "" : ",") + value;
+  return result;
+}
+
+/// The options of a settings file as tokens, without those that the command line gives.
+Tokens config_tokens(const CLI::App& command, const std::string& path, const Tokens& given) {
+  Tokens result;
+  for (const auto& [name, values] : read_settings(path)) {
+    const std::string token = with_underscores("--" + name);
+    const auto* option = command.get_option_no_throw(token);
+    EPD_REQUIRE_USAGE(option != nullptr && token != "--config", "--config ", path, ": unknown option '", name, "'");
+    const bool on_command_line =
+        std::ranges::any_of(given, [&](const auto& other) { return find_option(command, other) == option; });
+    if (on_command_line || joined(values).empty()) continue;
+    if (takes_many(*option)) {
+      for (const auto& value : values) result.push_back(token + "=" + value);
+    } else {
+      result.push_back(token + "=" + joined(values));
+    }
+  }
+  return result;
+}
+
+/// The value of --config among the tokens.
+std::optional<std::string> config_path(const Tokens& tokens) {
+  std::optional<std::string> path;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i].starts_with("--config=")) path = tokens[i].substr(9);
+    if (tokens[i] == "--config" && i + 1 < tokens.size()) path = tokens[i + 1];
+  }
+  return path;
+}
+
+std::string on_one_line(std::string message) {
+  while (!message.empty() && std::isspace(static_cast<unsigned char>(message.back()))) message.pop_back();
+  std::ranges::replace(message, '\n', ' ');
+  return message;
+}
+
+ordered_json to_json(const CLI::Option& option, const std::string& value) {
+  const auto type = option.get_type_name();
+  if (value.empty()) return nullptr;
+  if (type == kBoolType) return to_bool(value).value_or(false);
+  if (type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT")) {
+    const auto number = ordered_json::parse(value, nullptr, false);
+    if (number.is_number()) return number;
+  }
+  return value;
+}
+
+}  // namespace
+
+std::unique_ptr<CLI::App> make_app(const std::string& name, const std::string& description) {
+  auto app = std::make_unique<CLI::App>(description, name);
+  app->option_defaults()->always_capture_default();
+  app->set_version_flag("--version", text(name, " ", version()));
+  app->get_formatter()->column_width(36);
+  return app;
+}
+
+void add_common(CLI::App& command, Common& common) {
+  command.add_option("--config", "JSON (or TOML) file of options; the command line wins")->type_name("FILE");
+  command.add_option("--device", common.device, "auto, cpu, cuda or cuda:N");
+  command.add_option("--threads", common.threads, "CPU threads of the network (0: as the machine says)")
+      ->check(CLI::Range(0, 4096));
+  add_bool(command, "--verbose", common.verbose, "say more on stderr");
+  add_bool(command, "--quiet", common.quiet, "say nothing but errors on stderr");
+}
+
+CLI::Option* add_bool(CLI::App& command, const std::string& names, bool& value, const std::string& help) {
+  const auto first_name = names.substr(0, names.find(','));
+  auto* option = command.add_option_function<std::string>(
+      names,
+      [&value, first_name](const std::string& word) {
+        const auto read = to_bool(word);
+        EPD_REQUIRE_USAGE(read.has_value(), first_name, ": expected True or False, got '", word, "'");
+        value = *read;
+      },
+      help);
+  return option->default_str(value ? "True" : "False")->type_name(kBoolType);
+}
+
+bool parse(CLI::App& app, int argc, const char* const* argv) {
+  auto tokens = normalised(app, Tokens(argv + std::min(argc, 1), argv + argc));
+  CLI::App& command = selected_command(app, tokens);
+  if (const auto path = config_path(tokens)) {
+    const auto configured = config_tokens(command, *path, tokens);
+    tokens.insert(tokens.begin() + (&command == &app ? 0 : 1), configured.begin(), configured.end());
+  }
+  for (auto* option : command.get_options()) {
+    if (!takes_many(*option)) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+  std::ranges::reverse(tokens);  // CLI11 takes them from the back
+  try {
+    app.parse(std::move(tokens));
+  } catch (const CLI::Success& e) {
+    app.exit(e, std::cout, std::cerr);
+    return false;
+  } catch (const CLI::Error& e) {
+    throw UsageError(text(on_one_line(e.what()), " (", app.get_name(), " --help lists the options)"));
+  }
+  return true;
+}
+
+void apply(const Common& common) {
+  EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "--verbose and --quiet exclude each other");
+  if (common.verbose) log::set_level(log::Level::kDebug);
+  if (common.quiet) log::set_level(log::Level::kError);
+  if (common.threads > 0) at::set_num_threads(common.threads);
+}
+
+at::Device choose_device(const Common& common, int local_rank) {
+  const auto& name = common.device;
+  const int count = at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  if (name == "cpu" || (name == "auto" && count == 0)) return at::kCPU;
+  if (name == "auto" || name == "cuda") {
+    EPD_REQUIRE(count > 0, "--device ", name, ": there is no CUDA device on this machine; use --device cpu");
+    return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank % count));
+  }
+  int index = -1;
+  const char* const end = name.data() + name.size();
+  const bool numbered = name.starts_with("cuda:") && std::from_chars(name.data() + 5, end, index).ptr == end;
+  EPD_REQUIRE_USAGE(numbered && index >= 0, "--device: expected auto, cpu, cuda or cuda:N, got '", name, "'");
+  EPD_REQUIRE(index < count, "--device ", name, ": there are ", count, " CUDA devices on this machine");
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+ordered_json used_options(const CLI::App& command) {
+  ordered_json result = ordered_json::object();
+  for (const auto* option : command.get_options()) {
+    if (option->get_lnames().empty()) continue;
+    const auto& name = option->get_lnames().front();
+    if (name == "help" || name == "version" || name == "config") continue;
+    if (takes_many(*option)) {
+      result[name] = ordered_json::array();
+      for (const auto& value : option->results()) result[name].push_back(to_json(*option, value));
+    } else {
+      result[name] = to_json(*option, option->count() > 0 ? option->results().back() : option->get_default_str());
+    }
+  }
+  return result;
+}
+
+}  // namespace epd::cli

@@ -1,0 +1,7 @@
+#include "epd/core/version.h"
+
+namespace epd {
+
+const char* version() { return EPD_VERSION; }
+
+}  // namespace epd
