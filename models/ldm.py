@@ -1,0 +1,178 @@
+"""Latent diffusion models as denoisers: the noise table, the preconditioning, and how a checkpoint is taken apart.
+
+Latent Diffusion (Rombach et al. 2022) and Stable Diffusion predict the noise of x / sqrt(1 + sigma^2) at a step of a
+table of M noise levels; here they are D(x; sigma) = x - sigma eps(x / sqrt(1 + sigma^2); M u(sigma) - 1).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from autoencoder import FirstStage, build_first_stage, upscaling
+from contract import make_facts
+from ldm_unet import LatentUnet, build_unet
+from preconditioning import NoiseFeatures, geometric_frequencies
+from state_dict import StateDict
+
+LATENT_RESOLUTION = 64  # of every published model; the weights fit any
+
+
+class NoiseTable(nn.Module):
+    """u(sigma): ln a(u) is linear between ln a((m + 1) / M) = ln(alphas_cumprod[m]) / 2 and beyond both ends."""
+
+    def __init__(self, alphas_cumprod: Tensor):
+        super().__init__()
+        self.register_buffer("log_alpha", alphas_cumprod.double().log() / 2)  # [M], falling
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        """u [B] of sigma [B], in float64 whatever the dtype of sigma."""
+        count = self.log_alpha.shape[0]
+        log_alpha = -torch.log1p(sigma.double() ** 2) / 2
+        right = torch.searchsorted(-self.log_alpha, -log_alpha.detach()).clamp(1, count - 1)
+        low, high = self.log_alpha[right - 1], self.log_alpha[right]
+        return (right + (log_alpha - low) / (high - low)) / count
+
+    def sigma(self, u: float) -> float:
+        """The noise level of u."""
+        count = self.log_alpha.shape[0]
+        right = min(max(int(u * count), 1), count - 1)
+        low, high = self.log_alpha[right - 1], self.log_alpha[right]
+        log_alpha = low + (u * count - right) * (high - low)
+        return float(torch.expm1(-2 * log_alpha).sqrt())
+
+
+def linear_noise_table(start: float, end: float, count: int = 1000) -> Tensor:
+    """alphas_cumprod of the schedule called linear there: the square roots of beta are evenly spaced."""
+    beta = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
+    return (1 - beta).cumprod(0)
+
+
+class LatentDenoiser(nn.Module):
+    """The contract's module for an unconditional latent model, or one with a context."""
+
+    def __init__(self, network: LatentUnet, first_stage: FirstStage, noise: NoiseTable, scale_factor: float):
+        super().__init__()
+        self.network = network
+        self.first_stage = first_stage
+        self.noise = noise
+        self.scale_factor = scale_factor  # of the latents' spread: they are divided by it before decoding
+        channels = network.time_embed[0].in_features
+        self.time_features = NoiseFeatures(geometric_frequencies(channels // 2))
+        self.padding = channels % 2
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        time = self.noise(sigma) * self.noise.log_alpha.shape[0] - 1
+        features = nn.functional.pad(self.time_features(time.to(x.dtype)), [0, self.padding])
+        sigma = sigma.to(x.dtype)[:, None, None, None]
+        return x - sigma * self.network(x / (1 + sigma**2).sqrt(), features, condition).to(x.dtype)
+
+    @torch.jit.export
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.first_stage(latent / self.scale_factor)
+
+
+# What a diffusion checkpoint holds for training and for its own sampler: the noise schedule's tables, the EMA's counters.
+NOT_WEIGHTS = {
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+    "lvlb_weights",
+    "logvar",
+    "scale_factor",
+    "model_ema.decay",
+    "model_ema.num_updates",
+}
+
+
+class LatentCheckpoint:
+    """A diffusion checkpoint of latent-diffusion or stable-diffusion, taken apart by its names."""
+
+    UNET, EMA, FIRST_STAGE, TEXT = "model.diffusion_model", "model_ema", "first_stage_model", "cond_stage_model"
+
+    def __init__(self, state: dict[str, Tensor]):
+        self.state = StateDict(state)
+        parts = tuple(part + "." for part in (self.UNET, self.EMA, self.FIRST_STAGE, self.TEXT))
+        unknown = [name for name in state if name not in NOT_WEIGHTS and not name.startswith(parts)]
+        if unknown:
+            raise ValueError(f"the checkpoint has surplus {', '.join(unknown)}")
+
+    def unet(self) -> StateDict:
+        unet = self.state.under(self.UNET)
+        if not unet:
+            raise ValueError(f"the checkpoint has no entry below {self.UNET}.: not a latent diffusion model")
+        return unet
+
+    def ema_unet(self) -> StateDict:
+        """The U-Net's averaged weights, under the names of the plain ones; the plain ones where none were saved.
+
+        An average is saved under the plain name without its dots, counted from `diffusion_model`.
+        """
+        plain, ema = self.unet(), self.state.under(self.EMA)
+        if not ema:
+            return plain
+        twins = {name: "diffusion_model" + name.replace(".", "") for name in plain.entries}
+        missing = [ema.path + twin for twin in twins.values() if twin not in ema]
+        surplus = sorted(ema.path + name for name in set(ema.entries) - set(twins.values()) if ema.path + name not in NOT_WEIGHTS)
+        if missing or surplus:
+            raise ValueError(f"averages and plain weights do not pair: missing {missing}, surplus {surplus}")
+        return StateDict({name: ema.entries[twin] for name, twin in twins.items()}, plain.path)
+
+    def noise_table(self, start: float, end: float) -> Tensor:
+        """alphas_cumprod [M]: the checkpoint's, or that of the linear schedule from `start` to `end`."""
+        table = self.state.entries.get("alphas_cumprod")
+        return linear_noise_table(start, end) if table is None else table
+
+    def scale_factor(self, default: float) -> float:
+        factor = self.state.entries.get("scale_factor")
+        return default if factor is None else float(factor)
+
+
+def latent_facts(model: LatentDenoiser, dataset_name: str, resolution: int | None, **more) -> dict:
+    """The facts that every latent model shares; `resolution` is the latent's."""
+    resolution = resolution or LATENT_RESOLUTION
+    table = model.noise
+    return make_facts(
+        dataset_name=dataset_name,
+        resolution=resolution,
+        channels=model.network.out[-1].out_channels,
+        sigma_min=table.sigma(1e-3),
+        sigma_max=table.sigma(1.0),
+        noise={"kind": "table", "alphas_cumprod": (2 * table.log_alpha).exp().tolist()},
+        latent={
+            "image_resolution": resolution * upscaling(model.first_stage),
+            "image_channels": model.first_stage.decoder.conv_out.out_channels,
+        },
+        # Published samples were drawn with the network in half precision.
+        precision="float16",
+        **more,
+    )
+
+
+def read_ldm(
+    state: dict[str, Tensor],
+    first_stage: dict[str, Tensor] | None = None,
+    *,
+    num_heads: int | None = None,
+    head_channels: int | None = None,
+) -> LatentDenoiser:
+    """An unconditional latent diffusion model (lsun_bedroom_ldm, ffhq_ldm) from its checkpoint, with its averaged weights.
+
+    The checkpoint's own first stage rules; `first_stage` is that of the autoencoder's checkpoint, for one without.
+    """
+    checkpoint = LatentCheckpoint(state)
+    if checkpoint.state.under(checkpoint.TEXT):
+        raise ValueError("the checkpoint has a condition (cond_stage_model): not an unconditional latent diffusion model")
+    stage = checkpoint.state.under(checkpoint.FIRST_STAGE) or StateDict(first_stage or {})
+    if not stage:
+        raise ValueError("the checkpoint has no first stage (first_stage_model): give the autoencoder's checkpoint as well")
+    unet = build_unet(checkpoint.ema_unet(), num_heads, head_channels if num_heads or head_channels else 32)
+    table = NoiseTable(checkpoint.noise_table(0.0015, 0.0195))
+    return LatentDenoiser(unet, build_first_stage(stage), table, checkpoint.scale_factor(1.0))

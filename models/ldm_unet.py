@@ -1,0 +1,276 @@
+"""The U-Net of latent diffusion (Rombach et al. 2022; Dhariwal & Nichol 2021): residual blocks, self-attention, spatial transformers.
+
+Layer and parameter names are the original's, so `build_unet` reads the whole architecture from the names and shapes of
+a state dict; only the number of attention heads cannot be seen there. Every layer takes (h, embedding, context):
+h [B, C, H, W], the time embedding [B, E], and the text states [B, T, W] or None.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
+
+from state_dict import StateDict, load_strictly
+
+NUM_GROUPS = 32  # of every group normalisation
+
+
+class Convolution(nn.Conv2d):
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        return self._conv_forward(h, self.weight, self.bias)
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.op = nn.Conv2d(channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        return self.op(h)
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        return self.conv(interpolate(h, scale_factor=2.0, mode="nearest"))
+
+
+class ResBlock(nn.Module):
+    """x + f(x, embedding). The embedding is added, or scales and shifts; `resample` changes the resolution on both ways."""
+
+    def __init__(self, channels: int, out_channels: int, embedding: int, scale_shift: bool, skip_kernel: int, resample: nn.Module):
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.resample = resample
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(NUM_GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels * (2 if scale_shift else 1)))
+        dropout = nn.Identity()  # trained with dropout here: the number of the next layer counts it
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(NUM_GROUPS, out_channels), nn.SiLU(), dropout, nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        )
+        self.skip_connection = (
+            nn.Conv2d(channels, out_channels, skip_kernel, padding=skip_kernel // 2) if skip_kernel else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        h = self.in_layers[2](self.resample(self.in_layers[1](self.in_layers[0](x))))
+        modulation = self.emb_layers(embedding)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = modulation.chunk(2, dim=1)
+            h = self.out_layers[0](h) * (1 + scale) + shift
+        else:
+            h = self.out_layers[0](h + modulation)
+        h = self.out_layers[3](self.out_layers[1](h))
+        return self.skip_connection(self.resample(x)) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels. The channels of qkv are ordered (head, three, channel of the head)."""
+
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.GroupNorm(NUM_GROUPS, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        b, c, height, width = x.shape
+        pixels = x.reshape(b, c, height * width)
+        qkv = self.qkv(self.norm(pixels)).reshape(b, self.num_heads, 3, c // self.num_heads, height * width)
+        q, k, v = qkv.transpose(3, 4).unbind(2)  # each [B, heads, pixels, channels of a head]
+        attended = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height * width)
+        return (pixels + self.proj_out(attended)).reshape(b, c, height, width)
+
+
+class CrossAttention(nn.Module):
+    """Attention from x [B, N, C] to the context [B, T, W], or to x itself without one."""
+
+    def __init__(self, channels: int, inner: int, context_width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(channels, inner, bias=False)
+        self.to_k = nn.Linear(context_width, inner, bias=False)
+        self.to_v = nn.Linear(context_width, inner, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(inner, channels))
+
+    def heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, [self.num_heads, x.shape[-1] // self.num_heads]).transpose(1, 2)
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        source = x if context is None else context
+        q, k, v = self.heads(self.to_q(x)), self.heads(self.to_k(source)), self.heads(self.to_v(source))
+        return self.to_out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class GatedGelu(nn.Module):
+    def __init__(self, channels: int, inner: int):
+        super().__init__()
+        self.proj = nn.Linear(channels, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * gelu(gate)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, channels: int, inner: int):
+        super().__init__()
+        dropout = nn.Identity()
+        self.net = nn.Sequential(GatedGelu(channels, inner), dropout, nn.Linear(inner, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, channels: int, inner: int, context_width: int, feed_forward: int, num_heads: int):
+        super().__init__()
+        self.attn1 = CrossAttention(channels, inner, channels, num_heads)
+        self.ff = FeedForward(channels, feed_forward)
+        self.attn2 = CrossAttention(channels, inner, context_width, num_heads)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        x = x + self.attn1(self.norm1(x), None)
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the pixels, between two 1x1 convolutions."""
+
+    def __init__(self, channels: int, inner: int, blocks: list[nn.Module]):
+        super().__init__()
+        self.norm = nn.GroupNorm(NUM_GROUPS, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, inner, 1)
+        self.transformer_blocks = nn.ModuleList(blocks)
+        self.proj_out = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        h = self.proj_in(self.norm(x))
+        tokens = h.flatten(2).transpose(1, 2)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context)
+        return x + self.proj_out(tokens.transpose(1, 2).reshape(h.shape))
+
+
+class Stage(nn.Sequential):
+    """Layers of one resolution, one after the other."""
+
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        for layer in self:
+            h = layer(h, embedding, context)
+        return h
+
+
+class LatentUnet(nn.Module):
+    """eps(x, time features [B, model channels], context): the predicted noise, in the dtype of the weights."""
+
+    def __init__(self, time_embed: nn.Module, input_blocks: list[Stage], middle_block: Stage, output_blocks: list[Stage], out: nn.Module):
+        super().__init__()
+        self.time_embed = time_embed
+        self.input_blocks = nn.ModuleList(input_blocks)
+        self.middle_block = middle_block
+        self.output_blocks = nn.ModuleList(output_blocks)
+        self.out = out
+
+    def forward(self, x: Tensor, time_features: Tensor, context: Tensor | None) -> Tensor:
+        dtype = self.time_embed[0].weight.dtype
+        if context is not None:
+            context = context.to(dtype)
+        embedding = self.time_embed(time_features.to(dtype))
+        h = x.to(dtype)
+        skips: list[Tensor] = []
+        for block in self.input_blocks:
+            h = block(h, embedding, context)
+            skips.append(h)
+        h = self.middle_block(h, embedding, context)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), embedding, context)
+        return self.out(h)
+
+
+class UnetReader:
+    """Builds the layers that a U-Net's state dict describes. Heads: `num_heads`, or `head_channels` channels each."""
+
+    def __init__(self, state: StateDict, num_heads: int | None, head_channels: int | None):
+        if (num_heads is None) == (head_channels is None):
+            raise ValueError("give either num_heads or head_channels")
+        self.state = state
+        self.num_heads = num_heads
+        self.head_channels = head_channels
+
+    def heads(self, channels: int, where: str) -> int:
+        heads = self.num_heads or channels // self.head_channels
+        if heads == 0 or channels % (self.head_channels or heads) != 0:
+            wanted = f"--num_heads {self.num_heads}" if self.num_heads else f"--head_channels {self.head_channels}"
+            raise ValueError(f"the {channels} channels of {where[:-1]} do not divide by {wanted}")
+        return heads
+
+    def res_block(self, state: StateDict, resample: nn.Module) -> ResBlock:
+        out_channels, channels = state.shape("in_layers.2.weight")[:2]
+        modulation, embedding = state.shape("emb_layers.1.weight")
+        skip_kernel = state.shape("skip_connection.weight")[2] if "skip_connection" in state.children() else 0
+        return ResBlock(channels, out_channels, embedding, modulation == 2 * out_channels, skip_kernel, resample)
+
+    def spatial_transformer(self, state: StateDict) -> SpatialTransformer:
+        inner, channels = state.shape("proj_in.weight")[:2]
+        heads = self.heads(inner, state.path)
+        blocks = []
+        for i in range(state.under("transformer_blocks").count()):
+            block = state.under(f"transformer_blocks.{i}")
+            width, context_width = block.shape("attn2.to_k.weight")
+            blocks.append(TransformerBlock(inner, width, context_width, block.shape("ff.net.2.weight")[1], heads))
+        return SpatialTransformer(channels, inner, blocks)
+
+    def layer(self, state: StateDict, resample: nn.Module) -> nn.Module:
+        children = state.children()
+        if children & {"in_layers", "emb_layers", "out_layers"}:
+            return self.res_block(state, resample)
+        if children & {"transformer_blocks", "proj_in"}:
+            return self.spatial_transformer(state)
+        if children & {"qkv", "proj_out"}:
+            channels = state.shape("proj_out.weight")[0]
+            return AttentionBlock(channels, self.heads(channels, state.path))
+        if "op" in children:
+            return Downsample(state.shape("op.weight")[1], state.shape("op.weight")[0])
+        if "conv" in children:
+            return Upsample(state.shape("conv.weight")[1], state.shape("conv.weight")[0])
+        out_channels, channels = state.shape("weight")[:2]
+        return Convolution(channels, out_channels, 3, padding=1)
+
+    def stage(self, prefix: str, resample: nn.Module | None = None, resampled: int = 0) -> Stage:
+        """The layers below `prefix`; number `resampled` is given `resample`, should it be a residual block."""
+        state = self.state.under(prefix)
+        layers = range(state.count())
+        return Stage(*(self.layer(state.under(str(i)), resample if resample and i == resampled else nn.Identity()) for i in layers))
+
+    def unet(self) -> LatentUnet:
+        state = self.state
+        width, channels = state.shape("time_embed.0.weight")
+        time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
+        count = state.under("output_blocks").count()
+        # Residual blocks may also resample. Upwards they stand last in an output block, behind another residual block;
+        # downwards they mirror that: an output block takes the result of the input block at the same distance from the middle.
+        last = [state.under(f"output_blocks.{i}").count() - 1 for i in range(count)]
+        rises = [last[i] > 0 and "in_layers" in state.under(f"output_blocks.{i}.{last[i]}").children() for i in range(count)]
+        up, down = nn.Upsample(scale_factor=2.0, mode="nearest"), nn.AvgPool2d(2)
+        inputs = [self.stage(f"input_blocks.{i}", down if rises[count - 1 - i] else None) for i in range(count)]
+        outputs = [self.stage(f"output_blocks.{i}", up if rises[i] else None, last[i]) for i in range(count)]
+        out_channels, channels = state.shape("out.2.weight")[:2]
+        out = nn.Sequential(nn.GroupNorm(NUM_GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
+        return LatentUnet(time_embed, inputs, self.stage("middle_block"), outputs, out)
+
+
+def build_unet(state: StateDict, num_heads: int | None = None, head_channels: int | None = None) -> LatentUnet:
+    """The U-Net that a state dict describes, with its weights."""
+    with torch.device("meta"):
+        unet = UnetReader(state, num_heads, head_channels).unet()
+    return load_strictly(unet, state)

@@ -1,0 +1,61 @@
+"""A state dict as the description of its own network: names say which layers there are, shapes say their sizes."""
+
+from torch import Tensor, nn
+
+
+class StateDict:
+    """The entries of a checkpoint below one prefix. `path` is that prefix in the whole checkpoint, for error texts."""
+
+    def __init__(self, entries: dict[str, Tensor], path: str = ""):
+        self.entries = entries
+        self.path = path
+
+    def under(self, prefix: str) -> "StateDict":
+        """The entries whose names begin with `prefix.`, without it."""
+        start = prefix + "."
+        entries = {name[len(start) :]: value for name, value in self.entries.items() if name.startswith(start)}
+        return StateDict(entries, self.path + start)
+
+    def children(self) -> set[str]:
+        """The first components of the names: `{"0", "1"}` for entries `0.weight`, `1.norm.bias`."""
+        return {name.split(".", 1)[0] for name in self.entries}
+
+    def count(self) -> int:
+        """How many numbered children there are; an error where a number is left out."""
+        children = self.children()
+        numbers = sorted(int(child) for child in children if child.isdigit())
+        for expected, number in enumerate(numbers):
+            if expected != number:
+                raise ValueError(f"the checkpoint lacks every entry below {self.path}{expected}.")
+        return len(numbers)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self.entries:
+            raise ValueError(f"the checkpoint lacks {self.path}{name}")
+        return tuple(self.entries[name].shape)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def __bool__(self) -> bool:
+        return bool(self.entries)
+
+
+def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
+    """Give `module` the entries as float32 parameters. A missing or surplus name, or another shape, is an error that lists them."""
+    own = module.state_dict()
+    missing = [state.path + name for name in own if name not in state]
+    surplus = [state.path + name for name in state.entries if name not in own]
+    wrong = [
+        f"{state.path}{name} is {list(state.shape(name))} instead of {list(value.shape)}"
+        for name, value in own.items()
+        if name in state and state.shape(name) != tuple(value.shape)
+    ]
+    complaints = [f"lacks {', '.join(missing)}"] if missing else []
+    complaints += [f"has surplus {', '.join(surplus)}"] if surplus else []
+    complaints += wrong
+    if complaints:
+        raise ValueError("the checkpoint does not fit the network: it " + "; ".join(complaints))
+    # Assigned rather than copied: the modules are built on the meta device, so the weights exist once.
+    module.load_state_dict({name: state.entries[name].float() for name in own}, assign=True)
+    return module
