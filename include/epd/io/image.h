@@ -15,9 +15,9 @@ struct Image {
 
   Image() = default;
   /// A picture of one value everywhere. Throws Error unless all three numbers are positive.
-  Image(int height, int width, int channels, std::uint8_t value = 0);
+  Image(int rows, int columns, int num_channels, std::uint8_t value = 0);
   /// A picture of these pixels. Throws Error unless their number is height * width * channels.
-  Image(int height, int width, int channels, std::vector<std::uint8_t> pixels);
+  Image(int rows, int columns, int num_channels, std::vector<std::uint8_t> values);
 
   std::size_t row_bytes() const { return static_cast<std::size_t>(width) * static_cast<std::size_t>(channels); }
   std::uint8_t* row(int y) { return pixels.data() + static_cast<std::size_t>(y) * row_bytes(); }

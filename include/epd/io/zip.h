@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "epd/io/atomic_file.h"
@@ -73,12 +74,15 @@ class ZipWriter {
     std::uint64_t offset = 0;
     std::uint64_t size = 0;
     std::uint32_t crc = 0;
+    bool zip64 = false;  // the local header has 64-bit sizes
   };
-  void write_local_header(const Entry& entry);
+  void start(const std::string& name, bool zip64);
+  void write_local_header(const Entry& entry, bool rewrite);
   void write_directory();
 
   AtomicFile file_;
   std::vector<Entry> entries_;
+  std::unordered_set<std::string> names_;
   bool open_ = false;
 };
 
