@@ -8,20 +8,28 @@
 namespace epd {
 
 VpSigmaMap::VpSigmaMap(double beta_d, double beta_min) : beta_d_(beta_d), beta_min_(beta_min) {
-  EPD_REQUIRE(beta_d > 0 && beta_min >= 0, "noise schedule: beta_d ", beta_d, " and beta_min ", beta_min,
-              " must be positive");
+  // beta_min may be a little below 0: `between` makes it so for the widest ranges.
+  EPD_REQUIRE(std::isfinite(beta_d) && std::isfinite(beta_min) && beta_d / 2 + beta_min > 0 && beta_d + beta_min > 0,
+              "noise schedule: sigma(u) does not grow for beta_d ", beta_d, " and beta_min ", beta_min);
 }
 
 VpSigmaMap VpSigmaMap::between(double sigma_min, double sigma_max, double eps_s) {
   const double low = std::log1p(sigma_min * sigma_min), high = std::log1p(sigma_max * sigma_max);
-  const double beta_d = 2 * (low / eps_s - high) / (eps_s - 1);
-  return VpSigmaMap(beta_d, high - beta_d / 2);
+  const double beta_d = 2 * (low / eps_s - high) / (eps_s - 1), beta_min = high - beta_d / 2;
+  // The exponent's slope beta_d u + beta_min is linear in u, so both ends decide.
+  EPD_REQUIRE_USAGE(beta_d * eps_s + beta_min > 0 && beta_d + beta_min > 0, "no variance-preserving clock runs from ",
+                    sigma_min, " at u = ", eps_s, " to ", sigma_max,
+                    " at u = 1; lower sigma_min or use another schedule");
+  return VpSigmaMap(beta_d, beta_min);
 }
 
 double VpSigmaMap::sigma(double u) const { return std::sqrt(std::expm1((beta_d_ / 2 * u + beta_min_) * u)); }
 
 double VpSigmaMap::u(double sigma) const {
-  return (std::sqrt(beta_min_ * beta_min_ + 2 * beta_d_ * std::log1p(sigma * sigma)) - beta_min_) / beta_d_;
+  const double exponent = std::log1p(sigma * sigma);
+  const double root = std::sqrt(beta_min_ * beta_min_ + 2 * beta_d_ * exponent);
+  // The quadratic's root in whichever form does not cancel.
+  return beta_min_ > 0 ? 2 * exponent / (root + beta_min_) : (root - beta_min_) / beta_d_;
 }
 
 double VpSigmaMap::slope(double u) const {

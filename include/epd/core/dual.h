@@ -44,10 +44,9 @@ class Dual {
     return *this;
   }
   Dual& operator*=(const Dual& b) {
-    const double a = value_;
-    *this = chain(a * b.value_, b.value_);
-    add_gradient(b.gradient_, a);
-    return *this;
+    Dual product = chain(value_ * b.value_, b.value_);  // a copy, since b may be *this
+    product.add_gradient(b.gradient_, value_);
+    return *this = std::move(product);
   }
   Dual& operator/=(const Dual& b) { return *this *= b.chain(1 / b.value_, -1 / (b.value_ * b.value_)); }
 
