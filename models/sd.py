@@ -27,8 +27,12 @@ def read_sd(state: dict[str, Tensor], *, num_heads: int = 8, head_channels: int 
     num_heads: of the U-Net's attentions; head_channels: channels a head of the text encoder.
     """
     checkpoint = LatentCheckpoint(state)
+    text = checkpoint.state.under(f"{checkpoint.TEXT}.transformer.text_model")
+    surplus = [name for name in state if name.startswith(checkpoint.TEXT + ".") and not name.startswith(text.path)]
+    if surplus:
+        raise ValueError(f"the checkpoint's condition is not CLIP's text encoder alone: surplus {', '.join(surplus)}")
     unet = build_unet(checkpoint.unet(), num_heads=num_heads)
     first_stage = build_first_stage(checkpoint.state.under(checkpoint.FIRST_STAGE))
-    text = build_text_encoder(checkpoint.state.under(f"{checkpoint.TEXT}.transformer.text_model"), head_channels)
+    text_encoder = build_text_encoder(text, head_channels)
     table = NoiseTable(checkpoint.noise_table(0.00085, 0.0120))
-    return TextLatentDenoiser(unet, first_stage, table, checkpoint.scale_factor(0.18215), text)
+    return TextLatentDenoiser(unet, first_stage, table, checkpoint.scale_factor(0.18215), text_encoder)

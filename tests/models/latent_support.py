@@ -1,0 +1,45 @@
+"""Checkpoints of known numbers: weights that follow from their names, shapes and a seed, so that goldens need not hold them."""
+
+import json
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/models"
+
+
+def synthetic_weights(shapes: dict[str, list[int]], seed: int) -> dict[str, Tensor]:
+    """Random weights that keep activations of order one: scales near 1, the rest by fan-in, embeddings of unit variance."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name in sorted(shapes):
+        values = torch.randn(shapes[name], generator=generator)
+        if "embedding" in name:
+            weights[name] = values
+        elif values.dim() >= 2:
+            weights[name] = values / values[0].numel() ** 0.5
+        else:
+            weights[name] = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
+    return weights
+
+
+def is_weight(name: str, value: Tensor) -> bool:
+    """Whether a checkpoint's entry is drawn anew: not a table, a counter or a buffer of positions."""
+    return value.is_floating_point() and name.startswith(("model.", "model_ema.", "first_stage_model.", "cond_stage_model.")) and value.dim() > 0
+
+
+class Golden:
+    """One model of latent_goldens: `state` (the original's whole state dict), `arrays` (inputs and the original's outputs)."""
+
+    def __init__(self, name: str):
+        recipe = json.loads((GOLDEN / "latent_goldens.json").read_text())[name]
+        with numpy.load(GOLDEN / "latent_goldens.npz") as arrays:
+            prefix = name + "/"
+            self.arrays = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
+        self.options = recipe["options"]
+        self.state = synthetic_weights(recipe["shapes"], recipe["seed"])
+        for table in recipe["tables"]:
+            self.state[table] = self.arrays.get(table, torch.zeros(()))
