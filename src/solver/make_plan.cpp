@@ -115,6 +115,8 @@ std::unique_ptr<Solver<S>> make_student(const PredictorSpec& predictor, const st
 
 Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
   predictor.validated();
+  EPD_REQUIRE(t.size() == static_cast<std::size_t>(predictor.num_steps), "predictor: made for ", predictor.num_steps,
+              " times, and the grid has ", t.size());
   const auto student = make_student(predictor, predictor.parameters);
   PlanBuilder<double> plan;
   auto x = plan.start();

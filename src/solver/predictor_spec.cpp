@@ -41,7 +41,8 @@ const PredictorSpec& PredictorSpec::validated() const {
   EPD_REQUIRE(num_steps >= ScheduleOptions::kMinSteps && num_steps <= ScheduleOptions::kMaxSteps,
               "predictor: num_steps is ", num_steps, ", expected ", ScheduleOptions::kMinSteps, " to ",
               ScheduleOptions::kMaxSteps);
-  EPD_REQUIRE(num_points >= 1 && num_points <= 64, "predictor: num_points is ", num_points, ", expected 1 to 64");
+  EPD_REQUIRE(num_points >= 1 && num_points <= kMaxPoints, "predictor: num_points is ", num_points, ", expected 1 to ",
+              kMaxPoints);
   EPD_REQUIRE(!max_order || (*max_order >= 1 && *max_order <= AdamsBashforth<double>::kMaxOrder),
               "predictor: max_order is ", max_order.value_or(0), ", expected 1 to 4");
   EPD_REQUIRE(scale_dir >= 0 && scale_dir < 1, "predictor: scale_dir is ", scale_dir, ", expected 0 <= scale_dir < 1");
@@ -49,6 +50,8 @@ const PredictorSpec& PredictorSpec::validated() const {
               ", expected 0 <= scale_time < 1");
   EPD_REQUIRE(!t_steps || t_steps->size() == static_cast<std::size_t>(num_steps), "predictor: t_steps has ",
               t_steps ? t_steps->size() : 0, " entries, expected num_steps = ", num_steps);
+  if (t_steps) TimeSteps{*t_steps};  // falling and positive, or throws
+  EPD_REQUIRE(!guidance_rate || std::isfinite(*guidance_rate), "predictor: guidance_rate is not a finite number");
   EPD_REQUIRE(parameters.size() == num_parameters(), "predictor: ", parameters.size(), " parameters, expected ",
               num_parameters(), " for num_steps ", num_steps, " and num_points ", num_points);
   const bool finite = std::all_of(parameters.begin(), parameters.end(), [](double p) { return std::isfinite(p); });

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace epd {
+
+/// A JSON object read field by field, strictly. Every error is one line that names the file and the field: broken or
+/// truncated JSON, a field that is missing, of another type, out of its bounds, given twice or unknown.
+/// NaN and Infinity are no JSON and are refused with it.
+class JsonReader {
+ public:
+  /// `where` is the file's path, for messages. Throws Error unless the text is one JSON object.
+  static JsonReader parse(std::string_view text, std::string where);
+
+  /// The object's name in messages, such as "predictor.json: schedule".
+  const std::string& where() const { return where_; }
+  bool has(const std::string& field) const;
+  /// True for a field that is absent or null. It counts as asked for.
+  bool is_null(const std::string& field);
+  /// The names of all fields, sorted.
+  std::vector<std::string> fields() const;
+
+  std::string string(const std::string& field);
+  bool boolean(const std::string& field);
+  double number(const std::string& field);
+  /// Throws Error outside [low, high], and for 3.0 as for 3.5: an integer is written as one.
+  std::int64_t integer(const std::string& field, std::int64_t low, std::int64_t high);
+  /// A list of numbers; with `size` given, of exactly so many.
+  std::vector<double> numbers(const std::string& field);
+  std::vector<double> numbers(const std::string& field, std::size_t size);
+  /// rows lists of `columns` numbers each, row after row.
+  std::vector<double> matrix(const std::string& field, std::size_t rows, std::size_t columns);
+  JsonReader object(const std::string& field);
+
+  /// Throws Error for the first field that nobody asked for: a misspelt option must not be passed over in silence.
+  void finish() const;
+  /// Throws Error "where: field: what".
+  [[noreturn]] void fail(const std::string& field, const std::string& what) const;
+
+ private:
+  struct Node;
+  JsonReader(std::shared_ptr<const Node> node, std::string where);
+
+  std::shared_ptr<const Node> node_;
+  std::string where_;
+  std::set<std::string> asked_;
+};
+
+}  // namespace epd

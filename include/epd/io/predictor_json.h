@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "epd/solver/predictor_spec.h"
+
+namespace epd {
+
+/// Reads a predictor.json: everything that sampling with a distilled solver needs, as one JSON object.
+///   format "epd-predictor", version 1, kind "epd" | "ipndm"
+///   dataset_name, resolution, channels, label_dim    the state that the model denoises
+///   num_steps N, num_points K
+///   schedule {type, rho, sigma_min, sigma_max, t_steps?}    t_steps: N explicit times, which rule
+///   afs, fcn, max_order (or null), scale_dir, scale_time
+///   guidance_type "cg" | "cfg" | "uncond" (or null), guidance_rate (or null)
+///   parameters {r, weight, scale_dir, scale_time}    raw, each N-1 lists of K
+///   source    where the numbers come from
+/// A field that is not in this list is refused: it would change the images and be passed over in silence.
+/// Throws Error, one line with the file and the field, for whatever does not fit.
+PredictorSpec read_predictor(const std::filesystem::path& path);
+
+/// The same from the file's text; `where` names it in messages.
+PredictorSpec parse_predictor(std::string_view text, const std::string& where);
+
+/// The text of a predictor.json: the same bytes for the same predictor, and numbers that read back unchanged.
+std::string predictor_text(const PredictorSpec& predictor);
+
+/// The predictor file that the user means: a file, a folder (its predictor.json), or an experiment number (`2`,
+/// `00002`), looked up in exp_dir. Digits alone are always a number; ./2 names a path. Throws Error when there is none,
+/// or more than one.
+std::filesystem::path find_predictor(const std::string& text, const std::filesystem::path& exp_dir = "exp");
+
+}  // namespace epd
