@@ -4,11 +4,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "descriptor.h"
 #include "epd/core/error.h"
 
 namespace epd {
@@ -16,23 +18,19 @@ namespace {
 
 constexpr std::string_view kTemporaryPrefix = ".epd-tmp-";
 
-[[noreturn]] void fail(std::string_view what, const std::filesystem::path& path, int error) {
-  throw Error(text("cannot ", what, ' ', path.string(), ": ", std::strerror(error)));
-}
-
 /// The file that a rename would replace: links followed, so that the link survives.
 std::filesystem::path resolve(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_symlink(path, error)) return path;
   const auto target = std::filesystem::weakly_canonical(path, error);
-  if (error) fail("write", path, error.value());
+  if (error) fail_with_errno("write", path, error.value());
   return target;
 }
 
 void refuse_what_is_no_file(const std::filesystem::path& target, const std::filesystem::path& path) {
   struct stat status {};
   if (::stat(target.c_str(), &status) != 0) {
-    if (errno != ENOENT) fail("write", path, errno);
+    if (errno != ENOENT) fail_with_errno("write", path, errno);
     return;
   }
   EPD_REQUIRE(!S_ISDIR(status.st_mode), "cannot write ", path.string(), ": it is a folder");
@@ -48,35 +46,17 @@ std::filesystem::path temporary_name(const std::filesystem::path& target) {
          text(kTemporaryPrefix, ::getpid(), '-', counter++, '-', now.tv_sec % 100000, now.tv_nsec);
 }
 
-void write_all(int descriptor, std::string_view bytes, const std::filesystem::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail("write", path, errno);
-    if (written == 0) fail("write", path, ENOSPC);
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
 void sync_descriptor(int descriptor, const std::filesystem::path& path) {
   while (::fsync(descriptor) != 0) {
     if (errno == EINTR) continue;
     if (errno == EINVAL || errno == ENOTSUP) return;  // a file system without it
-    fail("flush", path, errno);
+    fail_with_errno("flush", path, errno);
   }
 }
 
 void sync_folder(const std::filesystem::path& target) {
   const auto parent = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
-  const int descriptor = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail("flush", parent, errno);
-  try {
-    sync_descriptor(descriptor, parent);
-  } catch (...) {
-    ::close(descriptor);
-    throw;
-  }
-  ::close(descriptor);
+  sync_descriptor(Descriptor::open_to_read(parent).number(), parent);
 }
 
 }  // namespace
@@ -88,7 +68,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, Durability durability)
   // O_EXCL: never another's file. 0666: the user's umask decides, as for any output.
   auto temporary = temporary_name(target_);
   descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail("write", path_, errno);
+  if (descriptor_ < 0) fail_with_errno("write", path_, errno);
   temporary_ = std::move(temporary);
 }
 
@@ -110,9 +90,9 @@ void AtomicFile::append(std::string_view bytes) {
 void AtomicFile::write_at(std::uint64_t offset, std::string_view bytes) {
   EPD_REQUIRE(descriptor_ >= 0 && offset + bytes.size() <= size_, "cannot write ", path_.string(), ": bytes ", offset,
               " to ", offset + bytes.size(), " are not there yet");
-  if (::lseek(descriptor_, static_cast<off_t>(offset), SEEK_SET) < 0) fail("write", path_, errno);
+  if (::lseek(descriptor_, static_cast<off_t>(offset), SEEK_SET) < 0) fail_with_errno("write", path_, errno);
   write_all(descriptor_, bytes, path_);
-  if (::lseek(descriptor_, 0, SEEK_END) < 0) fail("write", path_, errno);
+  if (::lseek(descriptor_, 0, SEEK_END) < 0) fail_with_errno("write", path_, errno);
 }
 
 void AtomicFile::commit() {
@@ -120,9 +100,9 @@ void AtomicFile::commit() {
   try {
     if (durability_ == Durability::kSync) sync_descriptor(descriptor_, path_);
     // Network file systems report a full disk here. After EINTR the descriptor is gone all the same (Linux).
-    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail("write", path_, errno);
+    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_with_errno("write", path_, errno);
     refuse_what_is_no_file(target_, path_);
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", path_, errno);
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_with_errno("write", path_, errno);
   } catch (...) {
     discard();
     throw;
@@ -138,27 +118,22 @@ void write_file(const std::filesystem::path& path, std::string_view bytes, Durab
 }
 
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail("read", path, errno);
+  const Descriptor file = Descriptor::open_to_read(path);
   std::string bytes;
-  int error = 0;
   struct stat status {};
-  if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) &&
-      static_cast<std::uint64_t>(status.st_size) <= max_bytes) {
-    bytes.reserve(static_cast<std::size_t>(status.st_size));
+  if (::fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode)) {
+    bytes.reserve(
+        static_cast<std::size_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(status.st_size), max_bytes)));
   }
   char buffer[1 << 16];
   while (bytes.size() <= max_bytes) {
-    const ssize_t got = ::read(descriptor, buffer, sizeof buffer);
+    const ssize_t got = ::read(file.number(), buffer, sizeof buffer);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) error = errno;
-    if (got <= 0) break;
+    if (got < 0) fail_with_errno("read", path, errno);
+    if (got == 0) return bytes;
     bytes.append(buffer, static_cast<std::size_t>(got));
   }
-  ::close(descriptor);
-  if (error != 0) fail("read", path, error);
-  EPD_REQUIRE(bytes.size() <= max_bytes, "cannot read ", path.string(), ": it is larger than ", max_bytes, " bytes");
-  return bytes;
+  throw Error(text("cannot read ", path.string(), ": it is larger than ", max_bytes, " bytes"));
 }
 
 bool is_temporary_name(std::string_view file_name) { return file_name.starts_with(kTemporaryPrefix); }

@@ -39,6 +39,10 @@ zip_t* open_archive(const std::filesystem::path& path) {
   return archive;
 }
 
+std::string where(const ZipReader::Entry& entry, const std::filesystem::path& path) {
+  return text("cannot read ", entry.name, " in ", path.string(), ": ");
+}
+
 }  // namespace
 
 struct ZipReader::Archive {
@@ -49,6 +53,21 @@ struct ZipReader::Archive {
 
   ~Archive() {
     if (handle != nullptr) zip_discard(handle);
+  }
+
+  OpenEntry open(std::size_t index, const Entry& entry, const std::filesystem::path& path) const {
+    OpenEntry file(zip_fopen_index(handle, numbers[index], 0));
+    EPD_REQUIRE(file, where(entry, path), zip_strerror(handle));
+    return file;
+  }
+  void fill(zip_file_t* file, char* out, std::size_t size, const Entry& entry,
+            const std::filesystem::path& path) const {
+    for (std::size_t filled = 0; filled < size;) {
+      const zip_int64_t got = zip_fread(file, out + filled, size - filled);
+      EPD_REQUIRE(got >= 0, where(entry, path), zip_file_strerror(file));
+      EPD_REQUIRE(got > 0, where(entry, path), "it ends early");
+      filled += static_cast<std::size_t>(got);
+    }
   }
 };
 
@@ -87,28 +106,27 @@ std::optional<std::size_t> ZipReader::find(std::string_view name) const {
 
 void ZipReader::stream(std::size_t index, const std::function<void(std::string_view)>& consume) const {
   const Entry& entry = entries_.at(index);
-  const auto where = [&] { return text("cannot read ", entry.name, " in ", path_.string(), ": "); };
   const std::lock_guard lock(archive_->mutex);
-  const OpenEntry file(zip_fopen_index(archive_->handle, archive_->numbers[index], 0));
-  EPD_REQUIRE(file, where(), zip_strerror(archive_->handle));
+  const OpenEntry file = archive_->open(index, entry, path_);
   std::string piece(static_cast<std::size_t>(std::clamp<std::uint64_t>(entry.size, 1, kPiece)), '\0');
   std::uint64_t total = 0;
   // One read beyond the last byte: only then does libzip compare the CRC.
   while (true) {
     const zip_int64_t got = zip_fread(file.get(), piece.data(), piece.size());
-    EPD_REQUIRE(got >= 0, where(), zip_file_strerror(file.get()));
+    EPD_REQUIRE(got >= 0, where(entry, path_), zip_file_strerror(file.get()));
     if (got == 0) break;
     total += static_cast<std::uint64_t>(got);
-    EPD_REQUIRE(total <= entry.size, where(), "it holds more than the ", entry.size, " bytes that it promises");
+    EPD_REQUIRE(total <= entry.size, where(entry, path_), "it holds more than the ", entry.size,
+                " bytes that it promises");
     consume(std::string_view(piece).substr(0, static_cast<std::size_t>(got)));
   }
-  EPD_REQUIRE(total == entry.size, where(), "it holds ", total, " bytes instead of ", entry.size);
+  EPD_REQUIRE(total == entry.size, where(entry, path_), "it holds ", total, " bytes instead of ", entry.size);
 }
 
 std::string ZipReader::read(std::size_t index, std::uint64_t max_bytes) const {
   const Entry& entry = entries_.at(index);
-  EPD_REQUIRE(entry.size <= max_bytes, "cannot read ", entry.name, " in ", path_.string(), ": it has ", entry.size,
-              " bytes, more than the ", max_bytes, " that are allowed");
+  EPD_REQUIRE(entry.size <= max_bytes, where(entry, path_), "it has ", entry.size, " bytes, more than the ", max_bytes,
+              " that are allowed");
   std::string bytes;
   bytes.reserve(static_cast<std::size_t>(entry.size));
   stream(index, [&](std::string_view piece) { bytes += piece; });
@@ -117,19 +135,22 @@ std::string ZipReader::read(std::size_t index, std::uint64_t max_bytes) const {
 
 std::string ZipReader::read_start(std::size_t index, std::size_t num_bytes) const {
   const Entry& entry = entries_.at(index);
-  const std::lock_guard lock(archive_->mutex);
-  const OpenEntry file(zip_fopen_index(archive_->handle, archive_->numbers[index], 0));
-  EPD_REQUIRE(file, "cannot read ", entry.name, " in ", path_.string(), ": ", zip_strerror(archive_->handle));
   std::string bytes(static_cast<std::size_t>(std::min<std::uint64_t>(num_bytes, entry.size)), '\0');
-  std::size_t filled = 0;
-  while (filled < bytes.size()) {
-    const zip_int64_t got = zip_fread(file.get(), bytes.data() + filled, bytes.size() - filled);
-    EPD_REQUIRE(got >= 0, "cannot read ", entry.name, " in ", path_.string(), ": ", zip_file_strerror(file.get()));
-    if (got == 0) break;
-    filled += static_cast<std::size_t>(got);
-  }
-  bytes.resize(filled);
+  const std::lock_guard lock(archive_->mutex);
+  const OpenEntry file = archive_->open(index, entry, path_);
+  archive_->fill(file.get(), bytes.data(), bytes.size(), entry, path_);
   return bytes;
+}
+
+void ZipReader::read_range(std::size_t index, std::uint64_t offset, char* out, std::size_t num_bytes) const {
+  const Entry& entry = entries_.at(index);
+  EPD_REQUIRE(entry.stored && offset <= entry.size && num_bytes <= entry.size - offset, where(entry, path_), "bytes ",
+              offset, " to ", offset + num_bytes, " are not to be had one by one");
+  const std::lock_guard lock(archive_->mutex);
+  const OpenEntry file = archive_->open(index, entry, path_);
+  EPD_REQUIRE(zip_fseek(file.get(), static_cast<zip_int64_t>(offset), SEEK_SET) == 0, where(entry, path_),
+              zip_file_strerror(file.get()));
+  archive_->fill(file.get(), out, num_bytes, entry, path_);
 }
 
 }  // namespace epd

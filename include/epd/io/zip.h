@@ -41,6 +41,8 @@ class ZipReader {
   std::string read(std::size_t index, std::uint64_t max_bytes = kMaxRead) const;
   /// The first bytes of an entry (fewer if it is shorter); no CRC check.
   std::string read_start(std::size_t index, std::size_t num_bytes) const;
+  /// Bytes from the middle of a stored entry; no CRC check. Throws Error where the entry ends before.
+  void read_range(std::size_t index, std::uint64_t offset, char* out, std::size_t num_bytes) const;
   /// The whole entry piece by piece, its CRC checked at the end.
   void stream(std::size_t index, const std::function<void(std::string_view)>& consume) const;
 
