@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "epd/core/guidance.h"
 #include "epd/core/names.h"
 #include "epd/schedule/schedule.h"
 #include "epd/solver/epd.h"
@@ -16,19 +17,10 @@ enum class StudentKind { kEpd, kIpndm };
 
 inline constexpr NameTable<StudentKind, 2> kStudentNames{{{"epd", StudentKind::kEpd}, {"ipndm", StudentKind::kIpndm}}};
 
-enum class GuidanceKind { kNone, kClassifier, kClassifierFree, kUnconditional };
-
-inline constexpr NameTable<GuidanceKind, 4> kGuidanceNames{{
-    {"none", GuidanceKind::kNone},
-    {"cg", GuidanceKind::kClassifier},
-    {"cfg", GuidanceKind::kClassifierFree},
-    {"uncond", GuidanceKind::kUnconditional},
-}};
-
 /// A predictor: everything that sampling with a distilled solver needs, and the raw numbers that it learned. A plain
 /// struct; predictor.json is its text.
 struct PredictorSpec {
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 1, kMaxPoints = 64;
   /// The groups of raw parameters, in the order of the flat vector.
   enum Group { kR, kWeight, kScaleDir, kScaleTime, kNumGroups };
   static constexpr std::array<const char*, kNumGroups> kGroupNames{"r", "weight", "scale_dir", "scale_time"};

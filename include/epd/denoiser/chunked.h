@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+
+#include "epd/denoiser/denoiser.h"
+
+namespace epd {
+
+struct ChunkOptions {
+  std::int64_t chunk = 16;          // images in one forward; a smaller last chunk is padded
+  std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
+};
+
+/// Runs the network on chunks of one fixed number of images, whatever the batch: so an image's numbers depend neither
+/// on the batch it came in nor on how many processes share the work, and kernels see one shape.
+class ChunkedDenoiser : public Denoiser {
+ public:
+  ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options);
+
+  const ModelFacts& facts() const override { return inner_->facts(); }
+  int cost() const override { return inner_->cost(); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                     const Condition& condition) const override;
+  Differentiated differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                               const Condition& condition) const override;
+
+ private:
+  std::shared_ptr<const Denoiser> inner_;
+  ChunkOptions options_;
+};
+
+}  // namespace epd

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "epd/core/model_facts.h"
+#include "epd/core/names.h"
+
+namespace epd {
+
+inline constexpr NameTable<Precision, 5> kPrecisionNames{{
+    {"auto", Precision::kAuto},
+    {"fp32", Precision::kFloat32},
+    {"tf32", Precision::kTf32},
+    {"fp16", Precision::kFloat16},
+    {"bf16", Precision::kBFloat16},
+}};
+
+/// A model file: TorchScript that keeps the contract (README.md, "The model contract"), checked at load, its weights
+/// frozen. All methods let autograd through to their inputs.
+class TorchScriptModel {
+ public:
+  /// Throws Error where the file is missing, damaged, foreign or does not keep the contract; names the file and why.
+  /// `precision` is that of the inner network; kAuto: what the file prefers on a GPU, float32 on the CPU.
+  TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision);
+  ~TorchScriptModel();
+  TorchScriptModel(const TorchScriptModel&) = delete;
+
+  const ModelFacts& facts() const { return facts_; }
+  const std::string& sha256() const { return sha256_; }
+  at::Device device() const { return device_; }
+  /// What the inner network really computes in; never kAuto.
+  Precision precision() const { return precision_; }
+
+  /// The unclamped D: x [B, C, H, W], sigma [B], condition [B, ...] or undefined.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const;
+  /// Images in about [-1, 1] from the state: the model's decoder, or the state itself for pixel models.
+  at::Tensor decode(const at::Tensor& x) const;
+  /// Text states [B, tokens, width] from int64 tokens [B, tokens].
+  at::Tensor encode_text(const at::Tensor& tokens) const;
+  /// log p(label | x; sigma), [B].
+  at::Tensor log_prob(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& labels) const;
+
+ private:
+  struct Module;
+  void check_contract() const;
+
+  std::filesystem::path path_;
+  ModelFacts facts_;
+  std::string sha256_;
+  at::Device device_;
+  Precision precision_;
+  std::unique_ptr<Module> module_;
+};
+
+}  // namespace epd

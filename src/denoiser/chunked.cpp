@@ -1,0 +1,101 @@
+#include "epd/denoiser/chunked.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "epd/core/error.h"
+
+namespace epd {
+namespace {
+
+/// A block of `points` x `images` of a batch that is laid out as [K, B].
+struct Block {
+  std::int64_t first_point, points, first_image, images;
+
+  /// Its rows of a tensor [K * B, ...], as [points, images, ...].
+  at::Tensor of(const at::Tensor& batch, std::int64_t num_points) const {
+    return batch.unflatten(0, {num_points, -1}).narrow(0, first_point, points).narrow(1, first_image, images);
+  }
+  /// The same, padded to `chunk` images, as rows.
+  at::Tensor rows(const at::Tensor& batch, std::int64_t num_points, std::int64_t chunk) const {
+    auto block = of(batch, num_points);
+    if (images < chunk) block = padded_rows(block.transpose(0, 1), chunk).transpose(0, 1);
+    return block.reshape(flat_shape(block)).contiguous();
+  }
+  /// The rows of a padded result as [points, images, ...], without the padding.
+  at::Tensor unpadded(const at::Tensor& rows) const { return rows.unflatten(0, {points, -1}).narrow(1, 0, images); }
+
+ private:
+  static std::vector<std::int64_t> flat_shape(const at::Tensor& block) {
+    auto shape = block.sizes().vec();
+    shape[1] *= shape[0];
+    shape.erase(shape.begin());
+    return shape;
+  }
+};
+
+std::vector<Block> blocks_of(std::int64_t num_points, std::int64_t batch, const ChunkOptions& o) {
+  const std::int64_t points = o.points_at_once > 0 ? std::min(o.points_at_once, num_points) : num_points;
+  std::vector<Block> blocks;
+  for (std::int64_t b = 0; b < batch; b += o.chunk) {
+    for (std::int64_t k = 0; k < num_points; k += points) {
+      blocks.push_back({k, std::min(points, num_points - k), b, std::min(o.chunk, batch - b)});
+    }
+  }
+  return blocks;
+}
+
+}  // namespace
+
+ChunkedDenoiser::ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options)
+    : inner_(std::move(inner)), options_(options) {
+  EPD_REQUIRE_USAGE(options_.chunk >= 1, "chunk: expected at least 1, got ", options_.chunk);
+  EPD_REQUIRE_USAGE(options_.points_at_once >= 0, "points_at_once: expected 0 (all) or more, got ",
+                    options_.points_at_once);
+}
+
+at::Tensor ChunkedDenoiser::forward(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                                    const Condition& condition) const {
+  const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
+  for (const Block& block : blocks_of(num_points, x.size(0) / num_points, options_)) {
+    const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
+    const auto denoised = inner_->forward(block.rows(x, num_points, options_.chunk),
+                                          block.rows(sigma, num_points, options_.chunk), block.points, part);
+    block.of(result, num_points).copy_(block.unpadded(denoised));
+  }
+  return result;
+}
+
+Differentiated ChunkedDenoiser::differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                                              const Condition& condition) const {
+  const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
+  const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
+  std::vector<std::function<InputGradients(const at::Tensor&)>> pullbacks;
+  for (const Block& block : blocks) {
+    const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
+    auto differentiated = inner_->differentiate(block.rows(x, num_points, options_.chunk),
+                                                block.rows(sigma, num_points, options_.chunk), block.points, part);
+    block.of(result, num_points).copy_(block.unpadded(differentiated.denoised));
+    pullbacks.push_back(std::move(differentiated.pullback));
+  }
+  const auto chunk = options_.chunk;
+  auto pullback = [=, sigma_like = sigma.detach()](const at::Tensor& gradient) -> InputGradients {
+    InputGradients all{at::empty_like(gradient, at::MemoryFormat::Contiguous), at::empty_like(sigma_like)};
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const Block& block = blocks[i];
+      // The padding repeats an image; its gradient is left out by giving it none.
+      auto shape = gradient.sizes().vec();
+      shape[0] = block.points * chunk;
+      const auto rows = at::zeros(shape, gradient.options());
+      block.unpadded(rows).copy_(block.of(gradient, num_points));
+      const auto part = pullbacks[i](rows);
+      block.of(all.x, num_points).copy_(block.unpadded(part.x));
+      block.of(all.sigma, num_points).copy_(block.unpadded(part.sigma));
+    }
+    return all;
+  };
+  return {result, std::move(pullback)};
+}
+
+}  // namespace epd

@@ -1,1 +1,0 @@
-namespace epd { int placeholder_for_an_empty_library() { return 0; } }
