@@ -1,0 +1,23 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+/// Where the product's own files and the user's cache are.
+namespace epd {
+
+/// The folder with models/, exp/ and tests/: EPD_HOME, or the source tree that the programs were built from.
+std::filesystem::path project_dir();
+
+/// Where fetched and exported models live: EPD_CACHE, or ~/.cache/epd.
+std::filesystem::path cache_dir();
+
+/// The model file of a dataset name: model_path if given, the demo's own, or the cache's. Throws Error with the command
+/// that makes it where it is missing; UsageError where neither a name nor a path is given.
+std::filesystem::path find_model(const std::string& dataset_name, const std::string& model_path);
+
+/// The detector of a dataset's features, for Frechet distances and the feature loss: detector if given (a file, or the
+/// name of one: inception, inception-pytorch, demo), else the demo's for the demo and Inception. Throws Error likewise.
+std::filesystem::path find_detector(const std::string& dataset_name, const std::string& detector);
+
+}  // namespace epd

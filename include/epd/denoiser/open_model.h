@@ -1,0 +1,30 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "epd/denoiser/chunked.h"
+#include "epd/denoiser/guidance.h"
+#include "epd/denoiser/torchscript.h"
+
+namespace epd {
+
+struct ModelOptions {
+  std::filesystem::path path;
+  at::Device device = at::kCPU;
+  Precision precision = Precision::kAuto;
+  GuidanceOptions guidance;
+  ChunkOptions chunks;
+};
+
+/// A loaded model and the denoiser that solvers meet: guided, then in fixed chunks.
+struct OpenedModel {
+  std::shared_ptr<const TorchScriptModel> model;
+  std::shared_ptr<const Denoiser> denoiser;
+
+  const ModelFacts& facts() const { return model->facts(); }
+};
+
+OpenedModel open_model(const ModelOptions& options);
+
+}  // namespace epd
