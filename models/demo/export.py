@@ -38,6 +38,7 @@ def export(source: Path, dest: Path) -> Path:
     """Write the model file `dest` from the state dict `source`."""
     denoiser = make_network()
     load_state(denoiser, torch.load(source, map_location="cpu", weights_only=True))
+    denoiser.network.fold_upsampling()
     facts = make_facts(
         dataset_name="demo",
         resolution=32,
