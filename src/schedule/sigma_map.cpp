@@ -32,11 +32,6 @@ double VpSigmaMap::u(double sigma) const {
   return beta_min_ > 0 ? 2 * exponent / (root + beta_min_) : (root - beta_min_) / beta_d_;
 }
 
-double VpSigmaMap::slope(double u) const {
-  const double s = sigma(u);
-  return (beta_d_ * u + beta_min_) * (s * s + 1) / (2 * s);
-}
-
 TableSigmaMap::TableSigmaMap(const std::vector<double>& alphas_cumprod) {
   EPD_REQUIRE(alphas_cumprod.size() >= 2, "noise table: ", alphas_cumprod.size(), " entries, at least 2 needed");
   for (std::size_t m = 0; m < alphas_cumprod.size(); ++m) {

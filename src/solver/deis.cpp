@@ -47,10 +47,14 @@ std::vector<double> deis_weights(DeisMode mode, const std::vector<double>& nodes
   }
   std::vector<double> u_nodes;
   for (const double t : nodes) u_nodes.push_back(clock.u(t));
-  const double u_next = clock.u(t_next);
+  // In ln t the integrand is smooth; in u it is steep near the end of the noise range.
+  const double from = std::log(nodes[0]), to = std::log(t_next);
   for (std::size_t j = 0; j < nodes.size(); ++j) {
-    weights.push_back(
-        integrate([&](double u) { return lagrange(u_nodes, j, u) * clock.slope(u); }, u_nodes[0], u_next));
+    const auto share = [&](double log_t) {
+      const double t = std::exp(log_t);
+      return lagrange(u_nodes, j, clock.u(t)) * t;
+    };
+    weights.push_back(integrate(share, from, to));
   }
   return weights;
 }

@@ -12,7 +12,7 @@ bool refines_intervals(SolverKind kind) {
   return kind == SolverKind::kEuler || kind == SolverKind::kHeun || kind == SolverKind::kDpm;
 }
 
-std::unique_ptr<Solver<double>> make_solver(const SolverOptions& o, const TimeSteps& t) {
+std::unique_ptr<Solver<double>> make_solver(const SolverOptions& o) {
   const int order = o.max_order.value_or(highest_order(o.kind));
   switch (o.kind) {
     case SolverKind::kEuler:
@@ -28,8 +28,8 @@ std::unique_ptr<Solver<double>> make_solver(const SolverOptions& o, const TimeSt
     case SolverKind::kUnipc:
       return std::make_unique<UnipcSolver<double>>(order, o.predict_x0, o.lower_order_final, o.unipc_variant);
     case SolverKind::kDeis:
-      return std::make_unique<DeisSolver<double>>(order, o.deis_mode,
-                                                  VpSigmaMap::between(t.values().back(), t.values().front()));
+      // As published, the clock of the range 0.002 to 80 for every model: it only shapes the interpolation.
+      return std::make_unique<DeisSolver<double>>(order, o.deis_mode, VpSigmaMap::between(0.002, 80));
   }
   throw Error("unknown solver");
 }
@@ -86,7 +86,7 @@ Expression<S> walk(PlanBuilder<S>& plan, Solver<S>& solver, const Expression<S>&
 }
 
 Plan<double> make_plan(const SolverOptions& options, const TimeSteps& t) {
-  const auto solver = make_solver(options.validated(), t);
+  const auto solver = make_solver(options.validated());
   PlanBuilder<double> plan;
   auto x = plan.start();
   for (std::size_t n = 0; n < t.num_intervals(); ++n) {
@@ -107,7 +107,7 @@ Plan<double> make_plan(const SolverOptions& options, const TimeSteps& t) {
 }
 
 template <class S>
-std::unique_ptr<Solver<S>> make_student(const PredictorSpec& predictor, const std::vector<S>& raw) {
+std::unique_ptr<EpdSolver<S>> make_student(const PredictorSpec& predictor, const std::vector<S>& raw) {
   std::optional<int> history;
   if (predictor.kind == StudentKind::kIpndm) history = predictor.max_order.value_or(AdamsBashforth<S>::kMaxOrder);
   return std::make_unique<EpdSolver<S>>(epd_table(predictor, raw), history);
@@ -126,8 +126,8 @@ Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
 
 int student_nfe(const PredictorSpec& predictor) { return 2 * (predictor.num_steps - 1) - (predictor.afs ? 1 : 0); }
 
-template std::unique_ptr<Solver<double>> make_student(const PredictorSpec&, const std::vector<double>&);
-template std::unique_ptr<Solver<Dual>> make_student(const PredictorSpec&, const std::vector<Dual>&);
+template std::unique_ptr<EpdSolver<double>> make_student(const PredictorSpec&, const std::vector<double>&);
+template std::unique_ptr<EpdSolver<Dual>> make_student(const PredictorSpec&, const std::vector<Dual>&);
 template Expression<double> walk(PlanBuilder<double>&, Solver<double>&, const Expression<double>&, const TimeSteps&,
                                  std::size_t, bool);
 template Expression<Dual> walk(PlanBuilder<Dual>&, Solver<Dual>&, const Expression<Dual>&, const TimeSteps&,

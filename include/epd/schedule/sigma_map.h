@@ -23,8 +23,6 @@ class VpSigmaMap : public SigmaMap {
   static VpSigmaMap between(double sigma_min, double sigma_max, double eps_s = 1e-3);
   double sigma(double u) const override;
   double u(double sigma) const override;
-  /// d sigma / d u.
-  double slope(double u) const;
 
  private:
   double beta_d_, beta_min_;

@@ -51,6 +51,9 @@ class EpdSolver : public Solver<S> {
     if (max_order) history_.emplace(*max_order);
   }
 
+  /// Coefficients that moved during the run: they hold from the next step on.
+  void set_table(std::vector<EpdCoefficients<S>> table) { table_ = std::move(table); }
+
   Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) override {
     const auto d_cur = direction_at(plan, x, at);
     const auto towards = history_ ? history_->direction(d_cur) : d_cur;

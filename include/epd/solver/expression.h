@@ -29,8 +29,17 @@ class Expression {
 
   /// The register that this expression is, unchanged, or -1.
   Register as_register() const {
-    const bool plain = terms_.size() == 1 && !terms_[0].detached && is_one(terms_[0].coefficient);
+    const bool plain = terms_.size() == 1 && !terms_[0].detached && is_constant(terms_[0].coefficient, 1);
     return plain ? terms_[0].source : -1;
+  }
+
+  /// The same sum without the terms that are 0 whatever is learned: they would only keep a register alive.
+  Expression without_zeros() const {
+    Expression result;
+    for (const Term& term : terms_) {
+      if (!is_constant(term.coefficient, 0)) result.terms_.push_back(term);
+    }
+    return result;
   }
 
   Expression& operator+=(const Expression& other) {
@@ -63,8 +72,8 @@ class Expression {
   }
 
  private:
-  static bool is_one(double c) { return c == 1; }
-  static bool is_one(const Dual& c) { return c.value() == 1 && c.gradient().empty(); }
+  static bool is_constant(double c, double value) { return c == value; }
+  static bool is_constant(const Dual& c, double value) { return c.value() == value && c.gradient().empty(); }
 
   void add(const Term& term, const S& factor) {
     for (Term& mine : terms_) {

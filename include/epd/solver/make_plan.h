@@ -52,7 +52,7 @@ Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t);
 
 /// A fresh solver for the student, with its coefficients as numbers or as learning parameters.
 template <class S>
-std::unique_ptr<Solver<S>> make_student(const PredictorSpec& predictor, const std::vector<S>& raw);
+std::unique_ptr<EpdSolver<S>> make_student(const PredictorSpec& predictor, const std::vector<S>& raw);
 
 /// Lets the solver walk one interval of the grid: the state at its end, as a new grid point of the plan.
 template <class S>

@@ -109,7 +109,7 @@ class PlanBuilder {
  private:
   Register materialise(const Expression<S>& x) {
     if (const Register same = x.as_register(); same >= 0) return same;
-    emit(Combine<S>{plan_.num_registers, x});
+    emit(Combine<S>{plan_.num_registers, x.without_zeros()});
     return plan_.num_registers++;
   }
 
