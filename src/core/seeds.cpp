@@ -17,7 +17,14 @@ std::string shown(std::string_view list) {
   return list.size() <= kShown ? std::string(list) : std::string(list.substr(0, kShown)) + "...";
 }
 
-std::uint64_t parse_seed(std::string_view digits, std::string_view list) {
+std::string_view without_spaces(std::string_view part) {
+  const auto first = part.find_first_not_of(' ');
+  if (first == std::string_view::npos) return {};
+  return part.substr(first, part.find_last_not_of(' ') - first + 1);
+}
+
+std::uint64_t parse_seed(std::string_view part, std::string_view list) {
+  const std::string_view digits = without_spaces(part);
   std::uint64_t seed = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), seed);
   const bool is_number = !digits.empty() && digits.find_first_not_of("0123456789") == std::string_view::npos;
@@ -35,12 +42,6 @@ void append_part(std::string_view part, std::string_view list, std::vector<std::
   EPD_REQUIRE_USAGE(first <= last, "seeds: a range goes up, got ", part);
   EPD_REQUIRE_USAGE(last - first < kMaxSeeds - seeds.size(), "seeds: more than ", kMaxSeeds, " in '", shown(list), "'");
   for (std::uint64_t seed = first; seed <= last; ++seed) seeds.push_back(seed);
-}
-
-std::string_view without_spaces(std::string_view part) {
-  const auto first = part.find_first_not_of(' ');
-  if (first == std::string_view::npos) return {};
-  return part.substr(first, part.find_last_not_of(' ') - first + 1);
 }
 
 }  // namespace

@@ -65,18 +65,15 @@ bool read_header(PngReader& reader, Reading& reading) {
   return true;
 }
 
-/// Asks for 8-bit RGB, or for 8-bit palette indices.
-bool choose_pixels(PngReader& reader, Reading& reading, bool palette) {
+/// Asks for 8-bit RGB whatever the file holds. Palette entries beyond the palette's end are black, as in Pillow.
+bool choose_rgb(PngReader& reader, Reading& reading) {
   if (setjmp(reading.jump) != 0) return false;
   png_set_interlace_handling(reader.png);
-  if (palette) {
-    png_set_packing(reader.png);
-  } else {
-    png_set_strip_16(reader.png);  // the high byte
-    png_set_expand_gray_1_2_4_to_8(reader.png);
-    png_set_strip_alpha(reader.png);
-    png_set_gray_to_rgb(reader.png);
-  }
+  png_set_strip_16(reader.png);  // the high byte
+  png_set_palette_to_rgb(reader.png);
+  png_set_expand_gray_1_2_4_to_8(reader.png);
+  png_set_strip_alpha(reader.png);
+  png_set_gray_to_rgb(reader.png);
   png_read_update_info(reader.png, reader.info);
   return true;
 }
@@ -88,29 +85,6 @@ bool read_pixels(PngReader& reader, Reading& reading, png_bytepp rows) {
   return true;
 }
 
-/// The file's palette as Pillow holds it: entries beyond its end are a grey ramp.
-std::array<std::array<std::uint8_t, 3>, 256> palette_of(const PngReader& reader) {
-  std::array<std::array<std::uint8_t, 3>, 256> palette;
-  for (std::size_t i = 0; i < palette.size(); ++i) palette[i].fill(static_cast<std::uint8_t>(i));
-  png_colorp entries = nullptr;
-  int count = 0;
-  png_get_PLTE(reader.png, reader.info, &entries, &count);
-  for (int i = 0; i < count; ++i)
-    palette[static_cast<std::size_t>(i)] = {entries[i].red, entries[i].green, entries[i].blue};
-  return palette;
-}
-
-Image resolve_palette(const Image& indices, const PngReader& reader) {
-  const auto palette = palette_of(reader);
-  Image rgb(indices.height, indices.width, 3);
-  auto* out = rgb.pixels.data();
-  for (const std::uint8_t index : indices.pixels) {
-    std::memcpy(out, palette[index].data(), 3);
-    out += 3;
-  }
-  return rgb;
-}
-
 }  // namespace
 
 Image decode_png(std::string_view bytes, const std::string& name) {
@@ -120,21 +94,20 @@ Image decode_png(std::string_view bytes, const std::string& name) {
   require(read_header(reader, reading));
   const std::uint64_t width = png_get_image_width(reader.png, reader.info);
   const std::uint64_t height = png_get_image_height(reader.png, reader.info);
-  const bool palette = png_get_color_type(reader.png, reader.info) == PNG_COLOR_TYPE_PALETTE;
   require_sane_size(width, height, name);
   const std::uint64_t bits =
       width * height * png_get_bit_depth(reader.png, reader.info) * png_get_channels(reader.png, reader.info);
   EPD_REQUIRE(bits / 8 <= kMaxDeflateRatio * bytes.size(), "cannot read the PNG ", name, ": ", bytes.size(),
               " bytes cannot hold the ", width, "x", height, " pixels that it promises");
-  require(choose_pixels(reader, reading, palette));
+  require(choose_rgb(reader, reading));
 
-  Image image(static_cast<int>(height), static_cast<int>(width), palette ? 1 : 3);
+  Image image(static_cast<int>(height), static_cast<int>(width), 3);
   EPD_REQUIRE(png_get_rowbytes(reader.png, reader.info) == image.row_bytes(), "cannot read the PNG ", name,
               ": its rows have ", png_get_rowbytes(reader.png, reader.info), " bytes instead of ", image.row_bytes());
   std::vector<png_bytep> rows;
   for (int y = 0; y < image.height; ++y) rows.push_back(image.row(y));
   require(read_pixels(reader, reading, rows.data()));
-  return palette ? resolve_palette(image, reader) : image;
+  return image;
 }
 
 }  // namespace epd

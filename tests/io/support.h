@@ -1,0 +1,67 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <random>
+#include <string>
+
+#include "epd/core/error.h"
+#include "epd/io/image.h"
+
+namespace epd::test {
+
+/// A folder of its own for a test, removed with all that is in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    static std::atomic<int> counter{0};
+    path_ = std::filesystem::temp_directory_path() / text("epd-test-", ::getpid(), '-', counter++);
+    std::filesystem::create_directories(path_);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  /// How many files and folders stand in it.
+  std::size_t count() const {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::filesystem::path fixture(const std::string& name) {
+  return std::filesystem::path(EPD_SOURCE_DIR) / "tests" / "golden" / "io" / name;
+}
+
+/// The message of the Error that the call throws, which must be one line; fails where it throws nothing.
+template <class Call>
+std::string error_of(Call&& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+/// A picture of random values, which no compressor shrinks.
+inline Image noise(int height, int width, int channels, unsigned seed) {
+  std::mt19937 generator(seed);
+  Image image(height, width, channels);
+  for (auto& value : image.pixels) value = static_cast<std::uint8_t>(generator() & 255);
+  return image;
+}
+
+}  // namespace epd::test
