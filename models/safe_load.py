@@ -1,0 +1,310 @@
+"""Read tensors from checkpoint files without running anything that the files bring.
+
+    load(path)    EDM .pkl, torch .pt/.pth/.ckpt (zip and legacy), .safetensors: told apart by content, not by name
+
+A pickle is a program: it names functions and calls them. Here it may only make tensors and plain containers. A class
+that it names becomes an inert Record, which holds what the pickle put in and does nothing. A call of anything else is
+refused with UnsafePickle. Source code inside a file is never looked at.
+"""
+
+import codecs
+import collections
+import io
+import json
+import math
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_PROTOCOL = 1001
+
+
+class UnsafePickle(ValueError):
+    """The pickle asks for a call that reading tensors does not need."""
+
+
+class _Uncallable(type):
+    """The class of stand-in classes. Making an empty instance is data (NEWOBJ); calling the class would run its code."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise UnsafePickle(f"it calls {cls.class_name}, which is no part of reading tensors: refused")
+
+
+class Record(metaclass=_Uncallable):
+    """An object of a class that is not run: its name, constructor arguments, state, and the items put into it."""
+
+    class_name = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Record":
+        record = object.__new__(cls)
+        record.args, record.state, record.items, record.mapping = args, {}, [], {}
+        return record
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.mapping[key] = value
+
+    def append(self, item: Any) -> None:
+        self.items.append(item)
+
+    def extend(self, items: Any) -> None:
+        self.items.extend(items)
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} record>"
+
+
+def make_record(class_name: str, *args: Any, state: Any = None) -> Record:
+    """A Record of the class with that name."""
+    record = Record.__new__(_stand_in(class_name), *args)
+    record.state = {} if state is None else state
+    return record
+
+
+def _stand_in(class_name: str) -> type:
+    return _Uncallable(class_name.rpartition(".")[2], (Record,), {"class_name": class_name})
+
+
+# What stands for the functions that a pickle may call. Each is ours: none is looked up by a name from the file.
+
+
+class _StorageType:
+    """torch.FloatStorage and its like: names a dtype."""
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+
+
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *_unused: Any) -> Tensor:
+    if not isinstance(storage, Tensor) or storage.dim() != 1:
+        raise UnsafePickle("it rebuilds a tensor from something that is no storage: refused")
+    return torch.as_strided(storage, tuple(size), tuple(stride), offset)  # checks the bounds
+
+
+def _rebuild_parameter(data: Tensor, *_unused: Any) -> Tensor:
+    return data
+
+
+def _rebuild_from_type(function: Any, _type: Any, args: tuple, _state: Any) -> Any:
+    if function not in _CALLS.values():
+        raise UnsafePickle(f"it calls {getattr(function, 'class_name', function)!r} to rebuild a tensor: refused")
+    return function(*args)
+
+
+def _persistent_object(meta: dict) -> Record:
+    """EDM's pickled objects: class name, state, and module source, which stays unread."""
+    return make_record(str(meta["class_name"]), state=meta["state"])
+
+
+def _storage_from_bytes(content: bytes) -> Any:
+    return _load_legacy(io.BytesIO(content), len(content))
+
+
+def _plain_object(cls: Any, _base: Any, _state: Any) -> Record:
+    if not isinstance(cls, _Uncallable):
+        raise UnsafePickle(f"it makes an object of {cls!r}: refused")
+    return Record.__new__(cls)
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if codecs.lookup(encoding).name not in ("iso8859-1", "utf-8", "ascii"):
+        raise UnsafePickle(f"it encodes text as {encoding!r}: refused")
+    return text.encode(encoding)
+
+
+def _numpy_scalar(dtype: Any, content: Any = b"") -> Any:
+    """A number saved by NumPy; any other kind of scalar stays a Record."""
+    code = dtype.args[0] if isinstance(dtype, Record) and dtype.args else ""
+    kind = {"f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "b1": "?"}
+    if code in kind and isinstance(content, bytes) and len(content) == struct.calcsize("<" + kind[code]):
+        return struct.unpack("<" + kind[code], content)[0]
+    return make_record("numpy.scalar", dtype, content)
+
+
+def _inert_call(class_name: str) -> Any:
+    return lambda *args: make_record(class_name, *args)
+
+
+_DTYPES = {
+    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32,
+    "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
+}  # fmt: skip
+_DTYPE_NAMES = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64", "complex128"}
+
+_CALLS: dict[str, Any] = {
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch.storage._load_from_bytes": _storage_from_bytes,
+    "torch.Size": tuple,
+    "torch.device": _inert_call("torch.device"),
+    "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
+    "collections.OrderedDict": collections.OrderedDict,
+    "collections.defaultdict": lambda *_factory: {},
+    "copyreg._reconstructor": _plain_object,
+    "copy_reg._reconstructor": _plain_object,
+    "_codecs.encode": _encode,
+    "pathlib.PosixPath": _inert_call("pathlib.PosixPath"),
+    "pathlib.WindowsPath": _inert_call("pathlib.WindowsPath"),
+    **{f"{module}.{name}": kind for module in ("builtins", "__builtin__") for name, kind in
+       {"set": set, "frozenset": frozenset, "complex": complex, "bytearray": bytearray}.items()},
+    **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": _inert_call("numpy.ndarray") for core in ("core", "_core")},
+    "numpy.dtype": _inert_call("numpy.dtype"),
+}  # fmt: skip
+
+
+class _Unpickler(pickle.Unpickler):
+    """Resolves every name to one of _CALLS, a dtype, or a stand-in class. Imports nothing."""
+
+    def __init__(self, file: BinaryIO, storage: Any = None):
+        super().__init__(file, encoding="latin1")
+        self.storage = storage  # (dtype, key, numel) -> flat tensor
+        self.stand_ins: dict[str, type] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full in _CALLS:
+            return _CALLS[full]
+        if module in ("torch", "torch.cuda") and name.removesuffix("Storage") in _DTYPES:
+            return _StorageType(_DTYPES[name.removesuffix("Storage")])
+        if full in ("torch.storage.UntypedStorage", "torch.storage._UntypedStorage"):
+            return _StorageType(torch.uint8)
+        if module == "torch" and name in _DTYPE_NAMES:
+            return getattr(torch, name)
+        return self.stand_ins.setdefault(full, _stand_in(full))
+
+    def persistent_load(self, saved: Any) -> Any:
+        kind = saved[0] if isinstance(saved, tuple) and saved else None
+        if kind == "module":
+            return saved[1]
+        if kind != "storage" or self.storage is None or not isinstance(saved[1], _StorageType):
+            raise UnsafePickle(f"it refers to {kind!r}, which is no storage: refused")
+        return self.storage(saved[1].dtype, str(saved[2]), int(saved[4]))
+
+
+def load(path: Path | str) -> Any:
+    """What the file holds: containers, tensors (CPU) and Records. Raises ValueError with the file's name and the reason."""
+    path = Path(path)
+    with open(path, "rb") as file:
+        start = file.read(9)
+        file.seek(0)
+        try:
+            if start[:2] == b"PK":
+                return _load_zip(file)
+            if start[:1] == b"\x80":
+                return _load_legacy(file, path.stat().st_size)
+            if start[8:9] == b"{":
+                return _load_safetensors(file, path.stat().st_size)
+        except UnsafePickle as error:
+            raise UnsafePickle(f"{path}: {error}") from None
+        except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, IndexError, TypeError, AttributeError, ValueError,
+                RuntimeError, UnicodeError, struct.error, OverflowError, MemoryError) as error:  # fmt: skip
+            raise ValueError(f"{path}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
+    raise ValueError(f"{path}: neither a pickle, a torch checkpoint nor safetensors")
+
+
+def _flat(content: bytes | bytearray, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def _load_zip(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        record = next((name for name in names if name == "data.pkl" or name.endswith("/data.pkl")), None)
+        if record is None:
+            raise ValueError(f"a zip without data.pkl; it holds {', '.join(names[:5])}")
+        root = record.removesuffix("data.pkl")
+        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+            raise ValueError("saved on a big-endian machine")
+        storages: dict[str, Tensor] = {}
+
+        def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
+            if key not in storages:
+                storages[key] = _flat(archive.read(f"{root}data/{key}"), dtype)
+            found = storages[key].view(dtype)
+            if found.numel() < numel:
+                raise ValueError(f"storage {key} has {found.numel()} elements where {numel} are named")
+            return found
+
+        return _Unpickler(io.BytesIO(archive.read(record)), storage).load()
+
+
+def _load_legacy(file: BinaryIO, size: int) -> Any:
+    """The torch format before zips (magic, version, system, object, keys, then raw storages), or else a plain pickle."""
+    first = _Unpickler(file).load()
+    if first != LEGACY_MAGIC:
+        return first
+    if _Unpickler(file).load() != LEGACY_PROTOCOL or not _Unpickler(file).load().get("little_endian", False):
+        raise ValueError("a torch file of an unknown version or byte order")
+    storages: dict[str, Tensor] = {}
+
+    def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
+        if key not in storages:
+            if not 0 <= numel * dtype.itemsize <= size:
+                raise ValueError(f"storage {key} is larger than the file")
+            storages[key] = torch.zeros(numel, dtype=dtype)
+        return storages[key]
+
+    result = _Unpickler(file, storage).load()
+    for key in _Unpickler(file).load():
+        numel = struct.unpack("<q", file.read(8))[0]
+        target = storages[str(key)]
+        content = file.read(target.numel() * target.dtype.itemsize)
+        if numel != target.numel() or len(content) != target.numel() * target.dtype.itemsize:
+            raise ValueError(f"storage {key} is cut short")
+        target.copy_(_flat(content, target.dtype))
+    return result
+
+
+_SAFETENSORS_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
+    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+def _load_safetensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
+    header_size = struct.unpack("<Q", file.read(8))[0]
+    if header_size > size - 8:
+        raise ValueError("the safetensors header is longer than the file")
+    header = json.loads(file.read(header_size))
+    start, tensors = 8 + header_size, {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype, (begin, end) = _SAFETENSORS_DTYPES[entry["dtype"]], entry["data_offsets"]
+        if not 0 <= begin <= end <= size - start or end - begin != math.prod(entry["shape"]) * dtype.itemsize:
+            raise ValueError(f"the place of {name} in the file does not fit its shape")
+        file.seek(start + begin)
+        tensors[name] = _flat(file.read(end - begin), dtype).reshape(entry["shape"])
+    return tensors
+
+
+def state_of(module: Record) -> dict[str, Tensor]:
+    """The state dict of a pickled torch module: its parameters and buffers by dotted name."""
+    tensors: dict[str, Tensor] = {}
+
+    def visit(record: Record, prefix: str) -> None:
+        if not isinstance(record, Record) or not isinstance(record.state, dict):
+            raise ValueError(f"{prefix or 'the object'} is no pickled module")
+        transient = record.state.get("_non_persistent_buffers_set", ())
+        for kind in ("_parameters", "_buffers"):
+            for name, value in (record.state.get(kind) or {}).items():
+                if value is not None and not (kind == "_buffers" and name in transient):
+                    tensors[prefix + name] = value
+        for name, child in (record.state.get("_modules") or {}).items():
+            if child is not None:
+                visit(child, f"{prefix}{name}.")
+
+    visit(module, "")
+    return tensors
