@@ -15,6 +15,7 @@ from demo.unet import UNet  # noqa: E402
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies  # noqa: E402
 
 LABEL_DIM = 8
+WEIGHTS = HERE / "ema.pt"
 
 
 def make_network() -> EdmDenoiser:
@@ -55,7 +56,7 @@ def export(source: Path, dest: Path) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, default=HERE / "ema.pt")
+    parser.add_argument("--source", type=Path, default=WEIGHTS)
     parser.add_argument("--dest", type=Path, default=HERE / "denoiser.ts")
     options = parser.parse_args()
     print(export(options.source, options.dest))

@@ -1,0 +1,72 @@
+"""Export a model file from original checkpoints: python models/export.py NAME --source FILE... [--dest FILE]
+
+NAME is a dataset name of registry.json; the files stand in the order that it lists them (imagenet256: the diffusion
+model, then the classifier; *_ldm: the latent diffusion model, then the first stage). Nothing in a checkpoint is run.
+"""
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import contract
+import registry
+
+# Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
+FAMILIES = {"edm": "edm", "consistency": "consistency", "adm": "adm", "ldm": "ldm", "sd": "sd"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the weights do not tell; None means as published."""
+
+    resolution: int | None = None
+    head_channels: int | None = None
+    num_heads: int | None = None
+
+
+def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
+    """The module of a dataset name, with its weights, and its facts. Raises ValueError or OSError with the reason."""
+    entry = registry.find(name)
+    expected = len(entry.files)
+    if len(files) != expected:
+        names = ", ".join(file.name for file in entry.files)
+        raise ValueError(f"{name} is made from {expected} file{'s' if expected > 1 else ''} ({names}), {len(files)} given")
+    return importlib.import_module(FAMILIES[entry.family]).read_model(name, files, sizes)
+
+
+def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes = Sizes()) -> Path:
+    """Read, verify and write the model file of a dataset name; returns its path."""
+    dest = dest or registry.model_path(name)
+    if registry.find(name).family == "demo":
+        from demo.export import WEIGHTS, export as export_demo
+
+        return export_demo(files[0] if files else WEIGHTS, dest)
+    module, facts = read_model(name, files, sizes)
+    return contract.write_model(module, facts, dest)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", help=", ".join(registry.load()))
+    parser.add_argument("--source", nargs="+", type=Path, default=[], metavar="FILE", help="the original checkpoint files")
+    parser.add_argument("--dest", type=Path, metavar="FILE", help="the model file to write (default: the cache's)")
+    parser.add_argument("--resolution", type=int, metavar="INT", help="pixels a side of the state, where the file does not say")
+    parser.add_argument("--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)")
+    parser.add_argument("--num_heads", type=int, metavar="INT", help="attention heads, where that is fixed instead")
+    arguments = parser.parse_args()
+    sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads)
+    try:
+        print(export(arguments.name, arguments.source, arguments.dest, sizes))
+    except (ValueError, OSError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The dataset names: where each one's checkpoint and statistics come from, and which family reads it (registry.json)."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REGISTRY = Path(__file__).resolve().parent / "registry.json"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to fetch. Where `member` is given it is a zip, and that member of it is the checkpoint."""
+
+    name: str
+    url: str
+    sha256: str | None = None
+    bytes: int | None = None
+    member: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset name. `family` names the exporter (export.py); `files` stand in the order that it expects."""
+
+    name: str
+    family: str
+    summary: str
+    files: list[SourceFile] = field(default_factory=list)
+    statistics: dict[str, Any] | None = None
+
+
+def load() -> dict[str, Entry]:
+    """Every entry, by dataset name."""
+    content = json.loads(REGISTRY.read_text())
+    return {
+        name: Entry(name, item["family"], item["summary"], [SourceFile(**file) for file in item["files"]], item["statistics"])
+        for name, item in content.items()
+    }
+
+
+def find(name: str) -> Entry:
+    """The entry of a dataset name; ValueError with the known names."""
+    entries = load()
+    if name not in entries:
+        raise ValueError(f"unknown dataset name {name!r}; known are {', '.join(entries)}")
+    return entries[name]
+
+
+def cache_folder() -> Path:
+    """$EPD_CACHE, or ~/.cache/epd."""
+    return Path(os.environ.get("EPD_CACHE") or Path.home() / ".cache" / "epd")
+
+
+def model_path(name: str) -> Path:
+    """Where the exported model of a dataset name lives; the demo's ships beside its exporter."""
+    if name == "demo":
+        return REGISTRY.parent / "demo" / "denoiser.ts"
+    return cache_folder() / "models" / name / "denoiser.ts"
