@@ -1,0 +1,123 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "epd/solver/make_plan.h"
+#include "support/closed_denoisers.h"
+#include "support/golden_solvers.h"
+#include "support/run_plan.h"
+
+// The solvers against numbers of the published code, in float64 (tests/golden/solvers/README.md). The inputs have 17
+// digits and the results 13.
+namespace epd::testing {
+namespace {
+
+using nlohmann::json;
+constexpr double kTolerance = 1e-11;  // of a state's largest entry
+
+void expect_states(const std::vector<std::vector<double>>& grid, const json& states, const std::string& name) {
+  ASSERT_EQ(grid.size(), states.size()) << name;
+  for (std::size_t n = 0; n < grid.size(); ++n) {
+    const auto expected = states[n].get<std::vector<double>>();
+    double largest = 0;
+    for (const double value : expected) largest = std::max(largest, std::abs(value));
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(grid[n][i], expected[i], kTolerance * largest) << name << ", grid point " << n << ", entry " << i;
+    }
+  }
+}
+
+void expect_run(const Plan<double>& plan, const json& golden) {
+  const std::string name = golden.at("name");
+  const auto denoiser = golden.contains("labels") ? golden_denoiser(golden) : MixtureDenoiser{};
+  const auto run = run_plan(plan, golden.at("states")[0].get<std::vector<double>>(), denoiser);
+  expect_states(run.grid, golden.at("states"), name);
+  EXPECT_EQ(run.forwards, golden.at("nfe")) << name;
+  EXPECT_EQ(plan.nfe(), golden.at("nfe")) << name;
+}
+
+SolverOptions solver_options(const json& options) {
+  SolverOptions o;
+  o.kind = value_of(kSolverNames, options.at("solver").get<std::string>(), "solver");
+  o.afs = options.value("afs", false);
+  o.inner_steps = options.value("inner_steps", 2);
+  o.predict_x0 = options.value("predict_x0", true);
+  o.lower_order_final = options.value("lower_order_final", true);
+  if (options.contains("max_order")) o.max_order = options.at("max_order").get<int>();
+  if (options.contains("variant")) {
+    o.unipc_variant = value_of(kUnipcVariantNames, options.at("variant").get<std::string>(), "variant");
+  }
+  if (options.contains("deis_mode")) {
+    o.deis_mode = value_of(kDeisModeNames, options.at("deis_mode").get<std::string>(), "deis_mode");
+  }
+  return o;
+}
+
+/// Dynamic thresholding is the denoiser's, and quirks are accidents of the published code that are not ours.
+bool is_ours(const json& golden) {
+  return !golden.contains("quirk") && !golden.at("options").value("thresholding", false);
+}
+
+/// Runs every case of ours and returns how many there were.
+int expect_cases(const std::string& file) {
+  int count = 0;
+  for (const json& golden : golden_cases(file)) {
+    if (!is_ours(golden)) continue;
+    const TimeSteps t(golden.at("t_steps").get<std::vector<double>>());
+    expect_run(make_plan(solver_options(golden.at("options")), t), golden);
+    ++count;
+  }
+  return count;
+}
+
+TEST(PublishedSolvers, BaselinesGiveTheSameStates) { EXPECT_GE(expect_cases("baselines"), 48); }
+
+TEST(PublishedSolvers, UnipcGivesTheSameStates) { EXPECT_GE(expect_cases("unipc"), 25); }
+
+TEST(PublishedSolvers, DeisGivesTheSameStates) { EXPECT_GE(expect_cases("deis"), 12); }
+
+TEST(PublishedSolvers, DeisHasTheSameCoefficients) {
+  for (const json& golden : golden_cases("deis")) {
+    const auto mode = solver_options(golden.at("options")).deis_mode;
+    const auto t = golden.at("t_steps").get<std::vector<double>>();
+    for (std::size_t i = 0; i + 1 < t.size(); ++i) {
+      const auto expected = golden.at("coefficients")[i].get<std::vector<double>>();
+      std::vector<double> nodes;
+      for (std::size_t j = 0; j < expected.size(); ++j) nodes.push_back(t[i - j]);
+      const auto weights = deis_weights(mode, nodes, t[i + 1], VpSigmaMap::between(0.002, 80));
+      for (std::size_t j = 0; j < weights.size(); ++j) {
+        EXPECT_NEAR(weights[j], expected[j], 1e-11 * std::abs(expected[0])) << golden.at("name") << " step " << i;
+      }
+    }
+  }
+}
+
+TEST(PublishedSolvers, TeachersReachTheSameStatesOnTheStudentsGrid) {
+  for (const json& golden : golden_cases("teachers")) {
+    const TimeSteps t(golden.at("teacher_t_steps").get<std::vector<double>>());
+    const auto plan = make_plan(solver_options(golden.at("options")), t);
+    const auto run = run_plan(plan, golden.at("states")[0].get<std::vector<double>>(), MixtureDenoiser{});
+    const std::size_t stride = golden.at("options").at("M").get<std::size_t>() + 1;
+    std::vector<std::vector<double>> on_student_grid;
+    for (std::size_t n = 0; n < run.grid.size(); n += stride) on_student_grid.push_back(run.grid[n]);
+    expect_states(on_student_grid, golden.at("states"), golden.at("name"));
+    EXPECT_EQ(run.forwards, golden.at("nfe")) << golden.at("name");
+  }
+}
+
+TEST(PublishedSolvers, StudentsGiveTheSameStates) {
+  const auto cases = golden_cases("students");
+  EXPECT_GE(cases.size(), 54u);
+  for (const json& golden : cases) {
+    const auto predictor = golden_predictor(golden, golden.at("options").at("solver"));
+    const auto plan = make_plan(predictor, predictor.time_steps());
+    expect_run(plan, golden);
+    EXPECT_EQ(plan.evaluations(), golden.at("evaluations")) << golden.at("name");
+  }
+}
+
+}  // namespace
+}  // namespace epd::testing
