@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+
+namespace epd {
+
+/// How far the student's state is from the teacher's, image by image.
+struct LossValue {
+  at::Tensor per_image;  // float64 [B] on the CPU
+  at::Tensor gradient;   // of their sum by the student's state, [B, C, H, W]
+};
+
+/// Compares states at the end of a step; a training objective has one for the last step.
+class Loss {
+ public:
+  virtual ~Loss() = default;
+  virtual LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const = 0;
+};
+
+/// sum over C, H, W of (x_student - x_teacher)^2.
+std::unique_ptr<Loss> l2_loss();
+
+/// Features [N, F] of images [N, 3, H, W] in [0, 255], float and differentiable.
+using FeatureFunction = std::function<at::Tensor(const at::Tensor& images)>;
+/// Images in about [-1, 1] from states, differentiable: a decoder, or the identity.
+using DecodeFunction = std::function<at::Tensor(const at::Tensor& states)>;
+
+/// alpha C H W mean over features of (phi(x_student) - phi(x_teacher))^2, with images as clip(127.5 x + 128, 0, 255),
+/// not rounded, so that gradients flow (EPD section 3.4; C, H, W are the state's).
+std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha);
+
+}  // namespace epd

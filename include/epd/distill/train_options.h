@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "epd/core/guidance.h"
+#include "epd/core/model_facts.h"
+#include "epd/core/names.h"
+#include "epd/solver/make_plan.h"
+#include "epd/solver/predictor_spec.h"
+
+namespace epd {
+
+/// When the parameters move: after every student step, or once per iteration by the last step's loss.
+enum class Objective { kAuto, kPerStep, kEndToEnd };
+inline constexpr NameTable<Objective, 3> kObjectiveNames{
+    {{"auto", Objective::kAuto}, {"per_step", Objective::kPerStep}, {"end_to_end", Objective::kEndToEnd}}};
+
+/// What the last step is compared by; the steps before it are compared by l2.
+enum class LossMetric { kFeatures, kLpips, kL2 };
+inline constexpr NameTable<LossMetric, 3> kLossMetricNames{
+    {{"features", LossMetric::kFeatures}, {"lpips", LossMetric::kLpips}, {"l2", LossMetric::kL2}}};
+
+/// The adjoint's memory: run each evaluation again, or keep its activations.
+enum class AdjointMemory { kRecompute, kKeep };
+inline constexpr NameTable<AdjointMemory, 2> kAdjointMemoryNames{
+    {{"recompute", AdjointMemory::kRecompute}, {"keep", AdjointMemory::kKeep}}};
+
+/// The raw parameters before the first iteration: N(0, 1) as published, or points spread evenly over the step.
+enum class ParameterInit { kNormal, kSpread };
+inline constexpr NameTable<ParameterInit, 2> kParameterInitNames{
+    {{"normal", ParameterInit::kNormal}, {"spread", ParameterInit::kSpread}}};
+
+/// Everything that decides what a training run learns. Two runs with equal TrainOptions end with the same bits.
+struct TrainOptions {
+  std::string dataset_name;
+  // The student.
+  StudentKind student = StudentKind::kEpd;
+  int num_steps = 4, num_points = 2;
+  ScheduleKind schedule_kind = ScheduleKind::kPolynomial;
+  double schedule_rho = 7;
+  bool afs = false;
+  double scale_dir = 0.05, scale_time = 0.05;
+  bool fcn = false;
+  std::optional<int> max_order, max_order_stu, max_order_tea;
+  ParameterInit init = ParameterInit::kNormal;
+  // The teacher.
+  SolverKind teacher = SolverKind::kDpm;
+  int num_inserted = 3;            // M: grid points between two of the student's
+  std::optional<int> inner_steps;  // none: 3 for heun and dpm, as published
+  bool predict_x0 = true, lower_order_final = true;
+  std::int64_t teacher_cache = 0;  // train on this many trajectories again and again; 0: fresh ones every iteration
+  // Guidance.
+  GuidanceKind guidance_type = GuidanceKind::kNone;
+  std::optional<double> guidance_rate;
+  bool thresholding = false;
+  // The loss.
+  Objective objective = Objective::kAuto;
+  LossMetric loss_metric = LossMetric::kFeatures;
+  double alpha = 10;
+  // The optimisation.
+  double total_kimg = 10;
+  std::int64_t batch = 64;  // images per iteration, over all processes
+  double lr = 0.2;
+  bool coslr = false;
+  std::uint64_t seed = 0;
+
+  /// *this, or throws UsageError naming the option, its value and its bound.
+  const TrainOptions& validated() const;
+
+  std::int64_t num_iterations() const;
+  /// The published rule for `auto`: end_to_end for student epd on the pixel datasets with num_steps < 6, else per_step.
+  Objective resolved_objective() const;
+  /// The learning rate of an iteration: constant, or a cosine from lr to 0.01 (method.md, "Distillation").
+  double learning_rate(std::int64_t iteration) const;
+  /// The student before it has learned anything.
+  PredictorSpec initial_predictor(const ModelFacts& facts) const;
+  /// The teacher on the grid with (M + 1)(N - 1) + 1 points, which holds the student's grid.
+  SolverOptions teacher_options() const;
+};
+
+}  // namespace epd

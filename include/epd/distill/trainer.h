@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "epd/denoiser/denoiser.h"
+#include "epd/distill/loss.h"
+#include "epd/distill/optimizer.h"
+#include "epd/distill/teacher.h"
+#include "epd/distill/train_options.h"
+#include "epd/distributed/process_group.h"
+#include "epd/io/training_state.h"
+#include "epd/runtime/execute.h"
+
+namespace epd {
+
+/// How a run does its work, which never changes what it learns.
+struct TrainerResources {
+  at::Device device = at::kCPU;
+  std::int64_t batch_gpu = 0;  // images in one pass of a process; 0: its whole share
+  AdjointMemory adjoint = AdjointMemory::kRecompute;
+};
+
+/// What one iteration did.
+struct IterationReport {
+  std::vector<double> loss;  // of each student step, mean over the batch; only those that were compared
+  double learning_rate = 0;
+  std::int64_t nonfinite_gradients = 0;
+};
+
+/// Distils a predictor: the student follows the teacher's trajectories (EPD Algorithm 1; method.md "Distillation").
+/// Each image's gradient by the parameters stands in its own row, whichever process found it, and the rows are summed
+/// in order of the images: so neither processes nor passes change a bit of the result.
+class Trainer {
+ public:
+  Trainer(const TrainOptions& options, const Denoiser& denoiser, ConditionSource condition,
+          std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group);
+
+  /// One batch: one update of the parameters under end_to_end, one per student step under per_step.
+  /// Throws Error when the loss is not a number.
+  IterationReport iterate();
+
+  std::int64_t iteration() const { return iteration_; }
+  bool done() const { return iteration_ >= options_.num_iterations(); }
+  /// The student as it stands.
+  PredictorSpec predictor() const;
+  TrainingState state() const;
+  void restore(const TrainingState& state);
+  /// The student's and the teacher's images of training images [0, count), for a look: [count, C, H, W] each.
+  std::pair<at::Tensor, at::Tensor> preview(std::int64_t count);
+
+  const TimeSteps& time_steps() const { return t_; }
+
+ private:
+  struct Part;  // the images of one pass, walking in step with the others
+  struct Gradients;
+
+  std::vector<Part> make_parts();
+  void compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients);
+  double update(const Gradients& gradients, std::size_t step, IterationReport& report);
+  const Loss& loss_of(std::size_t step) const;
+
+  TrainOptions options_;
+  const Denoiser& denoiser_;
+  TrainerResources resources_;
+  ProcessGroup& group_;
+  PredictorSpec spec_;
+  TimeSteps t_;
+  Teacher teacher_;
+  std::unique_ptr<Loss> l2_, last_loss_;
+  AdamOptimizer optimizer_;
+  std::int64_t iteration_ = 0;
+};
+
+}  // namespace epd

@@ -1,0 +1,60 @@
+#include "epd/distill/loss.h"
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <utility>
+
+#include "epd/runtime/linear.h"
+
+namespace epd {
+namespace {
+
+class L2Loss : public Loss {
+ public:
+  LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const override {
+    at::NoGradGuard no_grad;
+    const auto gap = student - teacher;
+    return {inner_products(gap, gap), 2 * gap};
+  }
+};
+
+class FeatureLoss : public Loss {
+ public:
+  FeatureLoss(FeatureFunction features, DecodeFunction decode, double alpha)
+      : features_(std::move(features)), decode_(std::move(decode)), alpha_(alpha) {}
+
+  LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const override {
+    at::Tensor wanted;
+    {
+      at::NoGradGuard no_grad;
+      wanted = features_of(teacher);
+    }
+    at::AutoGradMode with_grad(true);
+    const auto leaf = student.detach().requires_grad_(true);
+    const double scale = alpha_ * static_cast<double>(student.numel() / student.size(0));
+    const auto per_image = scale * (features_of(leaf) - wanted).square().mean(1);
+    const auto gradient = torch::autograd::grad({per_image.sum()}, {leaf})[0];
+    return {per_image.detach().to(at::kCPU, at::kDouble), gradient};
+  }
+
+ private:
+  at::Tensor features_of(const at::Tensor& states) const {
+    return features_((decode_(states) * 127.5 + 128).clamp(0, 255));
+  }
+
+  FeatureFunction features_;
+  DecodeFunction decode_;
+  double alpha_;
+};
+
+}  // namespace
+
+std::unique_ptr<Loss> l2_loss() { return std::make_unique<L2Loss>(); }
+
+std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha) {
+  return std::make_unique<FeatureLoss>(std::move(features), std::move(decode), alpha);
+}
+
+}  // namespace epd

@@ -1,0 +1,181 @@
+#include "epd/distill/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "epd/core/error.h"
+#include "epd/distributed/shard.h"
+#include "epd/runtime/adjoint.h"
+#include "epd/schedule/sigma_map.h"
+
+namespace epd {
+namespace {
+
+TimeSteps teacher_grid(const PredictorSpec& spec, int num_inserted, const ModelFacts& facts) {
+  const auto map = make_sigma_map(facts.noise);
+  return make_time_steps(spec.schedule, (num_inserted + 1) * (spec.num_steps - 1) + 1, map.get());
+}
+
+/// Every (M + 1)-th point of the teacher's grid.
+TimeSteps student_grid(const TimeSteps& teacher, int num_inserted) {
+  std::vector<double> t;
+  for (std::size_t i = 0; i < teacher.size(); i += static_cast<std::size_t>(num_inserted) + 1) t.push_back(teacher[i]);
+  return TimeSteps(std::move(t));
+}
+
+std::vector<std::size_t> ends_of_steps(const PredictorSpec& spec, int num_inserted, Objective objective) {
+  std::vector<std::size_t> points;
+  for (std::size_t n = 1; n <= spec.num_intervals(); ++n) {
+    const bool compared = objective == Objective::kPerStep || n == spec.num_intervals();
+    if (compared) points.push_back(n * (static_cast<std::size_t>(num_inserted) + 1));
+  }
+  return points;
+}
+
+std::vector<Dual> learning(const std::vector<double>& parameters) {
+  std::vector<Dual> result;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    result.push_back(Dual::parameter(parameters[i], i, parameters.size()));
+  }
+  return result;
+}
+
+}  // namespace
+
+struct Trainer::Part {
+  std::int64_t first;  // the batch's image that its first row is
+  TeacherBatch teacher;
+  Run<Dual> run;
+};
+
+/// Row i: the gradient of image i's loss by the parameters, and behind it the loss itself.
+struct Trainer::Gradients {
+  at::Tensor rows;
+
+  Gradients(std::int64_t batch, std::size_t num_parameters)
+      : rows(at::zeros({batch, static_cast<std::int64_t>(num_parameters) + 1}, at::kDouble)) {}
+  at::Tensor of(const Part& part) const { return rows.narrow(0, part.first, part.run.batch()); }
+};
+
+Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, ConditionSource condition,
+                 std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group)
+    : options_(options.validated()),
+      denoiser_(denoiser),
+      resources_(resources),
+      group_(group),
+      spec_(options.initial_predictor(denoiser.facts())),
+      t_(student_grid(teacher_grid(spec_, options.num_inserted, denoiser.facts()), options.num_inserted)),
+      teacher_(denoiser, std::move(condition),
+               make_plan(options.teacher_options(), teacher_grid(spec_, options.num_inserted, denoiser.facts())),
+               ends_of_steps(spec_, options.num_inserted, options.resolved_objective()), options.seed,
+               options.teacher_cache, t_[0], resources.device),
+      l2_(l2_loss()),
+      last_loss_(std::move(last_loss)),
+      optimizer_(spec_.parameters) {
+  EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
+                    resources_.batch_gpu);
+}
+
+const Loss& Trainer::loss_of(std::size_t step) const { return step + 1 == spec_.num_intervals() ? *last_loss_ : *l2_; }
+
+std::vector<Trainer::Part> Trainer::make_parts() {
+  const Shard mine = shard_of(options_.batch, group_.rank(), group_.size());
+  const std::int64_t most = resources_.batch_gpu > 0 ? resources_.batch_gpu : std::max<std::int64_t>(1, mine.size());
+  const auto keep = resources_.adjoint == AdjointMemory::kKeep ? KeepForAdjoint::kActivations : KeepForAdjoint::kStates;
+  std::vector<Part> parts;
+  for (std::int64_t first = mine.begin; first < mine.end; first += most) {
+    auto teacher = teacher_.batch(iteration_, options_.batch, first, std::min(most, mine.end - first));
+    Run<Dual> run(denoiser_, teacher.condition, teacher.start, keep);
+    parts.push_back({first, std::move(teacher), std::move(run)});
+  }
+  return parts;
+}
+
+IterationReport Trainer::iterate() {
+  IterationReport report;
+  report.learning_rate = options_.learning_rate(iteration_);
+  const bool per_step = options_.resolved_objective() == Objective::kPerStep;
+  auto parts = make_parts();
+  const auto student = make_student(spec_, learning(optimizer_.parameters()));
+  PlanBuilder<Dual> plan;
+  auto x = plan.start();
+  for (std::size_t n = 0; n < t_.num_intervals(); ++n) {
+    if (per_step && n > 0) student->set_table(epd_table(spec_, learning(optimizer_.parameters())));
+    x = walk(plan, *student, x, t_, n, spec_.afs);
+    if (!per_step && n + 1 < t_.num_intervals()) continue;
+    Gradients gradients(options_.batch, spec_.num_parameters());
+    compare(plan.plan(), parts, n, gradients);
+    report.loss.push_back(update(gradients, n, report));
+  }
+  ++iteration_;
+  return report;
+}
+
+/// Walks all parts to the end of the step and fills in the gradients of its loss.
+void Trainer::compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients) {
+  for (Part& part : parts) {
+    part.run.advance(plan);
+    const auto& compared = part.teacher.states;
+    const auto& wanted = compared.size() == 1 ? compared[0] : compared[step];
+    const Register end = plan.grid.back();
+    const LossValue loss = loss_of(step).compare(part.run[end], wanted);
+    const auto by_parameters = parameter_gradients(plan, part.run, {{end, loss.gradient}}, spec_.num_parameters());
+    gradients.of(part).copy_(at::cat({by_parameters, loss.per_image.unsqueeze(1)}, 1));
+  }
+}
+
+/// Sums the images' rows in their order and moves the parameters; returns the mean loss.
+double Trainer::update(const Gradients& gradients, std::size_t step, IterationReport& report) {
+  auto rows = gradients.rows;
+  group_.all_reduce_sum(rows, "gradients");  // each row has one process that filled it: the sum is exact
+  const auto table = rows.accessor<double, 2>();
+  std::vector<double> sum(spec_.num_parameters() + 1, 0.0);
+  for (std::int64_t image = 0; image < options_.batch; ++image) {
+    for (std::size_t p = 0; p < sum.size(); ++p) sum[p] += table[image][static_cast<std::int64_t>(p)];
+  }
+  for (double& value : sum) value /= static_cast<double>(options_.batch);
+  const double loss = sum.back();
+  EPD_REQUIRE(std::isfinite(loss), "training: the loss of step ", step, " in iteration ", iteration_, " is ", loss,
+              " at learning rate ", report.learning_rate, "; lower --lr, or check the model and the schedule");
+  sum.pop_back();
+  for (double& value : sum) {
+    if (std::isfinite(value)) continue;
+    ++report.nonfinite_gradients;
+    value = std::isnan(value) ? 0 : std::copysign(1e5, value);  // as published
+  }
+  optimizer_.step(sum, report.learning_rate);
+  return loss;
+}
+
+PredictorSpec Trainer::predictor() const {
+  PredictorSpec spec = spec_;
+  spec.parameters = optimizer_.parameters();
+  return spec;
+}
+
+TrainingState Trainer::state() const {
+  const auto moments = optimizer_.moments();
+  TrainingState state;
+  state.iteration = iteration_;
+  state.parameters = optimizer_.parameters();
+  state.adam_mean = moments.mean;
+  state.adam_square = moments.square;
+  state.adam_steps = moments.steps;
+  return state;
+}
+
+void Trainer::restore(const TrainingState& state) {
+  EPD_REQUIRE(state.parameters.size() == spec_.num_parameters(), "resume: the state holds ", state.parameters.size(),
+              " parameters, these options make ", spec_.num_parameters());
+  optimizer_.restore(state.parameters, {state.adam_mean, state.adam_square, state.adam_steps});
+  iteration_ = state.iteration;
+}
+
+std::pair<at::Tensor, at::Tensor> Trainer::preview(std::int64_t count) {
+  const auto batch = teacher_.batch(0, options_.batch, 0, std::min(count, options_.batch));
+  const auto student = execute(make_plan(predictor(), t_), denoiser_, batch.condition, batch.start);
+  return {student, batch.states.back()};
+}
+
+}  // namespace epd
