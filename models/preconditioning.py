@@ -21,9 +21,9 @@ class NoiseFeatures(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def geometric_frequencies(count: int, endpoint: bool = False, max_period: float = 1e4) -> Tensor:
-    """1 down to 1 / max_period in `count` geometric steps; with `endpoint` the last one is reached."""
-    return torch.exp(-math.log(max_period) * torch.arange(count) / (count - 1 if endpoint else count))
+def geometric_frequencies(count: int, max_period: float = 1e4) -> Tensor:
+    """1 downwards in `count` geometric steps; the next would be 1 / max_period."""
+    return torch.exp(-math.log(max_period) * torch.arange(count) / count)
 
 
 class EdmDenoiser(nn.Module):
@@ -50,3 +50,71 @@ class EdmDenoiser(nn.Module):
         c_in = 1 / variance.sqrt()
         noise = self.noise_features(sigma.log() / 4 * self.noise_scale)
         return c_skip * x + c_out * self.network(c_in * x, noise, condition).to(x.dtype)
+
+
+class VpTime(nn.Module):
+    """The noise label (M - 1) u of a VP model, where sigma(u)^2 = exp(beta_d u^2 / 2 + beta_min u) - 1 (Song et al. 2021)."""
+
+    def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, count: int = 1000):
+        super().__init__()
+        self.beta_d, self.beta_min, self.count = beta_d, beta_min, count
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        root = (self.beta_min**2 + 2 * self.beta_d * (1 + sigma**2).log()).sqrt()
+        return (self.count - 1) * ((root - self.beta_min) / self.beta_d)
+
+    def sigma(self, u: float) -> float:
+        """The noise level of u, in float64."""
+        return math.sqrt(math.expm1(0.5 * self.beta_d * u * u + self.beta_min * u))
+
+
+class NearestTime(nn.Module):
+    """The noise label of an iDDPM model: M - 1 minus the place of the nearest noise level in its table (falling, M + 1 long)."""
+
+    def __init__(self, table: Tensor):
+        super().__init__()
+        self.register_buffer("table", table)
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        nearest = (sigma[:, None] - self.table[None, :]).abs().argmin(1)
+        return (self.table.shape[0] - 2 - nearest).to(sigma.dtype)
+
+
+class NoiseDenoiser(nn.Module):
+    """D = x - sigma eps(x / sqrt(1 + sigma^2); time(sigma)) for a network that predicts the noise of a VP process.
+
+    Of more outputs than channels (a learned variance behind the noise), the first count.
+    """
+
+    def __init__(self, network: nn.Module, noise_features: nn.Module, time: nn.Module, label_dim: int = 0, one_hot: bool = True):
+        super().__init__()
+        self.network = network
+        self.noise_features = noise_features
+        self.time = time
+        self.zero_labels = label_dim if one_hot else 0
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is None and self.zero_labels > 0:
+            condition = torch.zeros([x.shape[0], self.zero_labels], dtype=x.dtype, device=x.device)
+        sigma = sigma.to(x.dtype)
+        scale = sigma[:, None, None, None]
+        noise = self.noise_features(self.time(sigma))
+        eps = self.network(x / (scale**2 + 1).sqrt(), noise, condition)[:, : x.shape[1]]
+        return x - scale * eps.to(x.dtype)
+
+
+class VeDenoiser(nn.Module):
+    """D = x + sigma F(x; ln(sigma / 2)): the VE process of Song et al. 2021 as EDM writes it."""
+
+    def __init__(self, network: nn.Module, noise_features: nn.Module, label_dim: int = 0):
+        super().__init__()
+        self.network = network
+        self.noise_features = noise_features
+        self.label_dim = label_dim
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is None and self.label_dim > 0:
+            condition = torch.zeros([x.shape[0], self.label_dim], dtype=x.dtype, device=x.device)
+        sigma = sigma.to(x.dtype)
+        noise = self.noise_features((0.5 * sigma).log())
+        return x + sigma[:, None, None, None] * self.network(x, noise, condition).to(x.dtype)
