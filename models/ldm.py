@@ -4,11 +4,15 @@ Latent Diffusion (Rombach et al. 2022) and Stable Diffusion predict the noise of
 table of M noise levels; here they are D(x; sigma) = x - sigma eps(x / sqrt(1 + sigma^2); M u(sigma) - 1).
 """
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from archive import load_checkpoint
 from autoencoder import FirstStage, build_first_stage, upscaling
-from contract import make_facts
+from contract import make_facts, sources
 from ldm_unet import LatentUnet, build_unet
 from preconditioning import NoiseFeatures, geometric_frequencies
 from state_dict import StateDict
@@ -176,3 +180,10 @@ def read_ldm(
     unet = build_unet(checkpoint.ema_unet(), num_heads, head_channels if num_heads or head_channels else 32)
     table = NoiseTable(checkpoint.noise_table(0.0015, 0.0195))
     return LatentDenoiser(unet, build_first_stage(stage), table, checkpoint.scale_factor(1.0))
+
+
+def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """lsun_bedroom_ldm and ffhq_ldm: the diffusion checkpoint, then the autoencoder's, which may be left out where the first has it."""
+    states = [load_checkpoint(file) for file in files]
+    model = read_ldm(*states, num_heads=sizes.num_heads, head_channels=sizes.head_channels)
+    return model, latent_facts(model, name, sizes.resolution, source=sources(*files))

@@ -1,11 +1,16 @@
 """Stable Diffusion 1 (Rombach et al. 2022) as a denoiser with a text condition."""
 
-import torch
-from torch import Tensor
+from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from archive import load_checkpoint
 from autoencoder import FirstStage, build_first_stage
 from clip import TextEncoder, build_text_encoder
-from ldm import LatentCheckpoint, LatentDenoiser, NoiseTable
+from contract import sources
+from ldm import LatentCheckpoint, LatentDenoiser, NoiseTable, latent_facts
 from ldm_unet import LatentUnet, build_unet
 
 
@@ -36,3 +41,13 @@ def read_sd(state: dict[str, Tensor], *, num_heads: int = 8, head_channels: int 
     text_encoder = build_text_encoder(text, head_channels)
     table = NoiseTable(checkpoint.noise_table(0.00085, 0.0120))
     return TextLatentDenoiser(unet, first_stage, table, checkpoint.scale_factor(0.18215), text_encoder)
+
+
+def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """ms_coco: the one checkpoint, as .ckpt or .safetensors. The tokenizer's files are clip_vocabulary.py's."""
+    model = read_sd(load_checkpoint(files[0]), num_heads=sizes.num_heads or 8, head_channels=sizes.head_channels or 64)
+    tokens, width = model.text_encoder.embeddings.position_embedding.weight.shape
+    facts = latent_facts(
+        model, name, sizes.resolution, condition="text", text={"tokens": tokens, "width": width}, source=sources(*files)
+    )
+    return model, facts

@@ -35,8 +35,8 @@ class Golden:
     """One model of latent_goldens: `state` (the original's whole state dict), `arrays` (inputs and the original's outputs)."""
 
     def __init__(self, name: str):
-        recipe = json.loads((GOLDEN / "latent_goldens.json").read_text())[name]
         with numpy.load(GOLDEN / "latent_goldens.npz") as arrays:
+            recipe = json.loads(arrays["recipes"].tobytes())[name]
             prefix = name + "/"
             self.arrays = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
         self.options = recipe["options"]

@@ -1,4 +1,4 @@
-"""Runs the original latent diffusion programs on small models of synthetic weights and writes latent_goldens.{json,npz}.
+"""Runs the original latent diffusion programs on small models of synthetic weights and writes latent_goldens.npz.
 
     python make_latent_goldens.py --stable-diffusion DIR --taming DIR --epd DIR
 
@@ -7,8 +7,8 @@ CompVis/latent-diffusion a506df5), CompVis/taming-transformers 3ba01b2, BeierZhu
 torch, numpy, einops and transformers 4.46.3 installed. pytorch_lightning, torchvision and Pillow serve training and
 pictures there and are replaced by empty stand-ins.
 
-The json file holds names and shapes of each original state dict and the seed from which latent_support.py draws the
-weights; the npz file holds inputs and the original's outputs.
+The file holds inputs and the original's outputs, and as JSON (`recipes`) the names and shapes of each original state dict
+and the seed from which latent_support.py draws the weights.
 """
 
 import argparse
@@ -168,8 +168,8 @@ def main() -> None:
         )
         outputs = run(model, configuration["unet"]["in_channels"], "text" in configuration)
         arrays |= {f"{name}/{key}": value.numpy() for key, value in outputs.items()}
-    (HERE / "latent_goldens.json").write_text(json.dumps(recipes, separators=(",", ":")) + "\n")
-    numpy.savez_compressed(HERE / "latent_goldens.npz", **arrays)
+    text = numpy.frombuffer(json.dumps(recipes).encode(), numpy.uint8)
+    numpy.savez_compressed(HERE / "latent_goldens.npz", recipes=text, **arrays)
 
 
 if __name__ == "__main__":

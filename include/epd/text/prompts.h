@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace epd {
+
+/// The captions of a file: caption number i belongs to seed i, whatever other seeds are asked for.
+class Prompts {
+ public:
+  /// A file called *.csv is RFC 4180 with a header line that has the column `text`, blank lines left out; any other
+  /// file has one caption a line, a blank line being an empty caption. Throws Error, naming the file and the row.
+  static Prompts read(const std::filesystem::path& path);
+
+  /// Throws UsageError for a seed beyond the last caption.
+  const std::string& for_seed(std::uint64_t seed) const;
+  std::size_t size() const { return captions_.size(); }
+
+ private:
+  Prompts(std::vector<std::string> captions, std::string path);
+
+  std::vector<std::string> captions_;
+  std::string path_;
+};
+
+}  // namespace epd

@@ -1,0 +1,59 @@
+"""Checkpoints as they are published: a file of tensors, or one inside a zip archive."""
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+import safe_load
+
+SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
+
+
+def packed_checkpoint(path: Path) -> str | None:
+    """The name of the one checkpoint in an archive; None for what is no archive (torch's own format is a zip, too)."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return None
+    checkpoints = [name for name in names if name.endswith(SUFFIXES)]
+    if len(checkpoints) != 1:
+        raise ValueError(f"{path}: expected one checkpoint in the archive, found {', '.join(checkpoints) or 'none'}")
+    return checkpoints[0]
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """The path of the checkpoint itself; taken out of its archive beside it, for as long as the context lasts."""
+    member = packed_checkpoint(path)
+    if member is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=path.parent) as folder:
+        target = Path(folder) / "checkpoint"
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as source, open(target, "wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{path}: cannot take {member} out of the archive: {error}") from error
+        yield target
+
+
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint file, also from a training run's (below `state_dict`) and from inside an archive."""
+    with unpacked(path) as file:
+        try:
+            content = safe_load.load(file)
+        except ValueError as error:
+            raise type(error)(str(error).replace(str(file), str(path))) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path}: expected a state dict (names and tensors)")
+    return content
