@@ -1,0 +1,36 @@
+"""EDM models of the Consistency Models release (lsun_bedroom, lsun_cat): the OpenAI U-Net with EDM preconditioning."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from contract import make_facts, sources
+from openai_unet import build_unet
+from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
+from safe_load import load
+
+RESOLUTION, HEAD_CHANNELS = 256, 64  # as published; the weights do not tell
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+
+
+def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """The denoiser of a checkpoint and its facts."""
+    weights: dict[str, Tensor] = load(files[0])
+    head_channels = sizes.head_channels or (None if sizes.num_heads else HEAD_CHANNELS)
+    network = build_unet(weights, sizes.num_heads, head_channels)
+    features = NoiseFeatures(geometric_frequencies(network.time_embed[0].in_features // 2))
+    label_dim = 0 if network.label_emb is None else network.label_emb.num_embeddings
+    facts = make_facts(
+        dataset_name=name,
+        resolution=sizes.resolution or RESOLUTION,
+        channels=network.out[-1].out_channels,
+        sigma_min=SIGMA_MIN,
+        sigma_max=SIGMA_MAX,
+        label_dim=label_dim,
+        condition="label" if label_dim else "none",
+        label_format="index" if label_dim else None,
+        precision="float16",
+        source=sources(*files),
+    )
+    return EdmDenoiser(network, features, noise_scale=1000.0), facts
