@@ -45,6 +45,7 @@ void catch_signals() {
     sigemptyset(&action.sa_mask);
     sigaction(signal, &action, nullptr);
   }
+  std::signal(SIGXFSZ, SIG_IGN);  // beyond `ulimit -f` a write fails, which is reported, instead of ending the process
 }
 
 int pending_signal() { return signal_request; }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,6 +20,7 @@ struct ImageWriter::State {
     std::string name;
     Image image;
     PngText text;
+    std::optional<std::string> bytes;  // in place of an image: stored as they are
   };
 
   const std::unique_ptr<ImageSink> sink;
@@ -74,7 +76,19 @@ struct ImageWriter::State {
     stored_or_failed.notify_all();
   }
 
+  void push(Job job) {
+    std::unique_lock lock(mutex);
+    room.wait(lock, [&] { return error || jobs.size() < capacity; });
+    if (error) std::rethrow_exception(error);
+    EPD_REQUIRE(!closed, "cannot write ", job.name, ": the writer is finished");
+    job.number = pushed++;
+    jobs.push_back(std::move(job));
+    lock.unlock();
+    job_ready.notify_one();
+  }
+
   std::string encode(const Job& job) const {
+    if (job.bytes) return *job.bytes;
     try {
       return encode_png(job.image, job.text, options.png_level);
     } catch (const Error& e) {
@@ -112,14 +126,11 @@ ImageWriter::~ImageWriter() {
 }
 
 void ImageWriter::push(std::string name, Image image, PngText text) {
-  State& state = *state_;
-  std::unique_lock lock(state.mutex);
-  state.room.wait(lock, [&] { return state.error || state.jobs.size() < state.capacity; });
-  if (state.error) std::rethrow_exception(state.error);
-  EPD_REQUIRE(!state.closed, "cannot write ", name, ": the writer is finished");
-  state.jobs.push_back({state.pushed++, std::move(name), std::move(image), std::move(text)});
-  lock.unlock();
-  state.job_ready.notify_one();
+  state_->push({0, std::move(name), std::move(image), std::move(text), {}});
+}
+
+void ImageWriter::push_bytes(std::string name, std::string bytes) {
+  state_->push({0, std::move(name), {}, {}, std::move(bytes)});
 }
 
 void ImageWriter::finish() {

@@ -8,7 +8,7 @@
 #include <cstdio>
 
 #include "epd/core/error.h"
-#include "pixel_limit.h"
+#include "limits.h"
 
 namespace epd {
 namespace {

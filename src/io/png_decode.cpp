@@ -7,12 +7,10 @@
 
 #include "epd/core/error.h"
 #include "epd/io/png.h"
-#include "pixel_limit.h"
+#include "limits.h"
 
 namespace epd {
 namespace {
-
-constexpr std::uint64_t kMaxDeflateRatio = 1032;
 
 /// What libpng's callbacks see. On failure libpng jumps to `jump`; nothing with a destructor may live between.
 struct Reading {

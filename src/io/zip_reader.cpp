@@ -6,11 +6,11 @@
 
 #include "epd/core/error.h"
 #include "epd/io/zip.h"
+#include "limits.h"
 
 namespace epd {
 namespace {
 
-constexpr std::uint64_t kMaxDeflateRatio = 1032;
 constexpr std::size_t kPiece = std::size_t{1} << 20;
 
 struct CloseEntry {
@@ -41,6 +41,15 @@ zip_t* open_archive(const std::filesystem::path& path) {
 
 std::string where(const ZipReader::Entry& entry, const std::filesystem::path& path) {
   return text("cannot read ", entry.name, " in ", path.string(), ": ");
+}
+
+/// Sizes are promises: they are held to what the archive can contain before anything is allocated.
+void require_plausible(const zip_stat_t& stat, std::uint64_t archive_bytes, const std::filesystem::path& path) {
+  bool plausible = stat.comp_size <= archive_bytes;
+  if (stat.comp_method == ZIP_CM_STORE) plausible = plausible && stat.size == stat.comp_size;
+  if (stat.comp_method == ZIP_CM_DEFLATE) plausible = plausible && stat.size <= stat.comp_size * kMaxDeflateRatio;
+  EPD_REQUIRE(plausible, "cannot read ", path.string(), ": entry ", stat.name, " promises ", stat.size, " bytes in ",
+              stat.comp_size, ", which the archive cannot hold");
 }
 
 }  // namespace
@@ -85,13 +94,7 @@ ZipReader::ZipReader(const std::filesystem::path& path) : path_(path), archive_(
                 path.string(), ": entry ", i, ": ", zip_strerror(archive_->handle));
     const std::string name = stat.name;
     if (name.ends_with('/')) continue;
-    // Sizes are promises: they are held to what the archive can contain before anything is allocated.
-    const bool deflated = stat.comp_method == ZIP_CM_DEFLATE;
-    const std::uint64_t most = deflated ? stat.comp_size * kMaxDeflateRatio + 64 : stat.comp_size;
-    EPD_REQUIRE(
-        stat.comp_size <= archive_bytes && (stat.size <= most || (!deflated && stat.comp_method != ZIP_CM_STORE)),
-        "cannot read ", path.string(), ": entry ", name, " promises ", stat.size, " bytes in ", stat.comp_size,
-        ", which the archive cannot hold");
+    require_plausible(stat, archive_bytes, path);
     archive_->by_name[name] = entries_.size();
     archive_->numbers.push_back(number);
     entries_.push_back({name, stat.size, stat.comp_size, stat.comp_method == ZIP_CM_STORE});

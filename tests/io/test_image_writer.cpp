@@ -129,6 +129,19 @@ TEST(ImageWriter, APictureThatCannotBeEncodedIsNamed) {
   EXPECT_THAT(error_of([&] { writer.finish(); }), AllOf(HasSubstr("odd.png"), HasSubstr("4")));
 }
 
+TEST(ImageWriter, FilesThatAreCompleteAlreadyAreStoredAsTheyAre) {
+  const TemporaryFolder folder;
+  ImageWriter writer(folder_sink(folder.path()));
+  writer.push_bytes("a.npy", "bytes");
+  writer.push_bytes("empty.txt", "");
+  writer.finish();
+  EXPECT_EQ(read_file(folder / "a.npy"), "bytes");
+  EXPECT_EQ(read_file(folder / "empty.txt"), "");
+  ImageWriter other(folder_sink(folder.path()));
+  other.push("nothing.png", Image());
+  EXPECT_THAT(error_of([&] { other.finish(); }), HasSubstr("nothing.png"));
+}
+
 TEST(ImageWriter, NamesThatLeaveTheFolderAreRefused) {
   const TemporaryFolder folder;
   for (const char* name : {"../x.png", "/tmp/x.png", "a/../../x.png", "", "a/"}) {

@@ -28,6 +28,8 @@ class ImageWriter {
 
   /// Takes a picture; waits while the queue is full.
   void push(std::string name, Image image, PngText text = {});
+  /// The same for a file that is complete already, such as a .npy.
+  void push_bytes(std::string name, std::string bytes);
   /// Waits until everything pushed is stored, then finishes the sink.
   void finish();
   /// Pictures stored so far.

@@ -7,6 +7,9 @@
 
 namespace epd {
 
+/// Deflate never makes more than this many bytes of one: what promises more cannot keep it.
+inline constexpr std::uint64_t kMaxDeflateRatio = 1032;
+
 /// The most pixels a picture may have, as in Pillow (twice its MAX_IMAGE_PIXELS): more is taken for an attack.
 inline constexpr std::uint64_t kMaxPixels = 178'956'970;
 
