@@ -24,6 +24,7 @@ def vocabulary(merges: list[str]) -> dict[str, int]:
 def write_tokenizer(folder: Path | str) -> None:
     """Write vocab.json and merges.txt into `folder`: the same for every model with CLIP's text encoder."""
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     merges = MERGES.read_text(encoding="utf-8").splitlines()[1:]
     shutil.copyfile(MERGES, folder / "merges.txt")
     (folder / "vocab.json").write_text(json.dumps(vocabulary(merges), ensure_ascii=False), encoding="utf-8")

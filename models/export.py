@@ -1,7 +1,8 @@
-"""Export a model file from original checkpoints: python models/export.py NAME --source FILE... [--dest FILE]
+"""Export a model file from original checkpoints: python models/export.py NAME [--source FILE...] [--dest FILE]
 
 NAME is a dataset name of registry.json; the files stand in the order that it lists them (imagenet256: the diffusion
-model, then the classifier; *_ldm: the latent diffusion model, then the first stage). Nothing in a checkpoint is run.
+model, then the classifier; *_ldm: the latent diffusion model, then the first stage where the former lacks it). A zip
+archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run.
 """
 
 import argparse
@@ -14,7 +15,9 @@ from typing import Any
 from torch import nn
 
 import contract
+import fetch
 import registry
+from clip_vocabulary import write_tokenizer
 
 # Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
 FAMILIES = {"edm": "edm", "consistency": "consistency", "adm": "adm", "ldm": "ldm", "sd": "sd"}
@@ -32,10 +35,10 @@ class Sizes:
 def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
     """The module of a dataset name, with its weights, and its facts. Raises ValueError or OSError with the reason."""
     entry = registry.find(name)
-    expected = len(entry.files)
-    if len(files) != expected:
-        names = ", ".join(file.name for file in entry.files)
-        raise ValueError(f"{name} is made from {expected} file{'s' if expected > 1 else ''} ({names}), {len(files)} given")
+    required = sum(not file.optional for file in entry.files)
+    if not required <= len(files) <= len(entry.files):
+        names = ", ".join(file.name + (" if needed" if file.optional else "") for file in entry.files)
+        raise ValueError(f"{name} is made from {names}; {len(files)} file{'' if len(files) == 1 else 's'} given")
     return importlib.import_module(FAMILIES[entry.family]).read_model(name, files, sizes)
 
 
@@ -47,13 +50,15 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
 
         return export_demo(files[0] if files else WEIGHTS, dest)
     module, facts = read_model(name, files, sizes)
+    if facts["text"]:  # the model comes last: where it is, its tokenizer is
+        write_tokenizer(dest.parent)
     return contract.write_model(module, facts, dest)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help=", ".join(registry.load()))
-    parser.add_argument("--source", nargs="+", type=Path, default=[], metavar="FILE", help="the original checkpoint files")
+    parser.add_argument("--source", nargs="+", type=Path, default=[], metavar="FILE", help="the original checkpoint files (default: fetched)")
     parser.add_argument("--dest", type=Path, metavar="FILE", help="the model file to write (default: the cache's)")
     parser.add_argument("--resolution", type=int, metavar="INT", help="pixels a side of the state, where the file does not say")
     parser.add_argument("--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)")
@@ -61,7 +66,8 @@ def main() -> int:
     arguments = parser.parse_args()
     sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads)
     try:
-        print(export(arguments.name, arguments.source, arguments.dest, sizes))
+        files = arguments.source or fetch.checkpoints(arguments.name)
+        print(export(arguments.name, files, arguments.dest, sizes))
     except (ValueError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1

@@ -11,13 +11,13 @@ REGISTRY = Path(__file__).resolve().parent / "registry.json"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to fetch. Where `member` is given it is a zip, and that member of it is the checkpoint."""
+    """A file to fetch: a checkpoint, or a zip archive with one. An optional one serves checkpoints saved without their first stage."""
 
     name: str
     url: str
     sha256: str | None = None
     bytes: int | None = None
-    member: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ class Entry:
     summary: str
     files: list[SourceFile] = field(default_factory=list)
     statistics: dict[str, Any] | None = None
+    captions: dict[str, Any] | None = None
 
 
 def load() -> dict[str, Entry]:
     """Every entry, by dataset name."""
     content = json.loads(REGISTRY.read_text())
     return {
-        name: Entry(name, item["family"], item["summary"], [SourceFile(**file) for file in item["files"]], item["statistics"])
+        name: Entry(name, **(item | {"files": [SourceFile(**file) for file in item["files"]]}))
         for name, item in content.items()
     }
 
