@@ -31,15 +31,20 @@ def is_weight(name: str, value: Tensor) -> bool:
     return value.is_floating_point() and name.startswith(("model.", "model_ema.", "first_stage_model.", "cond_stage_model.")) and value.dim() > 0
 
 
+def recipe(name: str) -> dict:
+    """What latent_goldens says of a model: names and shapes of its weights, seed, options."""
+    with numpy.load(GOLDEN / "latent_goldens.npz") as arrays:
+        return json.loads(arrays["recipes"].tobytes())[name]
+
+
 class Golden:
     """One model of latent_goldens: `state` (the original's whole state dict), `arrays` (inputs and the original's outputs)."""
 
     def __init__(self, name: str):
+        about, prefix = recipe(name), name + "/"
         with numpy.load(GOLDEN / "latent_goldens.npz") as arrays:
-            recipe = json.loads(arrays["recipes"].tobytes())[name]
-            prefix = name + "/"
             self.arrays = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
-        self.options = recipe["options"]
-        self.state = synthetic_weights(recipe["shapes"], recipe["seed"])
-        for table in recipe["tables"]:
+        self.options = about["options"]
+        self.state = synthetic_weights(about["shapes"], about["seed"])
+        for table in about["tables"]:
             self.state[table] = self.arrays.get(table, torch.zeros(()))

@@ -1,12 +1,13 @@
 """Latent diffusion models against the original programs (goldens: tests/golden/models/make_latent_goldens.py)."""
 
+import functools
 import json
 import sys
 import unittest
 import warnings
 
 import torch
-from latent_support import ROOT, Golden, is_weight, synthetic_weights
+from latent_support import ROOT, Golden, is_weight, recipe, synthetic_weights
 
 sys.path.insert(0, str(ROOT / "models"))
 import contract  # noqa: E402
@@ -25,6 +26,13 @@ def without(state: dict, *names: str) -> dict:
     return {name: value for name, value in state.items() if name not in names}
 
 
+@functools.cache
+def whole_model(name: str) -> tuple[Golden, LatentDenoiser, torch.jit.ScriptModule]:
+    golden = Golden(name)
+    model = read(golden)
+    return golden, model, torch.jit.script(model)
+
+
 class LatentModels(unittest.TestCase):
     def assert_close(self, actual, expected, tolerance=1e-5):
         self.assertLessEqual(contract.relative_error(actual, expected), tolerance)
@@ -32,10 +40,9 @@ class LatentModels(unittest.TestCase):
     def each_model(self):
         for name in ("ldm", "odd", "sd"):
             with self.subTest(name):
-                golden = Golden(name)
-                model = read(golden)
+                golden, model, scripted = whole_model(name)
                 yield golden, model
-                yield golden, torch.jit.script(model)
+                yield golden, scripted
 
     def test_denoised_latents_are_the_originals_at_every_noise_level(self):
         for golden, model in self.each_model():
@@ -56,8 +63,8 @@ class LatentModels(unittest.TestCase):
             self.assert_close(latent.grad, golden.arrays["latent_gradient"])
 
     def test_text_states_are_those_of_transformers(self):
-        golden = Golden("sd")
-        for model in (read(golden), torch.jit.script(read(golden))):
+        golden, *models = whole_model("sd")
+        for model in models:
             self.assert_close(model.encode_text(golden.arrays["tokens"]), golden.arrays["text"])
 
     def test_sigma_range_is_the_originals_to_float32(self):
@@ -98,6 +105,19 @@ class LatentModels(unittest.TestCase):
         self.assert_close(read(golden)(golden.arrays["x"], golden.arrays["sigma"]), expected, 0)
         golden.state["model_ema.diffusion_modelinput_blocks00weight"] += 1
         self.assertGreater(contract.relative_error(read(golden)(golden.arrays["x"], golden.arrays["sigma"]), expected), 1e-3)
+
+    def test_the_published_architectures_load_every_weight(self):
+        millions = {  # parameters of the U-Net, the way from latent to image, the text encoder
+            "lsun_bedroom_ldm": (274.1, 33.0, 0),
+            "ms_coco": (859.5, 49.5, 123.1),
+        }
+        for name, expected in millions.items():
+            state = {key: torch.empty(shape, device="meta") for key, shape in recipe(name)["shapes"].items()}
+            model = read_sd(state) if name == "ms_coco" else read_ldm(state)
+            parts = (model.network, model.first_stage, getattr(model, "text_encoder", torch.nn.Identity()))
+            for part, count in zip(parts, expected):
+                with self.subTest(f"{name}: {type(part).__name__}"):
+                    self.assertAlmostEqual(sum(value.numel() for value in part.parameters()) / 1e6, count, delta=0.1)
 
     def test_training_only_entries_are_skipped(self):
         golden = Golden("sd")

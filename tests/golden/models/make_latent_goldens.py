@@ -8,7 +8,7 @@ torch, numpy, einops and transformers 4.46.3 installed. pytorch_lightning, torch
 pictures there and are replaced by empty stand-ins.
 
 The file holds inputs and the original's outputs, and as JSON (`recipes`) the names and shapes of each original state dict
-and the seed from which latent_support.py draws the weights.
+and the seed from which latent_support.py draws the weights. The published models are there by their shapes alone.
 """
 
 import argparse
@@ -152,6 +152,48 @@ def run(model: torch.nn.Module, channels: int, has_text: bool) -> dict[str, torc
     return {name: value.detach() for name, value in arrays.items()}
 
 
+def published_shapes() -> dict[str, dict[str, list[int]]]:
+    """Names and shapes of the published checkpoints' weights: configurations of the two projects' YAML files, built without memory."""
+    from ldm.models.autoencoder import AutoencoderKL, VQModelInterface
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    decoder = dict(resolution=256, in_channels=3, out_ch=3, ch=128, num_res_blocks=2, attn_resolutions=[], dropout=0.0)
+    vq = dict(decoder, double_z=False, z_channels=3, ch_mult=[1, 2, 4])
+    kl = dict(decoder, double_z=True, z_channels=4, ch_mult=[1, 2, 4, 4])
+    no_loss = dict(target="torch.nn.Identity")
+    bedroom = dict(image_size=64, in_channels=3, out_channels=3, model_channels=224, num_head_channels=32)
+    stable = dict(image_size=32, in_channels=4, out_channels=4, model_channels=320, num_heads=8, legacy=False)
+    shape = dict(num_res_blocks=2)
+    clip = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    with torch.device("meta"):
+        parts = {
+            "lsun_bedroom_ldm": {
+                "model.diffusion_model": UNetModel(**bedroom, **shape, attention_resolutions=[8, 4, 2], channel_mult=[1, 2, 3, 4]),
+                "first_stage_model": VQModelInterface(embed_dim=3, n_embed=8192, ddconfig=vq, lossconfig=no_loss),
+            },
+            "ms_coco": {
+                "model.diffusion_model": UNetModel(
+                    **stable, **shape, attention_resolutions=[4, 2, 1], channel_mult=[1, 2, 4, 4],
+                    use_spatial_transformer=True, context_dim=768,
+                ),
+                "first_stage_model": AutoencoderKL(embed_dim=4, ddconfig=kl, lossconfig=no_loss),
+                "cond_stage_model.transformer": CLIPTextModel(clip),
+            },
+        }  # fmt: skip
+    shapes = {
+        model: {f"{prefix}.{key}": list(value.shape) for prefix, part in of_model.items() for key, value in part.state_dict().items()}
+        for model, of_model in parts.items()
+    }
+    unet = "model.diffusion_model"
+    averages = {
+        f"model_ema.diffusion_model{key.removeprefix(unet).replace('.', '')}": value
+        for key, value in shapes["lsun_bedroom_ldm"].items()
+        if key.startswith(unet)
+    }
+    shapes["lsun_bedroom_ldm"] |= averages
+    return shapes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--stable-diffusion", "--taming", "--epd"):
@@ -168,6 +210,8 @@ def main() -> None:
         )
         outputs = run(model, configuration["unet"]["in_channels"], "text" in configuration)
         arrays |= {f"{name}/{key}": value.numpy() for key, value in outputs.items()}
+    for name, shapes in published_shapes().items():
+        recipes[name] = dict(seed=0, options={}, shapes=shapes, tables=[])
     text = numpy.frombuffer(json.dumps(recipes).encode(), numpy.uint8)
     numpy.savez_compressed(HERE / "latent_goldens.npz", recipes=text, **arrays)
 
