@@ -21,7 +21,7 @@ std::string lower_case_extension(const std::string& name) {
 
 bool is_hidden(const std::string& name) {
   for (const auto& part : std::filesystem::path(name)) {
-    if (part.string().starts_with('.') || part == "__MACOSX") return true;
+    if ((part.string().starts_with('.') && part != ".") || part == "__MACOSX") return true;
   }
   return false;
 }
@@ -64,22 +64,22 @@ std::unordered_map<std::string, int> parse_labels(std::string_view json, const s
   return {};
 }
 
-Image decode_image(std::string_view bytes, const std::string& name) {
+Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha) {
   EPD_REQUIRE(!bytes.empty(), "cannot read the picture ", name, ": it is empty");
-  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name);
+  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha);
   if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name);
   throw Error(text("cannot read the picture ", name, ": it is neither PNG nor JPEG"));
 }
 
-std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path) {
+std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   EPD_REQUIRE(std::filesystem::exists(status), "pictures: ", path.string(), " does not exist");
-  if (std::filesystem::is_directory(status)) return open_image_folder(path);
+  if (std::filesystem::is_directory(status)) return open_image_folder(path, alpha);
   const std::string extension = lower_case_extension(path.filename().string());
   if (extension == ".npy" || extension == ".npz") return open_image_array(path);
   EPD_REQUIRE(extension == ".zip", "pictures: ", path.string(), " is neither a folder nor a .zip, .npz or .npy file");
-  return open_image_zip(path);
+  return open_image_zip(path, alpha);
 }
 
 }  // namespace epd

@@ -20,6 +20,8 @@ class NamedImages : public ImageSource {
   std::optional<int> label(std::size_t i) const override { return labels_.empty() ? std::nullopt : labels_.at(i); }
 
  protected:
+  explicit NamedImages(Alpha alpha) : alpha_(alpha) {}
+  Image decode(std::string_view bytes, const std::string& where) const { return decode_image(bytes, where, alpha_); }
   void set_names(std::vector<std::string> names, const std::filesystem::path& path) {
     EPD_REQUIRE(!names.empty(), "there are no pictures in ", path.string(),
                 " (searched for *.png, *.jpg and *.jpeg at every depth)");
@@ -38,6 +40,7 @@ class NamedImages : public ImageSource {
  private:
   std::vector<std::string> names_;
   std::vector<std::optional<int>> labels_;
+  Alpha alpha_;
 };
 
 /// The files below a folder, as paths relative to it. Links to files count, links to folders are not followed: they
@@ -64,14 +67,14 @@ std::vector<std::string> pictures_below(const std::filesystem::path& folder) {
 
 class FolderImages : public NamedImages {
  public:
-  explicit FolderImages(const std::filesystem::path& folder) : folder_(folder) {
+  FolderImages(const std::filesystem::path& folder, Alpha alpha) : NamedImages(alpha), folder_(folder) {
     set_names(pictures_below(folder), folder);
     const auto labels = folder / kLabelFile;
     if (std::filesystem::is_regular_file(labels)) set_labels(read_file(labels), labels.string());
   }
   Image load(std::size_t i) const override {
     const auto path = folder_ / name(i);
-    return decode_image(read_file(path, kMaxEncodedBytes), path.string());
+    return decode(read_file(path, kMaxEncodedBytes), path.string());
   }
 
  private:
@@ -80,7 +83,7 @@ class FolderImages : public NamedImages {
 
 class ZipImages : public NamedImages {
  public:
-  explicit ZipImages(const std::filesystem::path& path) : zip_(path) {
+  ZipImages(const std::filesystem::path& path, Alpha alpha) : NamedImages(alpha), zip_(path) {
     std::vector<std::string> names;
     PictureNames filter;
     for (const auto& entry : zip_.entries()) {
@@ -96,7 +99,7 @@ class ZipImages : public NamedImages {
     }
   }
   Image load(std::size_t i) const override {
-    return decode_image(zip_.read(entries_.at(i), kMaxEncodedBytes), text(name(i), " in ", zip_.path().string()));
+    return decode(zip_.read(entries_.at(i), kMaxEncodedBytes), text(name(i), " in ", zip_.path().string()));
   }
 
  private:
@@ -106,12 +109,12 @@ class ZipImages : public NamedImages {
 
 }  // namespace
 
-std::unique_ptr<ImageSource> open_image_folder(const std::filesystem::path& folder) {
-  return std::make_unique<FolderImages>(folder);
+std::unique_ptr<ImageSource> open_image_folder(const std::filesystem::path& folder, Alpha alpha) {
+  return std::make_unique<FolderImages>(folder, alpha);
 }
 
-std::unique_ptr<ImageSource> open_image_zip(const std::filesystem::path& path) {
-  return std::make_unique<ZipImages>(path);
+std::unique_ptr<ImageSource> open_image_zip(const std::filesystem::path& path, Alpha alpha) {
+  return std::make_unique<ZipImages>(path, alpha);
 }
 
 }  // namespace epd

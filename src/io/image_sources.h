@@ -12,8 +12,8 @@
 /// The kinds of ImageSource; open_image_source chooses.
 namespace epd {
 
-std::unique_ptr<ImageSource> open_image_folder(const std::filesystem::path& folder);
-std::unique_ptr<ImageSource> open_image_zip(const std::filesystem::path& path);
+std::unique_ptr<ImageSource> open_image_folder(const std::filesystem::path& folder, Alpha alpha);
+std::unique_ptr<ImageSource> open_image_zip(const std::filesystem::path& path, Alpha alpha);
 /// An .npy, or an .npz by its "arr_0" or only array.
 std::unique_ptr<ImageSource> open_image_array(const std::filesystem::path& path);
 

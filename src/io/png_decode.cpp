@@ -63,15 +63,24 @@ bool read_header(PngReader& reader, Reading& reading) {
   return true;
 }
 
-/// Asks for 8-bit RGB whatever the file holds. Palette entries beyond the palette's end are black, as in Pillow.
-bool choose_rgb(PngReader& reader, Reading& reading) {
+/// Asks for 8-bit RGB whatever the file holds, or for RGBA. Palette entries beyond the palette's end are black, as in
+/// Pillow.
+bool choose_pixels(PngReader& reader, Reading& reading, Alpha alpha) {
   if (setjmp(reading.jump) != 0) return false;
   png_set_interlace_handling(reader.png);
   png_set_strip_16(reader.png);  // the high byte
   png_set_palette_to_rgb(reader.png);
   png_set_expand_gray_1_2_4_to_8(reader.png);
-  png_set_strip_alpha(reader.png);
   png_set_gray_to_rgb(reader.png);
+  switch (alpha) {
+    case Alpha::kDrop:
+      png_set_strip_alpha(reader.png);
+      break;
+    case Alpha::kWhite:
+      png_set_tRNS_to_alpha(reader.png);
+      png_set_add_alpha(reader.png, 255, PNG_FILLER_AFTER);
+      break;
+  }
   png_read_update_info(reader.png, reader.info);
   return true;
 }
@@ -83,9 +92,22 @@ bool read_pixels(PngReader& reader, Reading& reading, png_bytepp rows) {
   return true;
 }
 
+/// RGBA laid on white, rounded to the nearest.
+Image on_white(const Image& rgba) {
+  Image rgb(rgba.height, rgba.width, 3);
+  auto* out = rgb.pixels.data();
+  for (std::size_t i = 0; i < rgba.pixels.size(); i += 4) {
+    const int alpha = rgba.pixels[i + 3];
+    for (std::size_t c = 0; c < 3; ++c) {
+      *out++ = static_cast<std::uint8_t>((rgba.pixels[i + c] * alpha + 255 * (255 - alpha) + 127) / 255);
+    }
+  }
+  return rgb;
+}
+
 }  // namespace
 
-Image decode_png(std::string_view bytes, const std::string& name) {
+Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha) {
   Reading reading{bytes};
   PngReader reader(reading);
   const auto require = [&](bool ok) { EPD_REQUIRE(ok, "cannot read the PNG ", name, ": ", reading.message.data()); };
@@ -97,15 +119,15 @@ Image decode_png(std::string_view bytes, const std::string& name) {
       width * height * png_get_bit_depth(reader.png, reader.info) * png_get_channels(reader.png, reader.info);
   EPD_REQUIRE(bits / 8 <= kMaxDeflateRatio * bytes.size(), "cannot read the PNG ", name, ": ", bytes.size(),
               " bytes cannot hold the ", width, "x", height, " pixels that it promises");
-  require(choose_rgb(reader, reading));
+  require(choose_pixels(reader, reading, alpha));
 
-  Image image(static_cast<int>(height), static_cast<int>(width), 3);
+  Image image(static_cast<int>(height), static_cast<int>(width), alpha == Alpha::kDrop ? 3 : 4);
   EPD_REQUIRE(png_get_rowbytes(reader.png, reader.info) == image.row_bytes(), "cannot read the PNG ", name,
               ": its rows have ", png_get_rowbytes(reader.png, reader.info), " bytes instead of ", image.row_bytes());
   std::vector<png_bytep> rows;
   for (int y = 0; y < image.height; ++y) rows.push_back(image.row(y));
   require(read_pixels(reader, reading, rows.data()));
-  return image;
+  return alpha == Alpha::kDrop ? image : on_white(image);
 }
 
 }  // namespace epd

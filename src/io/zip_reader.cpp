@@ -1,8 +1,8 @@
 #include <zip.h>
 
 #include <algorithm>
-#include <map>
 #include <mutex>
+#include <numeric>
 
 #include "epd/core/error.h"
 #include "epd/io/zip.h"
@@ -57,8 +57,8 @@ void require_plausible(const zip_stat_t& stat, std::uint64_t archive_bytes, cons
 struct ZipReader::Archive {
   zip_t* handle = nullptr;
   std::vector<zip_uint64_t> numbers;  // libzip's number of each entry
-  std::map<std::string, std::size_t, std::less<>> by_name;
-  std::mutex mutex;  // libzip's handles are for one thread at a time
+  std::vector<std::size_t> by_name;   // indices of the entries, sorted by name
+  std::mutex mutex;                   // libzip's handles are for one thread at a time
 
   ~Archive() {
     if (handle != nullptr) zip_discard(handle);
@@ -95,16 +95,20 @@ ZipReader::ZipReader(const std::filesystem::path& path) : path_(path), archive_(
     const std::string name = stat.name;
     if (name.ends_with('/')) continue;
     require_plausible(stat, archive_bytes, path);
-    archive_->by_name[name] = entries_.size();
     archive_->numbers.push_back(number);
     entries_.push_back({name, stat.size, stat.comp_size, stat.comp_method == ZIP_CM_STORE});
   }
+  archive_->by_name.resize(entries_.size());
+  std::iota(archive_->by_name.begin(), archive_->by_name.end(), std::size_t{0});
+  std::ranges::stable_sort(archive_->by_name, {},
+                           [this](std::size_t i) -> const std::string& { return entries_[i].name; });
 }
 
 std::optional<std::size_t> ZipReader::find(std::string_view name) const {
-  const auto found = archive_->by_name.find(name);
-  if (found == archive_->by_name.end()) return std::nullopt;
-  return found->second;
+  const auto name_of = [this](std::size_t i) -> std::string_view { return entries_[i].name; };
+  const auto after = std::ranges::upper_bound(archive_->by_name, name, {}, name_of);
+  if (after == archive_->by_name.begin() || name_of(*(after - 1)) != name) return std::nullopt;
+  return *(after - 1);
 }
 
 void ZipReader::stream(std::size_t index, const std::function<void(std::string_view)>& consume) const {

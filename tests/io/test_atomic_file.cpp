@@ -1,7 +1,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -15,6 +14,7 @@ namespace epd {
 namespace {
 
 using test::error_of;
+using test::FileSizeLimit;
 using test::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -87,25 +87,6 @@ TEST(AtomicFile, ErrorsNameThePathAndTheReason) {
   EXPECT_THAT(error_of([&] { read_file(folder / "x", 4); }), HasSubstr("larger than 4 bytes"));
   EXPECT_EQ(read_file(folder / "x", 5), "12345");
 }
-
-/// Files of this process can hold no more than the limit while it lives: what a full disk does to a writer.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    old_handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, old_handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*old_handler_)(int) = nullptr;
-};
 
 TEST(AtomicFile, AFullDiskIsAnErrorThatKeepsTheOldFileAndLeavesNoRest) {
   const TemporaryFolder folder;

@@ -39,6 +39,7 @@ TEST(ImageFolder, HoldsThePicturesOfAllDepthsSortedAsStrings) {
   }
   const auto source = open_image_source(folder.path());
   EXPECT_EQ(names_of(*source), (std::vector<std::string>{"B.jpg", "a/10.PNG", "a/9.png", "a/b/c.jpeg", "b.png"}));
+  EXPECT_EQ(names_of(*open_image_source(folder.path() / "")), names_of(*source));
   EXPECT_EQ(source->load(0), noise(4, 4, 3, 1));  // a PNG, whatever it is called
   EXPECT_FALSE(source->label(0).has_value());
 }

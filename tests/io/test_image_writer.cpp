@@ -18,6 +18,7 @@ namespace epd {
 namespace {
 
 using test::error_of;
+using test::FileSizeLimit;
 using test::noise;
 using test::TemporaryFolder;
 using ::testing::AllOf;
@@ -121,6 +122,23 @@ TEST_P(AnyOrder, DroppedUnfinishedItEndsWithoutWritingTheRest) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OrderedOrNot, AnyOrder, ::testing::Bool());
+
+TEST(ImageWriter, AFullDiskNamesTheFileAndLeavesWholePicturesAlone) {
+  const TemporaryFolder folder;
+  ImageWriter writer(folder_sink(folder / "out"), {2, 4});
+  const std::string message = error_of([&] {
+    const FileSizeLimit limit(10'000);
+    for (int i = 0; i < 10; ++i) writer.push(text(i, ".png"), noise(16, 16, 3, 1));
+    writer.push("large.png", noise(100, 100, 3, 1));
+    writer.finish();
+  });
+  EXPECT_THAT(message, AllOf(HasSubstr("large.png"), HasSubstr("File too large")));
+  EXPECT_FALSE(std::filesystem::exists(folder / "out/large.png"));
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "out")) {
+    EXPECT_FALSE(is_temporary_name(entry.path().filename().string()));
+    EXPECT_EQ(decode_png(read_file(entry.path()), "x"), noise(16, 16, 3, 1));
+  }
+}
 
 TEST(ImageWriter, APictureThatCannotBeEncodedIsNamed) {
   const TemporaryFolder folder;

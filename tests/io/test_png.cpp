@@ -39,6 +39,17 @@ TEST(Pictures, EveryKindOfPngAndJpegHasPillowsPixels) {
   EXPECT_EQ(compared, 47);
 }
 
+TEST(Pictures, TransparencyLaidOnWhiteIsAsPillowPastesIt) {
+  const ZipReader pictures(fixture("pictures.zip"));
+  const NpzReader pillow(fixture("pixels_on_white.npz"));
+  ASSERT_EQ(pillow.names().size(), 8u);
+  for (std::string name : pillow.names()) {
+    name.replace(name.size() - 4, 1, ".");
+    const std::string bytes = pictures.read(*pictures.find(name));
+    EXPECT_EQ(decode_image(bytes, name, Alpha::kWhite), pixels_of_pillow(pillow, name)) << name;
+  }
+}
+
 TEST(Pictures, CmykJpegIsRefusedInWords) {
   const ZipReader pictures(fixture("pictures.zip"));
   const std::string bytes = pictures.read(*pictures.find("cmyk.jpg"));

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "epd/io/image.h"
+#include "epd/io/png.h"
 
 namespace epd {
 
@@ -28,9 +29,9 @@ class ImageSource {
 /// only array). In folders and archives: names ending in .png, .jpg or .jpeg in any case, sorted as strings; hidden
 /// files and __MACOSX are skipped; other files are ignored with one warning. Labels come from a dataset.json at the
 /// top, {"labels": [[name, class], ...]}. Throws Error when the path is missing, unreadable or holds no picture.
-std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path);
+std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha = Alpha::kDrop);
 
 /// Decodes a PNG or JPEG by its first bytes, whatever its name says. Throws Error naming it for anything else.
-Image decode_image(std::string_view bytes, const std::string& name);
+Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop);
 
 }  // namespace epd

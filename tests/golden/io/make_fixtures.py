@@ -77,6 +77,13 @@ def pillow_rgb(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def pillow_on_white(data):
+    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    white = Image.new("RGB", picture.size, "white")
+    white.paste(picture, mask=picture.getchannel("A"))
+    return np.asarray(white)
+
+
 def png_fixtures(rng):
     files, expected = {}, {}
     palette = rng.integers(0, 256, (256, 3), dtype=np.uint8)
@@ -174,6 +181,11 @@ def main():
         for name, data in {**pngs, **jpegs}.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     np.savez_compressed(HERE / "pixels.npz", **{k.replace(".", "_"): v for k, v in {**expected, **jpeg_expected}.items()})
+
+    see_through = ["rgba8.png", "rgba16.png", "rgba8_interlaced.png", "grey_alpha8.png", "grey_transparent.png",
+                   "rgb_transparent.png", "palette_transparent.png", "rgb8.png"]
+    np.savez_compressed(HERE / "pixels_on_white.npz",
+                        **{k.replace(".", "_"): pillow_on_white(pngs[k]) for k in see_through})
 
     kinds = arrays(rng)
     texts = {"text": np.array("Fr\u00e9chet \u8ddd\u79bb \U0001f600"), "text_big_endian": np.array("swapped").astype(">U9"),
