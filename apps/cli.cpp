@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <optional>
 #include <vector>
@@ -113,6 +114,20 @@ Settings read_settings(const std::string& path) {
   return settings;
 }
 
+CLI::Option* add_bool_function(CLI::App& command, const std::string& names, const std::function<void(bool)>& set,
+                               const std::string& help) {
+  const auto first_name = names.substr(0, names.find(','));
+  auto* option = command.add_option_function<std::string>(
+      names,
+      [set, first_name](const std::string& word) {
+        const auto read = to_bool(word);
+        EPD_REQUIRE_USAGE(read.has_value(), first_name, ": expected True or False, got '", word, "'");
+        set(*read);
+      },
+      help);
+  return option->type_name(kBoolType);
+}
+
 std::string joined(const std::vector<std::string>& values) {
   std::string result;
   for (const auto& value : values) result += (result.empty() ? "" : ",") + value;
@@ -185,16 +200,16 @@ void add_common(CLI::App& command, Common& common) {
 }
 
 CLI::Option* add_bool(CLI::App& command, const std::string& names, bool& value, const std::string& help) {
-  const auto first_name = names.substr(0, names.find(','));
-  auto* option = command.add_option_function<std::string>(
-      names,
-      [&value, first_name](const std::string& word) {
-        const auto read = to_bool(word);
-        EPD_REQUIRE_USAGE(read.has_value(), first_name, ": expected True or False, got '", word, "'");
-        value = *read;
-      },
-      help);
-  return option->default_str(value ? "True" : "False")->type_name(kBoolType);
+  auto* option = add_bool_function(
+      command, names, [&value](bool read) { value = read; }, help);
+  return option->default_str(value ? "True" : "False");
+}
+
+CLI::Option* add_bool(CLI::App& command, const std::string& names, std::optional<bool>& value, const std::string& help,
+                      const std::string& otherwise) {
+  auto* option = add_bool_function(
+      command, names, [&value](bool read) { value = read; }, text(help, " (unset: ", otherwise, ")"));
+  return option->default_str("");
 }
 
 bool parse(CLI::App& app, int argc, const char* const* argv) {

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "epd/core/error.h"
@@ -46,6 +47,10 @@ void add_common(CLI::App& command, Common& common);
 /// A boolean option. `names` as CLI11 takes them ("--dry_run,-n").
 CLI::Option* add_bool(CLI::App& command, const std::string& names, bool& value, const std::string& help);
 
+/// A boolean option that may be left unset; `otherwise` says in the help what that means.
+CLI::Option* add_bool(CLI::App& command, const std::string& names, std::optional<bool>& value, const std::string& help,
+                      const std::string& otherwise);
+
 /// One of a closed set, by name. The help lists the names; another value is a usage error that lists them too.
 template <class Enum, std::size_t N>
 CLI::Option* add_choice(CLI::App& command, const std::string& names, Enum& value, const NameTable<Enum, N>& table,
@@ -55,6 +60,24 @@ CLI::Option* add_choice(CLI::App& command, const std::string& names, Enum& value
       names, [&value, &table, first_name](const std::string& name) { value = value_of(table, name, first_name); },
       help + " (" + all_names(table) + ")");
   return option->default_str(name_of(table, value))->type_name("NAME");
+}
+
+/// The same, where it may be left unset; `otherwise` says in the help what that means.
+template <class Enum, std::size_t N>
+CLI::Option* add_choice(CLI::App& command, const std::string& names, std::optional<Enum>& value,
+                        const NameTable<Enum, N>& table, const std::string& help, const std::string& otherwise) {
+  const auto first_name = names.substr(0, names.find(','));
+  auto* option = command.add_option_function<std::string>(
+      names, [&value, &table, first_name](const std::string& name) { value = value_of(table, name, first_name); },
+      text(help, " (", all_names(table), "; unset: ", otherwise, ")"));
+  return option->default_str("")->type_name("NAME");
+}
+
+/// A value that may be left unset; `otherwise` says in the help what that means.
+template <class T>
+CLI::Option* add_optional(CLI::App& command, const std::string& names, std::optional<T>& value, const std::string& help,
+                          const std::string& otherwise) {
+  return command.add_option(names, value, text(help, " (unset: ", otherwise, ")"))->default_str("");
 }
 
 /// Reads the command line, and the file that --config names. False when --help or --version was asked for and printed.

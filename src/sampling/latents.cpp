@@ -16,20 +16,22 @@ at::Generator generator_for(std::uint64_t seed, at::Device device) {
 }  // namespace
 
 Draws draw(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts, at::Device device) {
-  std::vector<at::Tensor> latents, labels;
+  const auto batch = static_cast<std::int64_t>(seeds.size());
   const auto options = at::TensorOptions(device).dtype(at::kFloat);
-  for (const std::uint64_t seed : seeds) {
-    auto generator = generator_for(seed, device);
-    latents.push_back(at::randn({facts.channels, facts.resolution, facts.resolution}, generator, options));
-    if (facts.label_dim > 0) labels.push_back(at::randint(facts.label_dim, {1}, generator, options.dtype(at::kLong)));
+  Draws draws{at::empty({batch, facts.channels, facts.resolution, facts.resolution}, options), at::Tensor()};
+  if (facts.label_dim > 0) draws.labels = at::empty({batch}, options.dtype(at::kLong));
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const auto generator = generator_for(seeds[static_cast<std::size_t>(b)], device);
+    draws.latents.select(0, b).normal_(0, 1, generator);
+    if (facts.label_dim > 0) draws.labels.narrow(0, b, 1).random_(facts.label_dim, generator);
   }
-  return {at::stack(latents), labels.empty() ? at::Tensor() : at::cat(labels)};
+  return draws;
 }
 
 Condition label_condition(const at::Tensor& labels, const ModelFacts& facts) {
   Condition condition;
-  if (facts.condition != ConditionKind::kLabel || !labels.defined()) return condition;
   condition.labels = labels;
+  if (facts.condition != ConditionKind::kLabel || !labels.defined()) return condition;
   if (facts.label_format == LabelFormat::kIndex) {
     condition.value = labels;
   } else {

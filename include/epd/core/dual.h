@@ -68,7 +68,8 @@ class Dual {
 };
 
 inline Dual exp(const Dual& a) { return a.chain(std::exp(a.value()), std::exp(a.value())); }
-inline Dual log(const Dual& a) { return a.chain(std::log(a.value()), 1 / a.value()); }
+/// The natural logarithm; `log` is the logging.
+inline Dual ln(const Dual& a) { return a.chain(std::log(a.value()), 1 / a.value()); }
 inline Dual sqrt(const Dual& a) { return a.chain(std::sqrt(a.value()), 0.5 / std::sqrt(a.value())); }
 /// base^exponent for a fixed, positive base.
 inline Dual pow(double base, const Dual& exponent) {

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "epd/core/model_facts.h"
@@ -13,7 +12,7 @@ namespace epd {
 
 /// The random numbers of some images, each a function of its own seed alone.
 struct Draws {
-  at::Tensor latents;  // [B, C, H, W], unit variance
+  at::Tensor latents;  // [B, C, H, W] float32, unit variance
   at::Tensor labels;   // [B] int64; undefined for models without labels
 };
 

@@ -1,0 +1,65 @@
+#include <iostream>
+#include <memory>
+
+#include "epd/core/allocator.h"
+#include "epd/core/log.h"
+#include "epd/core/progress.h"
+#include "epd/core/run_main.h"
+#include "epd/io/json_writer.h"
+#include "epd/io/plan_json.h"
+#include "epd/sampling/run_sample.h"
+#include "epd/solver/explain.h"
+#include "sample_flags.h"
+
+namespace {
+
+using namespace epd;
+
+/// Processes finish their shares at different times, and a dead one is noticed by other means.
+constexpr std::chrono::hours kPatience{24};
+
+void explain(const SampleOptions& options, bool as_json) {
+  const auto method = method_without_model(options);
+  const int cost = guidance_cost(method.guidance.kind);
+  if (as_json) {
+    std::cout << plan_json(method.plan, method.solver, cost) << "\n";
+  } else {
+    std::cout << method.description() << "\n" << explain_table(method.plan, cost);
+  }
+}
+
+void report(const SampleSummary& done, bool as_json) {
+  const double rate = done.seconds > 0 ? static_cast<double>(done.made) / done.seconds : 0;
+  log::info(done.made, " images drawn", done.made < done.images ? " (the others were there)" : "", " in ",
+            duration_text(done.seconds));
+  if (!as_json) {
+    std::cout << done.outdir.string() << "\n";
+    return;
+  }
+  JsonObject json;
+  json.add("outdir", done.outdir.string()).add("images", done.images).add("made", done.made);
+  json.add("seconds", done.seconds).add("images_per_second", rate);
+  json.add("nfe", done.nfe).add("evaluations", done.evaluations);
+  std::cout << json.pretty() << "\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  keep_freed_memory();
+  const auto app = cli::make_app("sample", "Draw images with a distilled EPD solver, or with a classical one");
+  cli::SampleFlags flags;
+  cli::add_flags(*app, flags);
+  return run_main([&] {
+    if (!cli::parse(*app, argc, argv)) return;
+    cli::apply(flags.common);
+    const auto options = cli::read_options(*app, flags);
+    if (flags.explain) return explain(options, flags.json);
+    const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type(), kPatience);
+    group->run([&] {
+      const auto device = cli::choose_device(flags.common, group->local_rank());
+      const auto done = run_sample(options, *group, device);
+      if (group->is_root()) report(done, flags.json);
+    });
+  });
+}

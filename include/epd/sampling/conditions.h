@@ -1,0 +1,43 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "epd/denoiser/condition.h"
+#include "epd/denoiser/torchscript.h"
+
+namespace epd {
+
+/// What the user wants the images to show. Nothing set: a label drawn from each seed, for models with labels.
+struct ConditionOptions {
+  std::optional<std::int64_t> label;  // one class for all
+  std::optional<std::string> prompt;  // one text for all
+  std::filesystem::path prompt_file;  // caption i for seed i: lines, or a CSV with the column `text`
+  std::int64_t chunk = 16;            // texts encoded in one forward, a smaller last chunk padded
+
+  /// *this, or throws UsageError where the model has no such condition, or the label is none of its own.
+  const ConditionOptions& validated(const ModelFacts& facts) const;
+};
+
+/// The condition of each image, a function of its seed.
+class Conditions {
+ public:
+  virtual ~Conditions() = default;
+  /// Of the images of `seeds`, whose draws gave `labels` ([B], or undefined), on the labels' and the model's device.
+  virtual Condition of(const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) const = 0;
+  /// The text of an image, for the record beside it; empty where there is none.
+  virtual std::string prompt(std::uint64_t seed) const = 0;
+};
+
+/// Labels, or for models conditioned on text the states of its encoder; the tokenizer's files stand beside the model.
+/// Throws UsageError for options that do not fit the model, Error for files that cannot be read.
+std::unique_ptr<Conditions> make_conditions(std::shared_ptr<const TorchScriptModel> model,
+                                            const std::filesystem::path& model_path, const ConditionOptions& options);
+
+}  // namespace epd

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <filesystem>
+
+#include "epd/distributed/process_group.h"
+#include "epd/sampling/sample_options.h"
+
+namespace epd {
+
+/// What a run did; the numbers are those of all processes.
+struct SampleSummary {
+  std::filesystem::path outdir;
+  std::int64_t images = 0;  // in the folder now, of the seeds asked for
+  std::int64_t made = 0;    // by this run; the others were there
+  double seconds = 0;       // drawing and writing, without loading the model
+  int nfe = 0, evaluations = 0;
+};
+
+/// Draws an image for every seed and writes it: the work of `sample`. The processes share the seeds that are missing;
+/// each draws, quantises, encodes and writes its own, overlapping, without waiting for the others. The same seeds give
+/// the same files for any number of processes, any batch, and however often the run was stopped.
+/// Throws Error and UsageError; Interrupted when it was asked to stop, with whole files only in the folder.
+SampleSummary run_sample(const SampleOptions& options, ProcessGroup& group, at::Device device);
+
+}  // namespace epd

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "epd/denoiser/torchscript.h"
+#include "epd/sampling/conditions.h"
+#include "epd/sampling/method.h"
+#include "epd/sampling/output_layout.h"
+
+namespace epd {
+
+/// Where the seeds' random numbers are drawn: on the sampling device, as published, or on the CPU everywhere.
+enum class RandomDevice { kDevice, kCpu };
+inline constexpr NameTable<RandomDevice, 2> kRandomDeviceNames{
+    {{"device", RandomDevice::kDevice}, {"cpu", RandomDevice::kCpu}}};
+
+/// Everything that a sampling run is told.
+struct SampleOptions {
+  std::string dataset_name;  // unset: the predictor's, or the model's own
+  std::string model_path;    // unset: where the dataset's model is kept (core/paths.h)
+  MethodOptions method;
+  ConditionOptions condition;
+
+  std::vector<std::uint64_t> seeds;
+  std::int64_t batch = 64;          // images at a time, over all processes
+  std::int64_t chunk = 0;           // images in one forward of the network; 0: 16 on the CPU, 64 on a GPU
+  std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
+  std::int64_t decode_batch = 8;    // latents decoded in one forward
+  Precision precision = Precision::kAuto;
+  RandomDevice random_device = RandomDevice::kDevice;
+
+  std::filesystem::path outdir;  // unset: samples/<dataset>/<solver>_nfe<NFE>_npoints_<K>
+  SampleFormat format = SampleFormat::kPng;
+  bool grid = false, subdirs = true, save_inters = false;
+  bool resume = true, overwrite = false;
+  int writer_threads = 2;
+  std::string command_line;  // JSON: the options as they were given, for the record
+
+  /// *this, or throws UsageError naming the option, its value and its bound.
+  const SampleOptions& validated() const;
+};
+
+/// The options with everything that follows from other options, the predictor and the model's facts filled in.
+struct ResolvedSample {
+  std::filesystem::path model_path;
+  ModelFacts facts;
+  std::string dataset_name;
+  Method method;
+  std::filesystem::path outdir;
+};
+
+/// Reads the predictor and the model's facts, no weights. Throws UsageError or Error for whatever does not fit.
+ResolvedSample resolve(const SampleOptions& options);
+
+/// The method alone, for `--explain`: it needs no model file where there is a predictor.
+Method method_without_model(const SampleOptions& options);
+
+}  // namespace epd

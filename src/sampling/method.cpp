@@ -1,0 +1,203 @@
+#include "epd/sampling/method.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "epd/core/error.h"
+#include "epd/core/log.h"
+#include "epd/core/paths.h"
+#include "epd/core/sha256.h"
+#include "epd/io/predictor_json.h"
+
+namespace epd {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// An option that the predictor settles: it may be repeated, not contradicted.
+template <class T, class Name>
+void require_agreement(const char* option, const std::optional<T>& given, const T& settled, const Name& name_of_value) {
+  EPD_REQUIRE_USAGE(!given || *given == settled, option, ": the predictor was made for ", name_of_value(settled),
+                    ", got ", name_of_value(*given), "; leave the option out");
+}
+
+template <class T>
+void require_agreement(const char* option, const std::optional<T>& given, const T& settled) {
+  require_agreement(option, given, settled, [](const T& value) { return value; });
+}
+
+/// An option that only some solvers know: elsewhere another value than the default would be passed over in silence.
+template <class T>
+void require_known(const char* option, const std::optional<T>& given, const T& otherwise, bool known,
+                   const std::string& solver) {
+  EPD_REQUIRE_USAGE(known || !given || *given == otherwise, option, ": solver ", solver, " has no such option");
+}
+
+void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) {
+  const auto schedule_name = [](ScheduleKind kind) { return name_of(kScheduleNames, kind); };
+  require_agreement("num_steps", o.num_steps, spec.num_steps);
+  require_agreement("schedule_type", o.schedule_type, spec.schedule.kind, schedule_name);
+  require_agreement("schedule_rho", o.schedule_rho, spec.schedule.rho);
+  require_agreement("afs", o.afs, spec.afs, [](bool afs) { return afs ? "True" : "False"; });
+  if (spec.max_order) require_agreement("max_order", o.max_order, *spec.max_order);
+  const SolverOptions defaults;
+  const std::string student = name_of(kStudentNames, spec.kind);
+  EPD_REQUIRE_USAGE(!o.max_order || spec.max_order, "max_order: the predictor has none; leave the option out");
+  require_known("inner_steps", o.inner_steps, defaults.inner_steps, false, student);
+  require_known("unipc_variant", o.unipc_variant, defaults.unipc_variant, false, student);
+  require_known("deis_mode", o.deis_mode, defaults.deis_mode, false, student);
+}
+
+void check_shape(const PredictorSpec& spec, const fs::path& path, const ModelFacts& facts) {
+  const auto require = [&](const char* what, int predictors, int models) {
+    EPD_REQUIRE(predictors == models, "predictor ", path.string(), " is for ", spec.dataset_name, " with ", what, " ",
+                predictors, "; the model of ", facts.dataset_name, " has ", models, ": they do not belong together");
+  };
+  require("resolution", spec.resolution, facts.resolution);
+  require("channels", spec.channels, facts.channels);
+  require("label_dim", spec.label_dim, facts.label_dim);
+  if (spec.dataset_name != facts.dataset_name) {
+    log::warning("the predictor was made for ", spec.dataset_name, ", the model is of ", facts.dataset_name);
+  }
+}
+
+GuidanceOptions guidance_for(const MethodOptions& o, const PredictorSpec* spec) {
+  GuidanceOptions guidance;
+  if (spec) {
+    guidance.kind = spec->guidance_type;
+    guidance.rate = spec->guidance_rate.value_or(guidance.rate);
+    const bool other = (o.guidance_type && *o.guidance_type != guidance.kind) ||
+                       (o.guidance_rate && *o.guidance_rate != guidance.rate);
+    if (other) log::warning("guidance other than the predictor was made for");
+  }
+  guidance.kind = o.guidance_type.value_or(guidance.kind);
+  guidance.rate = o.guidance_rate.value_or(guidance.rate);
+  guidance.thresholding = o.thresholding;
+  EPD_REQUIRE_USAGE(!o.guidance_rate || guidance.kind != GuidanceKind::kNone,
+                    "guidance_rate: it has no effect without --guidance_type");
+  return guidance;
+}
+
+bool is_number(const std::string& name) { return name.find_first_not_of("0123456789") == name.npos; }
+
+/// Whether a run folder called NNNNN-... of this number is in `exp_dir`.
+bool holds_experiment(const fs::path& exp_dir, const std::string& digits) {
+  if (!fs::is_directory(exp_dir)) return false;
+  const auto zeros_off = [](const std::string& number) {
+    return number.substr(std::min(number.find_first_not_of('0'), number.size()));
+  };
+  for (const auto& entry : fs::directory_iterator(exp_dir)) {
+    const std::string name = entry.path().filename().string();
+    const std::string number = name.substr(0, name.find('-'));
+    if (is_number(number) && zeros_off(number) == zeros_off(digits)) return true;
+  }
+  return false;
+}
+
+/// Where experiment numbers are looked up: the user's own runs in ./exp first, then those that the product ships.
+fs::path exp_dir_for(const std::string& predictor_path) {
+  const fs::path own = "exp", shipped = project_dir() / "exp";
+  return is_number(predictor_path) && !holds_experiment(own, predictor_path) ? shipped : own;
+}
+
+Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const ModelFacts& facts) {
+  const PredictorSpec& spec = predictor.spec;
+  check_against_predictor(o, spec);
+  check_shape(spec, predictor.path, facts);
+  const auto map = make_sigma_map(facts.noise);
+  const TimeSteps times = spec.time_steps(map.get());
+  auto plan = make_plan(spec, times);
+  const auto guidance = guidance_for(o, &spec);
+  const auto schedule = spec.schedule;
+  const bool afs = spec.afs;
+  std::string name = name_of(kStudentNames, spec.kind);
+  return {std::move(name), std::move(predictor), {}, schedule, afs, guidance, times, std::move(plan)};
+}
+
+SolverOptions baseline_options(const MethodOptions& o) {
+  SolverOptions solver;
+  solver.kind = *o.solver;
+  solver.max_order = o.max_order;
+  solver.predict_x0 = o.predict_x0.value_or(solver.predict_x0);
+  solver.lower_order_final = o.lower_order_final.value_or(solver.lower_order_final);
+  solver.afs = o.afs.value_or(solver.afs);
+  solver.inner_steps = o.inner_steps.value_or(solver.inner_steps);
+  solver.unipc_variant = o.unipc_variant.value_or(solver.unipc_variant);
+  solver.deis_mode = o.deis_mode.value_or(solver.deis_mode);
+  const SolverOptions defaults;
+  const std::string name = name_of(kSolverNames, solver.kind);
+  const bool unipc = solver.kind == SolverKind::kUnipc, forms = unipc || solver.kind == SolverKind::kDpmpp;
+  require_known("predict_x0", o.predict_x0, defaults.predict_x0, forms, name);
+  require_known("lower_order_final", o.lower_order_final, defaults.lower_order_final, forms, name);
+  require_known("unipc_variant", o.unipc_variant, defaults.unipc_variant, unipc, name);
+  require_known("deis_mode", o.deis_mode, defaults.deis_mode, solver.kind == SolverKind::kDeis, name);
+  return solver.validated();
+}
+
+Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
+  const auto solver = baseline_options(o);
+  ScheduleOptions schedule;
+  schedule.kind = o.schedule_type.value_or(schedule.kind);
+  schedule.rho = o.schedule_rho.value_or(schedule.rho);
+  schedule.sigma_min = facts.sigma_min;
+  schedule.sigma_max = facts.sigma_max;
+  const auto map = make_sigma_map(facts.noise);
+  const TimeSteps times = make_time_steps(schedule.validated(), o.num_steps.value_or(4), map.get());
+  const auto guidance = guidance_for(o, nullptr);
+  return {name_of(kSolverNames, solver.kind),
+          std::nullopt,
+          solver,
+          schedule,
+          solver.afs,
+          guidance,
+          times,
+          make_plan(solver, times)};
+}
+
+}  // namespace
+
+std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options) {
+  const bool has_predictor = !options.predictor_path.empty();
+  EPD_REQUIRE_USAGE(has_predictor || options.solver, "nothing to draw with: give --predictor_path, or --solver (",
+                    all_names(kSolverNames), ")");
+  EPD_REQUIRE_USAGE(!has_predictor || !options.solver, "--predictor_path and --solver exclude each other");
+  if (!has_predictor) return std::nullopt;
+  const auto path = find_predictor(options.predictor_path, exp_dir_for(options.predictor_path));
+  return NamedPredictor{path, sha256_of_file(path), read_predictor(path)};
+}
+
+Method make_method(const MethodOptions& options, std::optional<NamedPredictor> predictor, const ModelFacts& facts) {
+  auto method = predictor ? predictor_method(options, std::move(*predictor), facts) : baseline_method(options, facts);
+  method.guidance.validated(facts);
+  return method;
+}
+
+std::string Method::folder_name() const {
+  const std::string name = text(solver, "_nfe", nfe());
+  return predictor ? text(name, "_npoints_", num_points()) : name;
+}
+
+std::string Method::description() const {
+  std::string line = text("solver ", solver, ", schedule ", schedule_tag(schedule), " (", times.size(), " times)");
+  if (afs) line += ", AFS";
+  if (predictor) line += text(", ", num_points(), " parallel points");
+  if (guidance.kind != GuidanceKind::kNone) {
+    line += text(", guidance ", name_of(kGuidanceNames, guidance.kind), " at rate ", guidance.rate);
+  }
+  return line;
+}
+
+ModelFacts facts_of(const PredictorSpec& spec) {
+  ModelFacts facts;
+  facts.dataset_name = spec.dataset_name;
+  facts.resolution = spec.resolution;
+  facts.channels = spec.channels;
+  facts.label_dim = spec.label_dim;
+  facts.sigma_min = spec.schedule.sigma_min;
+  facts.sigma_max = spec.schedule.sigma_max;
+  facts.condition = spec.label_dim > 0 ? ConditionKind::kLabel : ConditionKind::kNone;
+  facts.classifier = spec.guidance_type == GuidanceKind::kClassifier;
+  return facts;
+}
+
+}  // namespace epd

@@ -1,0 +1,73 @@
+#include "epd/sampling/sampler.h"
+
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "epd/core/interrupt.h"
+#include "epd/runtime/execute.h"
+#include "epd/sampling/latents.h"
+
+namespace epd {
+namespace {
+
+/// A denoiser that stops before an evaluation when the run was asked to stop: a batch of a large network takes minutes.
+class StoppableDenoiser : public Denoiser {
+ public:
+  explicit StoppableDenoiser(const Denoiser& inner) : inner_(inner) {}
+  const ModelFacts& facts() const override { return inner_.facts(); }
+  int cost() const override { return inner_.cost(); }
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                     const Condition& condition) const override {
+    check_interrupt();
+    return inner_.forward(x, sigma, num_points, condition);
+  }
+  Differentiated differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                               const Condition& condition) const override {
+    return inner_.differentiate(x, sigma, num_points, condition);
+  }
+
+ private:
+  const Denoiser& inner_;
+};
+
+}  // namespace
+
+Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions, Plan<double> plan, double t_0,
+                 SamplerOptions options)
+    : model_(std::move(model)),
+      conditions_(std::move(conditions)),
+      plan_(std::move(plan)),
+      t_0_(t_0),
+      options_(options) {}
+
+Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
+  const at::NoGradGuard no_grad;
+  const auto device = model_.model->device();
+  auto [latents, labels] = epd::draw(seeds, model_.facts(), options_.random_device);
+  if (labels.defined()) labels = labels.to(device);
+  const auto condition = conditions_->of(seeds, labels);
+
+  Drawn drawn;
+  drawn.labels = condition.labels;
+  GridObserver observe;
+  if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { drawn.states.push_back(state); };
+  const auto end =
+      execute(plan_, StoppableDenoiser(*model_.denoiser), condition, start_state(latents.to(device), t_0_), observe);
+  drawn.images = decoded(end);
+  return drawn;
+}
+
+at::Tensor Sampler::decoded(const at::Tensor& states) const {
+  if (!model_.facts().latent) return states;
+  std::vector<at::Tensor> images;
+  for (std::int64_t first = 0; first < states.size(0); first += options_.decode_batch) {
+    check_interrupt();
+    const auto part = states.slice(0, first, std::min(first + options_.decode_batch, states.size(0)));
+    images.push_back(model_.model->decode(padded_rows(part, options_.decode_batch)).narrow(0, 0, part.size(0)));
+  }
+  return at::cat(images);
+}
+
+}  // namespace epd
