@@ -170,7 +170,8 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Largest absolute difference, relative to the largest absolute value; infinite for another shape or a NaN."""
     if actual.shape != expected.shape or not bool(torch.isfinite(actual).all() and torch.isfinite(expected).all()):
         return math.inf
-    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+    difference = (actual.detach() - expected.detach()).abs().max()
+    return float(difference / expected.detach().abs().max().clamp_min(1e-30))
 
 
 def read_facts(path: Path | str) -> dict:

@@ -28,7 +28,12 @@ POSITIONAL = ("img_resolution", "in_channels", "out_channels", "label_dim")
 
 def read_model(name: str, files: list[Path], _sizes: Any = None) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser of an EDM pickle and its facts."""
-    outer = find_denoiser(load(files[0]), files[0])
+    return read_content(load(files[0]), name, sources(*files))
+
+
+def read_content(content: Any, name: str, source: dict[str, str]) -> tuple[nn.Module, dict[str, Any]]:
+    """The same from what safe_load found in the pickle."""
+    outer = find_denoiser(content)
     inner = outer.state["_modules"]["model"]
     network, features = build_network(inner)
     denoiser, low, high, noise = build_denoiser(outer, network, features)
@@ -44,18 +49,18 @@ def read_model(name: str, files: list[Path], _sizes: Any = None) -> tuple[nn.Mod
         label_format="onehot" if label_dim else None,
         precision="float16" if outer.state.get("use_fp16") else "float32",
         noise=noise,
-        source=sources(*files),
+        source=source,
     )
     return denoiser, facts
 
 
-def find_denoiser(content: Any, path: Path) -> Record:
+def find_denoiser(content: Any) -> Record:
     """The pickled denoiser: the whole file, or its averaged weights (`ema`)."""
     if isinstance(content, dict):
         content = content.get("ema") or content.get("net")
     if not isinstance(content, Record) or content.class_name not in PRECONDITIONINGS:
         found = content.class_name if isinstance(content, Record) else type(content).__name__
-        raise ValueError(f"{path}: expected a pickled {', '.join(PRECONDITIONINGS)}, found {found}")
+        raise ValueError(f"expected a pickled {', '.join(PRECONDITIONINGS)}, found {found}")
     return content
 
 

@@ -195,23 +195,31 @@ class _Unpickler(pickle.Unpickler):
 
 def load(path: Path | str) -> Any:
     """What the file holds: containers, tensors (CPU) and Records. Raises ValueError with the file's name and the reason."""
-    path = Path(path)
     with open(path, "rb") as file:
-        start = file.read(9)
-        file.seek(0)
-        try:
-            if start[:2] == b"PK":
-                return _load_zip(file)
-            if start[:1] == b"\x80":
-                return _load_legacy(file, path.stat().st_size)
-            if start[8:9] == b"{":
-                return _load_safetensors(file, path.stat().st_size)
-        except UnsafePickle as error:
-            raise UnsafePickle(f"{path}: {error}") from None
-        except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, IndexError, TypeError, AttributeError, ValueError,
-                RuntimeError, UnicodeError, struct.error, OverflowError, MemoryError) as error:  # fmt: skip
-            raise ValueError(f"{path}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
-    raise ValueError(f"{path}: neither a pickle, a torch checkpoint nor safetensors")
+        return _load(file, Path(path).stat().st_size, str(path))
+
+
+def loads(content: bytes, name: str = "checkpoint") -> Any:
+    """The same from a file's bytes; `name` stands for it in messages."""
+    return _load(io.BytesIO(content), len(content), name)
+
+
+def _load(file: BinaryIO, size: int, name: str) -> Any:
+    start = file.read(9)
+    file.seek(0)
+    try:
+        if start[:2] == b"PK":
+            return _load_zip(file)
+        if start[:1] == b"\x80":
+            return _load_legacy(file, size)
+        if start[8:9] == b"{":
+            return _load_safetensors(file, size)
+    except UnsafePickle as error:
+        raise UnsafePickle(f"{name}: {error}") from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, TypeError, AttributeError, ValueError, RuntimeError,
+            struct.error, OverflowError, MemoryError, RecursionError) as error:  # fmt: skip
+        raise ValueError(f"{name}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
+    raise ValueError(f"{name}: neither a pickle, a torch checkpoint nor safetensors")
 
 
 def _flat(content: bytes | bytearray, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,97 @@
+"""The goldens of pixel-space models, and pickles in the form that EDM's programs write."""
+
+import json
+import lzma
+import pickle
+import sys
+import types
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy
+import torch
+from latent_support import GOLDEN, ROOT, synthetic_weights
+from torch import Tensor
+
+sys.path.insert(0, str(ROOT / "models"))
+import safe_load  # noqa: E402
+
+torch.set_num_threads(1)  # the models are tiny
+SIGMAS = (0.05, 0.7, 60.0)
+
+
+def inputs(channels: int, resolution: int, labels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A noisy state of every noise level, and integer labels."""
+    generator = torch.Generator().manual_seed(5)
+    sigma = torch.tensor(SIGMAS)
+    x = torch.randn(len(SIGMAS), channels, resolution, resolution, generator=generator) * (sigma**2 + 0.25).sqrt()[:, None, None, None]
+    return x, sigma, torch.randint(max(labels, 1), (len(SIGMAS),), generator=generator)
+
+
+class Golden:
+    """One model of pixel_goldens: its recipe, its inputs, and the original's outputs (`arrays`)."""
+
+    def __init__(self, name: str):
+        with numpy.load(GOLDEN / "pixel_goldens.npz") as arrays:
+            self.recipe = json.loads(arrays["recipes"].tobytes())[name]
+            prefix = name + "/"
+            self.arrays = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
+        self.name = name
+        self.x, self.sigma, self.labels = inputs(self.recipe["channels"], 16, self.recipe["labels"])
+
+    def weights(self, part: str = "") -> dict[str, Tensor]:
+        return synthetic_weights(self.recipe[f"{part}shapes"], self.recipe[f"{part}seed"])
+
+    def pickled(self) -> Any:
+        """The content of the model's EDM pickle, its parameters drawn from the seed."""
+        content = safe_load.loads(self.pickle_bytes())
+        weights = self.weights()
+        for name, value in safe_load.state_of(content["ema"].state["_modules"]["model"]).items():
+            if name in weights:
+                value.copy_(weights[name])
+        return content
+
+    def pickle_bytes(self) -> bytes:
+        return lzma.decompress((GOLDEN / f"edm_{self.name}.pkl.xz").read_bytes())
+
+
+class Pickled:
+    """An object that pickles as a call of the function `name` of `module`."""
+
+    def __init__(self, module: str, name: str, *args: Any):
+        self.module, self.name, self.args = module, name, args
+
+    def __reduce__(self) -> tuple:
+        return getattr(sys.modules[self.module], self.name), self.args
+
+
+@contextmanager
+def module_with(module: str, name: str) -> Iterator[None]:
+    """While it lasts, `module` can be imported and has a function `name`, so that pickles can name it."""
+    made = types.ModuleType(module)
+
+    def function(*_args: Any) -> None: ...
+
+    function.__module__, function.__qualname__, function.__name__ = module, name, name
+    setattr(made, name, function)
+    sys.modules[module] = made
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+PERSISTENCE = ("torch_utils.persistence", "_reconstruct_persistent_obj")
+
+
+def persistent(class_name: str, state: dict[str, Any]) -> Pickled:
+    """An object as EDM's and EPD's programs pickle theirs."""
+    meta = dict(type="class", version=6, module_src="raise SystemExit('source of a checkpoint was run')", class_name=class_name, state=state)
+    return Pickled(*PERSISTENCE, meta)
+
+
+def write_pickle(content: Any, path: Path) -> Path:
+    with module_with("torch_utils", "nothing"), module_with(*PERSISTENCE):
+        path.write_bytes(pickle.dumps(content))
+    return path
