@@ -43,7 +43,8 @@ class Trainer {
   IterationReport iterate();
 
   std::int64_t iteration() const { return iteration_; }
-  bool done() const { return iteration_ >= options_.num_iterations(); }
+  std::int64_t num_iterations() const { return options_.num_iterations(); }
+  bool done() const { return iteration_ >= num_iterations(); }
   /// The student as it stands.
   PredictorSpec predictor() const;
   TrainingState state() const;

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "epd/denoiser/torchscript.h"
+#include "epd/distill/train_options.h"
+#include "epd/distill/trainer.h"
+#include "epd/distributed/process_group.h"
+
+namespace epd {
+
+/// A training run as the user asks for it: what it learns, with which files, and what it leaves behind.
+struct TrainRun {
+  TrainOptions options;
+  std::string model_path, detector;
+  std::string prompt, prompt_path;  // for models conditioned on text: one, or caption i for training seed i
+  std::filesystem::path outdir = "exp";
+  std::string desc;                 // appended to the folder's name
+  bool nosubdir = false;            // write into outdir itself
+  std::string resume;               // a run's folder or number: go on with it
+  double tick = 1;                  // thousands of images between two lines of stats.jsonl
+  std::int64_t snap = 5, dump = 1;  // ticks between predictor snapshots, and between resumable states; 0: at the end
+  Precision precision = Precision::kAuto;
+  TrainerResources resources;
+  std::int64_t chunk = 0, points_at_once = 0;  // chunk 0: 16 on the CPU, 64 on a GPU
+  bool bench = false;                          // let cuDNN time its algorithms
+  std::string command_line;                    // JSON of the options as given, for training_options.json
+};
+
+/// Distils a predictor and returns the run's folder, in which stand training_options.json, predictor.json,
+/// predictor-<kimg>.json at snapshots, state.bin, stats.jsonl, log.txt and preview.png. Stopped at any moment, and
+/// resumed, it ends with the predictor of an uninterrupted run.
+/// Throws Error and UsageError; Interrupted when it was asked to stop, with its state written.
+std::filesystem::path run_train(const TrainRun& run, ProcessGroup& group);
+
+/// The name behind the number of a run's folder: <dataset>-<num_steps>-<NFE>-<student>-<schedule>[-afs][-desc].
+std::string run_name(const TrainRun& run, const PredictorSpec& student);
+
+}  // namespace epd
