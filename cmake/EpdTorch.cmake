@@ -6,7 +6,9 @@ endif()
 find_package(Torch 2.7 REQUIRED)
 
 add_library(epd_torch INTERFACE)
-target_link_libraries(epd_torch INTERFACE torch)
+# The C++ library comes first: LibTorch's shared libraries export parts of an older std::filesystem of their own, whose
+# remove_all crashes.
+target_link_libraries(epd_torch INTERFACE stdc++ torch)
 if(TORCH_CXX_FLAGS)
   target_compile_options(epd_torch INTERFACE ${TORCH_CXX_FLAGS})
 endif()
