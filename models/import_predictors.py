@@ -115,11 +115,12 @@ def import_run(folder: Path, dest: Path, source: str) -> Path:
         raise ValueError(f"{snapshots[-1]}: holds no EPD predictor")
     options_file = folder / "training_options.json"
     released = json.loads(options_file.read_text()) if options_file.exists() else {}
+    predictor = to_text(predictor_json(pickled, source.format(name=folder.name)))
+    options = to_text(training_options(pickled, released))
     out = dest / folder.name
     out.mkdir(parents=True, exist_ok=True)
-    predictor = predictor_json(pickled, source.format(name=folder.name))
-    (out / "predictor.json").write_text(to_text(predictor) + "\n")
-    (out / "training_options.json").write_text(to_text(training_options(pickled, released)) + "\n")
+    (out / "predictor.json").write_text(predictor + "\n")
+    (out / "training_options.json").write_text(options + "\n")
     return out
 
 

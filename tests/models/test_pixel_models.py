@@ -1,6 +1,5 @@
 """Pixel-space models against the original programs (goldens: tests/golden/models/make_pixel_goldens.py)."""
 
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -218,4 +217,4 @@ class GuidedModels(ModelTest):
 
 
 if __name__ == "__main__":
-    sys.exit(unittest.main(warnings="ignore"))
+    unittest.main(warnings="ignore")

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import struct
-import sys
 import tempfile
 import unittest
 import zipfile
@@ -220,4 +219,4 @@ class DamagedFiles(Folder):
 
 
 if __name__ == "__main__":
-    sys.exit(unittest.main())
+    unittest.main()
