@@ -1,0 +1,57 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace epd {
+
+struct DetectorOptions {
+  at::Device device = at::kCPU;
+  /// Pictures in one forward; a smaller last chunk is padded, so features do not depend on how the pictures come.
+  /// 0: 32 on the CPU, 128 on a GPU.
+  std::int64_t chunk = 0;
+  /// Features are for scoring alone: the network is optimised in ways that cut off the gradient.
+  bool scoring_only = false;
+};
+
+/// A feature network as TorchScript: forward(images) -> [N, F], images [N, 3, H, W] in [0, 255], uint8 or float;
+/// differentiable from float input. A second argument `return_features: bool` is passed as true where there is one
+/// (NVIDIA's inception-2015-12-05.pt). It runs in float32 (TF32 off), frozen, in evaluation mode.
+class Detector {
+ public:
+  /// Throws Error where the file is missing, no TorchScript or does not keep the contract; names the file and why.
+  Detector(const std::filesystem::path& path, const DetectorOptions& options = {});
+  ~Detector();
+  Detector(const Detector&) = delete;
+  Detector& operator=(const Detector&) = delete;
+
+  /// Features [N, F] float32 on the detector's device of uint8 images [N, 3, H, W] from any device; without gradient.
+  at::Tensor features(const at::Tensor& images) const;
+  /// Features [N, F] of float images [N, 3, H, W] in [0, 255], on the detector's device; gradients flow to the images.
+  at::Tensor features_of(const at::Tensor& images) const;
+
+  std::int64_t num_features() const { return num_features_; }
+  /// The file's name without its ending; "demo" for the demo's own network.
+  const std::string& name() const { return name_; }
+  const std::string& sha256() const { return sha256_; }
+  at::Device device() const { return options_.device; }
+  std::int64_t chunk() const { return options_.chunk; }
+
+ private:
+  struct Module;
+  at::Tensor run(const at::Tensor& images) const;
+  void check_contract();
+
+  std::filesystem::path path_;
+  DetectorOptions options_;
+  std::string name_, sha256_;
+  std::int64_t num_features_ = 0;
+  std::unique_ptr<Module> module_;
+};
+
+}  // namespace epd

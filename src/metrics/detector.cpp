@@ -1,0 +1,134 @@
+#include "epd/metrics/detector.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <torch/script.h>
+
+#include <vector>
+
+#include "epd/core/error.h"
+#include "epd/core/paths.h"
+#include "epd/core/run_main.h"
+#include "epd/core/sha256.h"
+
+namespace epd {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Features in full float32, whatever the denoiser beside it computes in.
+class FullPrecision {
+ public:
+  FullPrecision() : cublas_(context().allowTF32CuBLAS()), cudnn_(context().allowTF32CuDNN()) { allow(false, false); }
+  ~FullPrecision() { allow(cublas_, cudnn_); }
+  FullPrecision(const FullPrecision&) = delete;
+
+ private:
+  static at::Context& context() { return at::globalContext(); }
+  static void allow(bool cublas, bool cudnn) {
+    context().setAllowTF32CuBLAS(cublas);
+    context().setAllowTF32CuDNN(cudnn);
+  }
+  const bool cublas_, cudnn_;
+};
+
+std::string name_of_file(const fs::path& path) {
+  std::error_code ignored;
+  const auto demo = project_dir() / "models" / "demo" / "features.ts";
+  return fs::equivalent(path, demo, ignored) ? "demo" : path.stem().string();
+}
+
+torch::jit::Module load_frozen(const fs::path& path, const DetectorOptions& options) {
+  EPD_REQUIRE(fs::is_regular_file(path), "detector: no file ", path.string());
+  try {
+    auto module = torch::jit::load(path.string(), options.device);
+    module.eval();
+    for (auto parameter : module.parameters()) parameter.set_requires_grad(false);
+    return torch::jit::freeze(module);
+  } catch (const std::exception& e) {
+    throw Error(text("cannot load the detector ", path.string(), ": ", one_line(e.what())));
+  }
+}
+
+bool takes_return_features(const torch::jit::Module& module) {
+  for (const auto& argument : module.get_method("forward").function().getSchema().arguments()) {
+    if (argument.name() == "return_features") return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+struct Detector::Module {
+  torch::jit::Module script;
+  std::unordered_map<std::string, c10::IValue> keywords;
+};
+
+Detector::Detector(const fs::path& path, const DetectorOptions& options) : path_(path), options_(options) {
+  if (options_.chunk == 0) options_.chunk = options_.device.is_cuda() ? 128 : 32;
+  EPD_REQUIRE_USAGE(options_.chunk > 0, "chunk: expected a positive number of pictures, got ", options_.chunk);
+  auto script = load_frozen(path, options_);
+  sha256_ = sha256_of_file(path);
+  name_ = name_of_file(path);
+  module_ = std::make_unique<Module>(Module{std::move(script), {}});
+  if (takes_return_features(module_->script)) module_->keywords["return_features"] = true;
+  check_contract();
+}
+
+Detector::~Detector() = default;
+
+void Detector::check_contract() {
+  const auto require = [&](bool kept, const auto&... what) {
+    EPD_REQUIRE(kept, "detector ", path_.string(), " does not keep the detector contract: ", what...);
+  };
+  const auto picture = at::full({1, 3, 64, 64}, 128, at::TensorOptions(options_.device).dtype(at::kByte));
+  const auto features = [&] {
+    at::NoGradGuard no_grad;
+    return run(picture);
+  }();
+  require(features.dim() == 2 && features.size(0) == 1 && features.size(1) > 0,
+          "features of one uint8 picture should be [1, F], they are ", features.sizes());
+  require(features.scalar_type() == at::kFloat, "features should be float32, they are ",
+          c10::toString(features.scalar_type()));
+  num_features_ = features.size(1);
+  if (options_.scoring_only) return;
+  const auto of_float = run(picture.to(at::kFloat).requires_grad_());
+  require(of_float.sizes() == features.sizes(), "features of a float picture should be ", features.sizes(),
+          ", they are ", of_float.sizes());
+  require(of_float.requires_grad(), "features should be differentiable from a float picture");
+}
+
+at::Tensor Detector::run(const at::Tensor& images) const {
+  const FullPrecision full_precision;
+  try {
+    return module_->script.forward({images}, module_->keywords).toTensor();
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw Error(text("detector ", path_.string(), ": forward failed: ", one_line(e.what())));
+  }
+}
+
+at::Tensor Detector::features(const at::Tensor& images) const {
+  EPD_REQUIRE(images.dim() == 4 && images.size(1) == 3 && images.scalar_type() == at::kByte,
+              "expected uint8 images [N, 3, H, W], got ", c10::toString(images.scalar_type()), " ", images.sizes());
+  at::NoGradGuard no_grad;
+  std::vector<at::Tensor> parts;
+  for (std::int64_t begin = 0; begin < images.size(0); begin += options_.chunk) {
+    const auto count = std::min(options_.chunk, images.size(0) - begin);
+    auto chunk = images.narrow(0, begin, count).to(options_.device);
+    if (count < options_.chunk) chunk = at::constant_pad_nd(chunk, {0, 0, 0, 0, 0, 0, 0, options_.chunk - count});
+    parts.push_back(run(chunk.contiguous()).narrow(0, 0, count));
+  }
+  if (parts.empty()) return at::empty({0, num_features_}, at::TensorOptions(options_.device).dtype(at::kFloat));
+  return at::cat(parts);
+}
+
+at::Tensor Detector::features_of(const at::Tensor& images) const {
+  EPD_REQUIRE(!options_.scoring_only, "detector ", path_.string(), " was opened for scoring, without gradients");
+  EPD_REQUIRE(images.dim() == 4 && images.size(1) == 3 && images.is_floating_point(),
+              "expected float images [N, 3, H, W], got ", c10::toString(images.scalar_type()), " ", images.sizes());
+  return run(images.to(options_.device, at::kFloat));
+}
+
+}  // namespace epd
