@@ -29,10 +29,11 @@ class NoiseTable(nn.Module):
 
     def forward(self, sigma: Tensor) -> Tensor:
         """u [B] of sigma [B], in float64 whatever the dtype of sigma."""
-        count = self.log_alpha.shape[0]
+        table = self.log_alpha.double()  # whatever the module was cast to
+        count = table.shape[0]
         log_alpha = -torch.log1p(sigma.double() ** 2) / 2
-        right = torch.searchsorted(-self.log_alpha, -log_alpha.detach()).clamp(1, count - 1)
-        low, high = self.log_alpha[right - 1], self.log_alpha[right]
+        right = torch.searchsorted(-table, -log_alpha.detach()).clamp(1, count - 1)
+        low, high = table[right - 1], table[right]
         return (right + (log_alpha - low) / (high - low)) / count
 
     def sigma(self, u: float) -> float:

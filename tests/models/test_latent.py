@@ -88,6 +88,17 @@ class LatentModels(unittest.TestCase):
         one_by_one = torch.cat([model(x[i : i + 1], sigma[i : i + 1]) for i in range(3)])
         self.assert_close(model(x, sigma), one_by_one, 1e-6)
 
+    def test_gradients_reach_x_and_sigma(self):
+        golden = Golden("ldm")
+        model = torch.jit.script(read(golden).double())
+        x, weight = golden.arrays["x"][1:2].double(), torch.randn(3, 8, 8, dtype=torch.float64)
+        value = lambda x, sigma: (model(x, sigma) * weight).sum()
+        sigma = golden.arrays["sigma"][1:2].double().requires_grad_(True)
+        for tensor, step in ((x.requires_grad_(True), torch.randn_like(x)), (sigma, torch.ones_like(sigma))):
+            (gradient,) = torch.autograd.grad(value(x, sigma), tensor)
+            shifted = [value(x + h * step, sigma) if tensor is x else value(x, sigma + h * step) for h in (1e-5, -1e-5)]
+            self.assertAlmostEqual(float((gradient * step).sum() / ((shifted[0] - shifted[1]) / 2e-5)), 1, delta=1e-5)
+
     def test_a_network_in_bfloat16_stays_near_and_returns_float32(self):
         golden = Golden("sd")
         model = torch.jit.script(read(golden))
