@@ -1,0 +1,203 @@
+#include <gmock/gmock.h>
+
+#include <csignal>
+#include <thread>
+
+#include "epd/io/manifest.h"
+#include "epd/io/npy.h"
+#include "epd/io/npz.h"
+#include "epd/io/png.h"
+#include "epd/io/zip.h"
+#include "sample_program.h"
+
+namespace epd::test {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+constexpr const char* kScatteredSeeds = "0-9,1000,77,4000000000,50-54";  // 18 of them
+
+void expect_success(const std::vector<Ended>& processes) {
+  for (const auto& process : processes) EXPECT_EQ(process.exit_code, 0) << process.errors;
+}
+
+TEST_F(SampleProgram, MakesTheSameFilesForAnyNumberOfProcessesAndAnyBatch) {
+  expect_success({run("one", {"--seeds", kScatteredSeeds})});
+  const auto expected = files("one");
+  EXPECT_EQ(expected.size(), 18U);
+  EXPECT_TRUE(expected.contains("4000000000/4000000000.png"));
+  for (const int size : {1, 2, 4}) {
+    for (const char* batch : {"1", "5", "64"}) {
+      const auto name = text("by-", size, "-batch-", batch);
+      expect_success(run_by(size, name, {"--seeds", kScatteredSeeds, "--batch", batch}));
+      EXPECT_EQ(files(name), expected) << name;
+    }
+  }
+}
+
+TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfProcesses) {
+  const Arguments raw{"--seeds", kScatteredSeeds, "--format", "raw"};
+  expect_success({run("one", raw)});
+  expect_success(run_by(3, "three", raw));
+  EXPECT_EQ(read_file(out("one") / "images.npy"), read_file(out("three") / "images.npy"));
+}
+
+TEST_F(SampleProgram, AddsOnlyWhatIsMissing) {
+  expect_success({run("whole", {"--seeds", "0-11"}), run("grown", {"--seeds", "3,7"})});
+  const auto before = fs::last_write_time(out("grown") / "000000/000007.png");
+  expect_success(run_by(2, "grown", {"--seeds", "0-11", "--batch", "3"}));
+  EXPECT_EQ(files("grown"), files("whole"));
+  EXPECT_EQ(fs::last_write_time(out("grown") / "000000/000007.png"), before);
+}
+
+TEST_F(SampleProgram, KilledAtAnyMomentItEndsWithTheSameFiles) {
+  const Arguments many{"--seeds", "0-199", "--batch", "4"};
+  expect_success({run("clean", many)});
+  const auto expected = files("clean");
+  for (const auto delay : {300ms, 600ms, 900ms}) {
+    auto child = start(command("killed", many));
+    std::this_thread::sleep_for(delay);
+    child.signal(SIGKILL);
+    child.wait(10s);
+    if (!fs::exists(out("killed"))) continue;
+    for (const auto& [name, bytes] : files("killed")) {
+      if (expected.contains(name)) EXPECT_EQ(bytes, expected.at(name)) << name;
+    }
+  }
+  expect_success({run("killed", many)});
+  EXPECT_EQ(files("killed"), expected);
+}
+
+TEST_F(SampleProgram, StopsOnASignalWithWholeFilesOnly) {
+  auto child = start(command("stopped", {"--seeds", "0-99999", "--batch", "4"}));
+  while (!fs::exists(out("stopped") / "000000")) std::this_thread::sleep_for(20ms);
+  child.signal(SIGTERM);
+  const auto ended = child.wait(60s);
+  EXPECT_EQ(ended.exit_code, 143);
+  for (const auto& [name, bytes] : files("stopped")) {
+    EXPECT_NO_THROW(decode_png(bytes, name));
+    EXPECT_THAT(name, ::testing::EndsWith(".png"));
+  }
+}
+
+TEST_F(SampleProgram, KeepsTwoRunsApart) {
+  expect_success({run("images", {"--seeds", "0-3"})});
+  const auto before = files("images");
+  const auto refused = run("images", {"--seeds", "0-3", "--num_steps", "4"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(error_lines(refused.errors), 1);
+  EXPECT_THAT(refused.errors, HasSubstr("another run"));
+  EXPECT_EQ(files("images"), before);
+  expect_success({run("images", {"--seeds", "0-1", "--num_steps", "4", "--overwrite"})});
+  EXPECT_EQ(files("images").size(), 2U);
+}
+
+TEST_F(SampleProgram, RecordsHowTheImagesWereMade) {
+  expect_success({run("images", {"--seeds", "0-3", "--class", "2"})});
+  const auto manifest = read_manifest(out("images"));
+  ASSERT_TRUE(manifest);
+  const std::map<std::string, std::string> settings(manifest->settings.begin(), manifest->settings.end());
+  EXPECT_EQ(settings.at("class"), "2");
+  EXPECT_EQ(settings.at("chunk"), "4");
+  EXPECT_EQ(settings.at("solver"), "\"euler\"");
+  EXPECT_EQ(settings.at("precision"), "\"fp32\"");
+  EXPECT_EQ(settings.at("model_sha256").size(), 66U);
+  EXPECT_EQ(manifest->noted("seeds"), "\"0-3\"");
+  EXPECT_EQ(manifest->noted("nfe"), "2");
+}
+
+TEST_F(SampleProgram, KeepsOneSetOfImagesInEveryFormat) {
+  const Arguments seeds{"--seeds", "5,0-2"};
+  const auto with = [&](const Arguments& more) {
+    Arguments all = seeds;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  expect_success({run("png", with({"--subdirs", "False"})), run("raw", with({"--format", "raw"}))});
+  expect_success(run_by(2, "zip", with({"--format", "zip", "--subdirs", "False"})));
+  expect_success(run_by(2, "npz", with({"--format", "npz"})));
+  const auto pngs = files("png");
+  const ZipReader zip(out("zip") / "images.zip");
+  const auto npz = read_npz(out("npz") / "images.npz");
+  const auto raw = read_npy(out("raw") / "images.npy");
+  EXPECT_EQ(raw.shape, (std::vector<std::size_t>{4, 3, 8, 8}));
+  EXPECT_EQ(npz.at("arr_0").shape, (std::vector<std::size_t>{4, 8, 8, 3}));
+  EXPECT_EQ(npz.at("seeds").as_int64s(), (std::vector<std::int64_t>{5, 0, 1, 2}));
+  EXPECT_EQ(npz.at("labels").as_int64s().size(), 4U);
+  const auto floats = raw.as_doubles();
+  const auto* pixels = npz.at("arr_0").as_uint8();
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::string name = text("00000", npz.at("seeds").as_int64s()[i], ".png");
+    EXPECT_EQ(zip.read(*zip.find(name)), pngs.at(name));
+    const auto image = decode_png(pngs.at(name), name);
+    for (std::size_t p = 0; p < 64; ++p) {
+      for (std::size_t c = 0; c < 3; ++c) {
+        const auto x = static_cast<float>(floats[(i * 3 + c) * 64 + p]);
+        const float value = std::min(std::max(127.5F * x + 128, 0.0F), 255.0F);
+        EXPECT_EQ(image.pixels[p * 3 + c], static_cast<int>(value));
+        EXPECT_EQ(pixels[(i * 64 + p) * 3 + c], image.pixels[p * 3 + c]);
+      }
+    }
+  }
+}
+
+TEST_F(SampleProgram, MakesOneGridOfTheWholeRun) {
+  expect_success({run("png", {"--seeds", "0-6", "--subdirs", "False"})});
+  expect_success(run_by(2, "grid", {"--seeds", "0-6", "--grid", "--batch", "4"}));
+  EXPECT_EQ(files("grid").size(), 1U);
+  const auto grid = decode_png(files("grid").at("grid.png"), "grid.png");
+  EXPECT_EQ(grid.width, 2 * 8);  // floor(sqrt(7)) a row
+  EXPECT_EQ(grid.height, 4 * 8);
+  const auto third = decode_png(files("png").at("000003.png"), "000003.png");
+  EXPECT_TRUE(std::equal(third.row(0), third.row(0) + 24, grid.row(8) + 24));
+}
+
+TEST_F(SampleProgram, FinishesAStoppedArchive) {
+  const Arguments zip{"--seeds", "0-7", "--format", "zip"};
+  expect_success({run("whole", zip), run("again", zip)});
+  // As if it had been killed before the archive was put together.
+  fs::remove(out("again") / "images.zip");
+  expect_success({run("png", {"--seeds", "2,3"})});
+  fs::create_directories(out("again") / ".parts");
+  fs::rename(out("png") / "000000", out("again") / ".parts/000000");
+  expect_success(run_by(2, "again", zip));
+  EXPECT_EQ(files("again"), files("whole"));
+}
+
+TEST_F(SampleProgram, KeepsTheStatesAtAllGridPoints) {
+  expect_success({run("images", {"--seeds", "0-2", "--save_inters"})});
+  const auto states = read_npy(out("images") / "inters/000000/000001.npy");
+  EXPECT_EQ(states.shape, (std::vector<std::size_t>{3, 3, 8, 8}));
+}
+
+TEST_F(SampleProgram, DrawsWithAPredictorIntoThePublishedFolder) {
+  const auto path = write("predictor.json", predictor_text(predictor()));
+  const Arguments arguments{std::string(EPD_BINARY_DIR) + "/bin/sample",
+                            "--model_path",
+                            model_path(),
+                            "--predictor_path",
+                            path,
+                            "--seeds",
+                            "0-1",
+                            "--device",
+                            "cpu"};
+  Arguments shell{"/bin/sh", "-c", "cd \"$0\" && exec \"$@\"", folder_.path().string()};
+  shell.insert(shell.end(), arguments.begin(), arguments.end());
+  expect_success({start(shell).wait(60s)});
+  EXPECT_TRUE(fs::exists(folder_ / "samples/tiny/epd_nfe6_npoints_2/000000/000001.png"));
+}
+
+TEST_F(SampleProgram, ExplainsWithoutAnyModel) {
+  const std::string program = std::string(EPD_BINARY_DIR) + "/bin/sample";
+  const Environment nothing_cached{{"EPD_CACHE", folder_.path().string()}};
+  const auto table = start({program, "--predictor_path", "2", "--explain"}, nothing_cached).wait(60s);
+  expect_success({table});
+  EXPECT_THAT(table.output, HasSubstr("NFE (serial): 5, evaluations (total): 8"));
+  const auto json = start({program, "--predictor_path", "2", "--explain", "--json"}, nothing_cached).wait(60s);
+  expect_success({json});
+  EXPECT_THAT(json.output, HasSubstr("\"format\": \"epd-plan\""));
+}
+
+}  // namespace
+}  // namespace epd::test

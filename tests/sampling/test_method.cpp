@@ -1,0 +1,138 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "epd/io/atomic_file.h"
+#include "epd/io/predictor_json.h"
+#include "epd/sampling/method.h"
+#include "io/support.h"
+#include "support/tiny_model.h"
+
+namespace epd {
+namespace {
+
+using test::error_of;
+using ::testing::HasSubstr;
+
+/// A predictor for the tiny model: N = 4, K = 2, AFS.
+PredictorSpec tiny_predictor() {
+  PredictorSpec spec;
+  spec.dataset_name = "tiny";
+  spec.resolution = 8;
+  spec.channels = 3;
+  spec.afs = true;
+  spec.parameters.assign(spec.num_parameters(), 0.25);
+  return spec;
+}
+
+Method method_of(const PredictorSpec& spec, const ModelFacts& facts, MethodOptions options = {}) {
+  return make_method(options, NamedPredictor{"predictor.json", "hash", spec}, facts);
+}
+
+TEST(Method, CountsEveryEvaluationTwiceUnderClassifierFreeGuidance) {
+  auto facts = testing::tiny_facts();
+  auto spec = tiny_predictor();
+  EXPECT_EQ(method_of(spec, facts).nfe(), 5);
+  EXPECT_EQ(method_of(spec, facts).evaluations(), 8);  // (1 + K)(N - 1) - afs
+  facts.condition = ConditionKind::kLabel;
+  facts.label_dim = spec.label_dim = 4;
+  spec.guidance_type = GuidanceKind::kClassifierFree;
+  spec.guidance_rate = 7.5;
+  const auto guided = method_of(spec, facts);
+  EXPECT_EQ(guided.nfe(), 10);
+  EXPECT_EQ(guided.evaluations(), 16);
+  EXPECT_EQ(guided.guidance.rate, 7.5);
+}
+
+TEST(Method, NamesItsFolderAsPublished) {
+  EXPECT_EQ(method_of(tiny_predictor(), testing::tiny_facts()).folder_name(), "epd_nfe5_npoints_2");
+  MethodOptions options;
+  options.solver = SolverKind::kHeun;
+  EXPECT_EQ(make_method(options, std::nullopt, testing::tiny_facts()).folder_name(), "heun_nfe6");
+}
+
+TEST(Method, TakesWhatThePredictorSaysAndRefusesTheContrary) {
+  const auto facts = testing::tiny_facts();
+  MethodOptions options;
+  options.num_steps = 4;
+  options.afs = true;
+  EXPECT_NO_THROW(method_of(tiny_predictor(), facts, options));
+  options.num_steps = 5;
+  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts, options); }), HasSubstr("num_steps"));
+  options.num_steps.reset();
+  options.afs = false;
+  EXPECT_THROW(method_of(tiny_predictor(), facts, options), UsageError);
+  options.afs.reset();
+  options.schedule_type = ScheduleKind::kLogSnr;
+  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts, options); }), HasSubstr("polynomial"));
+}
+
+TEST(Method, RefusesAPredictorOfAnotherShapeInOneLineThatNamesBoth) {
+  auto facts = testing::tiny_facts();
+  facts.resolution = 16;
+  const auto error = error_of([&] { method_of(tiny_predictor(), facts); });
+  EXPECT_THAT(error, HasSubstr("predictor.json"));
+  EXPECT_THAT(error, HasSubstr("resolution 8"));
+  EXPECT_THAT(error, HasSubstr("16"));
+  facts = testing::tiny_facts();
+  facts.label_dim = 3;
+  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts); }), HasSubstr("label_dim"));
+}
+
+TEST(Method, PrefersExplicitTimesToTheSchedule) {
+  auto spec = tiny_predictor();
+  spec.t_steps = {{80, 10, 1, 0.002}};
+  EXPECT_EQ(method_of(spec, testing::tiny_facts()).times.values(), *spec.t_steps);
+}
+
+TEST(Method, NeedsEitherAPredictorOrASolver) {
+  EXPECT_THROW(find_method_predictor({}), UsageError);
+  MethodOptions both;
+  both.solver = SolverKind::kEuler;
+  both.predictor_path = "2";
+  EXPECT_THROW(find_method_predictor(both), UsageError);
+}
+
+TEST(Method, FindsPublishedPredictorsByNumberWithAndWithoutZeros) {
+  MethodOptions options;
+  options.predictor_path = "2";
+  const auto two = find_method_predictor(options);
+  options.predictor_path = "00002";
+  EXPECT_EQ(two->path, find_method_predictor(options)->path);
+  EXPECT_EQ(two->spec.num_steps, 4);
+  EXPECT_EQ(two->sha256.size(), 64U);
+}
+
+TEST(Method, RefusesOptionsThatTheSolverDoesNotKnow) {
+  MethodOptions options;
+  options.solver = SolverKind::kHeun;
+  options.predict_x0 = false;
+  EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, testing::tiny_facts()); }), HasSubstr("predict_x0"));
+  options.predict_x0.reset();
+  options.max_order = 2;
+  EXPECT_THROW(make_method(options, std::nullopt, testing::tiny_facts()), UsageError);
+}
+
+TEST(Method, NeedsTheModelsNoiseTableForTheDiscreteSchedule) {
+  MethodOptions options;
+  options.solver = SolverKind::kEuler;
+  options.schedule_type = ScheduleKind::kDiscrete;
+  auto facts = testing::tiny_facts();
+  EXPECT_THROW(make_method(options, std::nullopt, facts), UsageError);
+  facts.noise = VpNoise{};
+  EXPECT_NO_THROW(make_method(options, std::nullopt, facts));
+}
+
+TEST(Method, RefusesGuidanceThatTheModelCannotGive) {
+  MethodOptions options;
+  options.solver = SolverKind::kEuler;
+  options.guidance_type = GuidanceKind::kClassifierFree;
+  EXPECT_THROW(make_method(options, std::nullopt, testing::tiny_facts()), UsageError);
+  options.guidance_type = GuidanceKind::kClassifier;
+  EXPECT_THROW(make_method(options, std::nullopt, testing::tiny_facts()), UsageError);
+  options.guidance_type.reset();
+  options.guidance_rate = 2;
+  EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, testing::tiny_facts()); }), HasSubstr("guidance_rate"));
+}
+
+}  // namespace
+}  // namespace epd

@@ -1,0 +1,106 @@
+#include <gtest/gtest.h>
+
+#include "epd/core/interrupt.h"
+#include "epd/runtime/execute.h"
+#include "epd/sampling/latents.h"
+#include "epd/sampling/method.h"
+#include "epd/sampling/sampler.h"
+#include "io/support.h"
+#include "support/tiny_model.h"
+
+namespace epd {
+namespace {
+
+using Seeds = std::vector<std::uint64_t>;
+
+class ASampler : public ::testing::Test {
+ protected:
+  ASampler() {
+    method_.solver = SolverKind::kHeun;
+    method_.num_steps = 3;
+  }
+
+  Drawn draw(const Seeds& seeds) {
+    const auto path = folder_ / "denoiser.ts";
+    testing::make_tiny_model(path, model_);
+    const auto method = make_method(method_, std::nullopt, model_.facts);
+    const auto opened = open_model({path, at::kCPU, Precision::kAuto, method.guidance, chunks_});
+    const std::shared_ptr<const Conditions> conditions = make_conditions(opened.model, path, condition_);
+    return Sampler(opened, conditions, method.plan, method.times[0], options_).draw(seeds);
+  }
+
+  void give_labels() {
+    model_.facts.condition = ConditionKind::kLabel;
+    model_.facts.label_dim = 4;
+  }
+
+  test::TemporaryFolder folder_;
+  testing::TinyModelOptions model_;
+  MethodOptions method_;
+  ConditionOptions condition_;
+  ChunkOptions chunks_{4, 0};
+  SamplerOptions options_;
+};
+
+TEST_F(ASampler, MakesOfASeedTheSameBitsInAnyBatch) {
+  give_labels();
+  const Seeds seeds{3, 1, 4, 15, 9, 2, 6};
+  const auto all = draw(seeds).images;
+  for (std::size_t i = 0; i < seeds.size(); ++i) {
+    EXPECT_TRUE(at::equal(draw({seeds[i]}).images[0], all[static_cast<std::int64_t>(i)])) << "seed " << seeds[i];
+  }
+}
+
+TEST_F(ASampler, MakesTheSameBitsUnderGuidance) {
+  give_labels();
+  method_.guidance_type = GuidanceKind::kClassifierFree;
+  method_.guidance_rate = 3;
+  EXPECT_TRUE(at::equal(draw({5}).images[0], draw({1, 2, 3, 4, 5, 6}).images[4]));
+}
+
+TEST_F(ASampler, DrawsALabelFromEachSeedOrTakesTheOneAskedFor) {
+  give_labels();
+  const auto drawn = draw({0, 1, 2});
+  EXPECT_TRUE(at::equal(drawn.labels, epd::draw({0, 1, 2}, model_.facts, at::kCPU).labels));
+  condition_.label = 2;
+  const auto asked = draw({0, 1, 2});
+  EXPECT_TRUE(at::equal(asked.labels, at::full({3}, 2, at::kLong)));
+  EXPECT_FALSE(at::equal(asked.images, drawn.images));
+}
+
+TEST_F(ASampler, HandsOutTheStatesAtAllGridPoints) {
+  options_.keep_states = true;
+  const auto drawn = draw({7, 8});
+  ASSERT_EQ(drawn.states.size(), 3U);
+  EXPECT_TRUE(at::equal(drawn.states[0], epd::draw({7, 8}, model_.facts, at::kCPU).latents * 80));
+  EXPECT_TRUE(at::equal(drawn.states[2], drawn.images));
+}
+
+TEST_F(ASampler, DecodesLatentsWhateverTheSlices) {
+  model_.facts.channels = 4;
+  model_.facts.latent = LatentFacts{16, 3};
+  options_.decode_batch = 3;
+  const auto all = draw({1, 2, 3, 4, 5}).images;
+  EXPECT_EQ(all.sizes(), (std::vector<std::int64_t>{5, 3, 16, 16}));
+  EXPECT_TRUE(at::equal(draw({5}).images[0], all[4]));
+}
+
+TEST_F(ASampler, StopsWhenItIsAskedTo) {
+  request_stop(std::string("another process failed"));
+  EXPECT_THROW(draw({1}), Error);
+  clear_stop_request();
+}
+
+TEST_F(ASampler, RefusesConditionsThatTheModelDoesNotHave) {
+  condition_.label = 1;
+  EXPECT_THROW(draw({1}), UsageError);
+  give_labels();
+  condition_.label = 4;
+  EXPECT_THROW(draw({1}), UsageError);
+  condition_.label.reset();
+  condition_.prompt = "a cat";
+  EXPECT_THROW(draw({1}), UsageError);
+}
+
+}  // namespace
+}  // namespace epd
