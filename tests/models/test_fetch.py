@@ -1,7 +1,9 @@
 """Downloads against a server on this machine that cuts, lies, refuses and sends web pages."""
 
+import contextlib
 import hashlib
 import http.server
+import io
 import os
 import random
 import subprocess
@@ -18,6 +20,7 @@ sys.path.insert(0, str(ROOT / "models"))
 import fetch  # noqa: E402
 import registry  # noqa: E402
 from download import ATTEMPTS, Download, DownloadError  # noqa: E402
+from progress import DownloadProgress  # noqa: E402
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -253,6 +256,13 @@ class Downloads(unittest.TestCase):
         self.download(progress=lambda done, total: seen.append((done, total)))
         self.assertEqual(seen, sorted(seen))
         self.assertEqual(seen[-1], (len(CONTENT), len(CONTENT)))
+
+
+    def test_the_progress_line_says_share_and_rate(self):
+        out = io.StringIO()
+        with contextlib.redirect_stderr(out):
+            self.download(progress=DownloadProgress("file.bin"))
+        self.assertRegex(out.getvalue(), r"^file\.bin: 3 MB of 3 MB \(100 %\), .*/s\n$")
 
 
 class DatasetNames(unittest.TestCase):
