@@ -71,6 +71,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("export: stopped; a download goes on from here at the next call", file=sys.stderr)
+        return 130
     return 0
 
 
