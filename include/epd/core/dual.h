@@ -48,7 +48,11 @@ class Dual {
     product.add_gradient(b.gradient_, value_);
     return *this = std::move(product);
   }
-  Dual& operator/=(const Dual& b) { return *this *= b.chain(1 / b.value_, -1 / (b.value_ * b.value_)); }
+  Dual& operator/=(const Dual& b) {
+    Dual quotient = chain(value_ / b.value_, 1 / b.value_);  // the value is rounded as a plain number's is
+    quotient.add_gradient(b.gradient_, -value_ / (b.value_ * b.value_));
+    return *this = std::move(quotient);
+  }
 
   friend Dual operator-(const Dual& a) { return a.chain(-a.value_, -1); }
   friend Dual operator+(Dual a, const Dual& b) { return a += b; }
