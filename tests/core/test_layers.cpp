@@ -1,0 +1,141 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+// The rooms of the code and the direction of their includes: a room may use what stands to the right of its name. Who
+// adds an edge here changes the shape of the house, and says so in README.md, "Map of the code".
+namespace epd {
+namespace {
+
+namespace fs = std::filesystem;
+using Rooms = std::set<std::string>;
+
+const std::map<std::string, Rooms>& allowed_rooms() {
+  static const std::map<std::string, Rooms> rooms{
+      {"core", {}},
+      {"schedule", {"core"}},
+      {"solver", {"core", "schedule"}},
+      {"io", {"core", "schedule", "solver"}},
+      {"text", {"core", "io"}},
+      {"distributed", {"core"}},
+      {"denoiser", {"core", "io"}},
+      {"metrics", {"core", "io", "distributed"}},
+      {"runtime", {"core", "schedule", "solver", "denoiser"}},
+      {"sampling", {"core", "schedule", "solver", "io", "text", "distributed", "denoiser", "metrics", "runtime"}},
+      {"distill",
+       {"core", "schedule", "solver", "io", "text", "distributed", "denoiser", "metrics", "runtime", "sampling"}},
+      {"evaluation",
+       {"core", "schedule", "solver", "io", "text", "distributed", "denoiser", "metrics", "runtime", "sampling",
+        "distill"}},
+  };
+  return rooms;
+}
+
+const Rooms kWithoutTorch{"core", "schedule", "solver", "io", "text"};
+
+/// What #include names, with its brackets or quotes: "<vector>" and the like.
+std::vector<std::string> includes_of(const fs::path& file) {
+  std::vector<std::string> includes;
+  std::ifstream stream(file);
+  for (std::string line; std::getline(stream, line);) {
+    const auto start = line.find_first_not_of(" \t");
+    if (start == line.npos || !line.substr(start).starts_with("#include ")) continue;
+    includes.push_back(line.substr(line.find_first_of("<\"", start)));
+  }
+  return includes;
+}
+
+bool is_torch(const std::string& include) {
+  return include.starts_with("<ATen/") || include.starts_with("<torch/") || include.starts_with("<c10");
+}
+
+/// Why a file of `room` ("apps" for the programs) must not include this, or "".
+std::string objection(const std::string& room, const std::string& include) {
+  if (is_torch(include) && kWithoutTorch.contains(room)) return "this room knows no Torch";
+  if (include.starts_with("<nlohmann/") && room != "io" && room != "apps") {
+    return "JSON is read and written by epd/io/json_reader.h and json_writer.h";
+  }
+  if (!include.starts_with("\"")) return "";
+  if (!include.starts_with("\"epd/")) {
+    return include.find('/') == include.npos ? "" : "a private header stands beside the file that includes it";
+  }
+  const std::string other = include.substr(5, include.find('/', 5) - 5);
+  if (!allowed_rooms().contains(other)) return "there is no room " + other;
+  const bool allowed = room == "apps" || room == other || allowed_rooms().at(room).contains(other);
+  return allowed ? "" : room + " must not know " + other;
+}
+
+struct SourceFile {
+  fs::path path;
+  std::string room;
+};
+
+std::vector<SourceFile> source_files() {
+  const fs::path root = EPD_SOURCE_DIR;
+  std::vector<SourceFile> files;
+  for (const char* folder : {"include/epd", "src", "apps"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+      const auto extension = entry.path().extension();
+      if (extension != ".h" && extension != ".cpp") continue;
+      const std::string first = fs::relative(entry.path(), root / folder).begin()->string();
+      files.push_back({entry.path(), std::string(folder) == "apps" ? "apps" : first});
+    }
+  }
+  return files;
+}
+
+TEST(Layers, EveryIncludeGoesDownwards) {
+  EXPECT_GT(source_files().size(), 100u);
+  for (const auto& [path, room] : source_files()) {
+    ASSERT_TRUE(room == "apps" || allowed_rooms().contains(room)) << path << ": in no room";
+    for (const auto& include : includes_of(path)) {
+      EXPECT_EQ(objection(room, include), "") << path << " includes " << include;
+    }
+  }
+}
+
+TEST(Layers, LoggingsLibraryIsIncludedByOneFile) {
+  std::set<fs::path> files;
+  for (const auto& [path, room] : source_files()) {
+    for (const auto& include : includes_of(path)) {
+      if (include.starts_with("<spdlog/")) files.insert(path.filename());
+    }
+  }
+  EXPECT_EQ(files, std::set<fs::path>{"log.cpp"});
+}
+
+TEST(Layers, PublicHeadersShowNoJsonLibrary) {
+  for (const auto& [path, room] : source_files()) {
+    if (path.string().find("/include/") == std::string::npos) continue;
+    for (const auto& include : includes_of(path)) EXPECT_FALSE(include.starts_with("<nlohmann/")) << path;
+  }
+}
+
+TEST(Layers, TheRuleRefusesWhatItShould) {
+  EXPECT_NE(objection("solver", "\"epd/io/zip.h\""), "");
+  EXPECT_NE(objection("runtime", "\"epd/distill/loss.h\""), "");
+  EXPECT_NE(objection("denoiser", "\"epd/solver/plan.h\""), "");
+  EXPECT_NE(objection("core", "\"epd/apps/cli.h\""), "");
+  EXPECT_NE(objection("io", "<ATen/ATen.h>"), "");
+  EXPECT_NE(objection("solver", "<c10/core/Device.h>"), "");
+  EXPECT_NE(objection("distill", "<nlohmann/json.hpp>"), "");
+  EXPECT_NE(objection("io", "\"../metrics/secret.h\""), "");
+  EXPECT_EQ(objection("io", "<nlohmann/json.hpp>"), "");
+  EXPECT_EQ(objection("runtime", "<ATen/ATen.h>"), "");
+  EXPECT_EQ(objection("distill", "\"epd/runtime/adjoint.h\""), "");
+  EXPECT_EQ(objection("io", "\"limits.h\""), "");
+}
+
+TEST(Layers, NoTwoRoomsKnowEachOther) {
+  for (const auto& [room, below] : allowed_rooms()) {
+    for (const auto& other : below) EXPECT_FALSE(allowed_rooms().at(other).contains(room)) << room << " and " << other;
+  }
+}
+
+}  // namespace
+}  // namespace epd
