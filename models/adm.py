@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archive import load_checkpoint
 from contract import make_facts, sources
 from openai_unet import Classifier, OpenaiUnet, build_classifier, build_unet, num_levels, pool_size
 from preconditioning import NoiseDenoiser, NoiseFeatures, VpTime, geometric_frequencies
-from safe_load import load
 from state_dict import StateDict
 
 HEAD_CHANNELS = 64  # as published; the weights do not tell
@@ -40,7 +40,7 @@ def time_features(time_embed: nn.Module) -> NoiseFeatures:
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The diffusion model and the classifier, and their facts."""
-    weights, classifier_weights = load(files[0]), load(files[1])
+    weights, classifier_weights = load_checkpoint(files[0]), load_checkpoint(files[1])
     head_channels = sizes.head_channels or (None if sizes.num_heads else HEAD_CHANNELS)
     # Published, U-Net and classifier have the same number of levels, so the classifier's last resolution gives the first.
     resolution = sizes.resolution or pool_size(StateDict(classifier_weights)) << (num_levels(StateDict(weights)) - 1)

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from archive import load_checkpoint
 from contract import make_facts, sources
 from openai_unet import build_unet
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
-from safe_load import load
 
 RESOLUTION, HEAD_CHANNELS = 256, 64  # as published; the weights do not tell
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
@@ -16,9 +16,8 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser of a checkpoint and its facts."""
-    weights: dict[str, Tensor] = load(files[0])
     head_channels = sizes.head_channels or (None if sizes.num_heads else HEAD_CHANNELS)
-    network = build_unet(weights, sizes.num_heads, head_channels)
+    network = build_unet(load_checkpoint(files[0]), sizes.num_heads, head_channels)
     features = NoiseFeatures(geometric_frequencies(network.time_embed[0].in_features // 2))
     label_dim = 0 if network.label_emb is None else network.label_emb.num_embeddings
     facts = make_facts(
