@@ -4,6 +4,8 @@
 #include <ATen/Context.h>
 #include <torch/script.h>
 
+#include <algorithm>
+#include <unordered_map>
 #include <vector>
 
 #include "epd/core/error.h"
@@ -109,7 +111,7 @@ at::Tensor Detector::run(const at::Tensor& images) const {
   }
 }
 
-at::Tensor Detector::features(const at::Tensor& images) const {
+at::Tensor Detector::features(const at::Tensor& images, bool pad) const {
   EPD_REQUIRE(images.dim() == 4 && images.size(1) == 3 && images.scalar_type() == at::kByte,
               "expected uint8 images [N, 3, H, W], got ", c10::toString(images.scalar_type()), " ", images.sizes());
   at::NoGradGuard no_grad;
@@ -117,7 +119,8 @@ at::Tensor Detector::features(const at::Tensor& images) const {
   for (std::int64_t begin = 0; begin < images.size(0); begin += options_.chunk) {
     const auto count = std::min(options_.chunk, images.size(0) - begin);
     auto chunk = images.narrow(0, begin, count).to(options_.device);
-    if (count < options_.chunk) chunk = at::constant_pad_nd(chunk, {0, 0, 0, 0, 0, 0, 0, options_.chunk - count});
+    if (pad && count < options_.chunk)
+      chunk = at::constant_pad_nd(chunk, {0, 0, 0, 0, 0, 0, 0, options_.chunk - count});
     parts.push_back(run(chunk.contiguous()).narrow(0, 0, count));
   }
   if (parts.empty()) return at::empty({0, num_features_}, at::TensorOptions(options_.device).dtype(at::kFloat));

@@ -64,9 +64,4 @@ Arrays statistics_arrays(const Statistics& statistics) {
           {"version", Array::text(text("epd ", version()))}};
 }
 
-void write_statistics(const std::filesystem::path& path, const Statistics& statistics) {
-  require_valid(statistics, path.string());
-  write_npz(path, statistics_arrays(statistics), Durability::kSync);
-}
-
 }  // namespace epd

@@ -31,7 +31,8 @@ class Detector {
   Detector& operator=(const Detector&) = delete;
 
   /// Features [N, F] float32 on the detector's device of uint8 images [N, 3, H, W] from any device; without gradient.
-  at::Tensor features(const at::Tensor& images) const;
+  /// `pad` false: a smaller last chunk runs as it is (for sizes that stand alone in a mixed set).
+  at::Tensor features(const at::Tensor& images, bool pad = true) const;
   /// Features [N, F] of float images [N, 3, H, W] in [0, 255], on the detector's device; gradients flow to the images.
   at::Tensor features_of(const at::Tensor& images) const;
 

@@ -31,12 +31,9 @@ void require_valid(const Statistics& statistics, const std::string& where);
 /// that names the file and the array.
 Statistics read_statistics(const std::filesystem::path& path);
 
-/// The arrays that write_statistics writes.
+/// Them as the arrays of an .npz that NumPy reads with pickles off (EDM's loader too): mu and sigma as float64, the
+/// rest and this program's version as arrays of one number or text.
 Arrays statistics_arrays(const Statistics& statistics);
-
-/// Writes them as an .npz that NumPy reads with pickles off (EDM's loader too): mu and sigma as float64, the rest and
-/// this program's version as arrays of one number or text. The file appears whole, by rename.
-void write_statistics(const std::filesystem::path& path, const Statistics& statistics);
 
 /// Throws Error unless the two come from the same network: equal numbers of features and, where both are known, equal
 /// detectors (by hash, else by name).

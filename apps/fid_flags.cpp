@@ -1,0 +1,96 @@
+#include "fid_flags.h"
+
+#include <fstream>
+
+#include "epd/core/error.h"
+#include "epd/core/paths.h"
+
+namespace epd::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kPictures = "pictures: a folder (with all below it), a zip, or an npy/npz of uint8 [N, H, W, C]";
+
+void add_picture_flags(CLI::App& command, FidFlags& flags) {
+  auto& o = flags.pictures;
+  add_optional(command, "--num", o.num, "this many of the pictures, chosen by --seed", "all")->type_name("INT");
+  command.add_option("--seed", o.seed, "of the choice (NumPy's RandomState, as EDM's)")->type_name("INT");
+  command.add_option("--batch", o.pass.batch, "pictures decoded ahead (memory; the result does not depend on it)");
+  command.add_option("--chunk", o.chunk,
+                     "pictures in one forward of the network, always as many (0: 32 on the CPU, 128 on a GPU)");
+  command.add_option("--workers", o.pass.workers, "threads that decode pictures");
+  command
+      .add_option("--detector", o.detector,
+                  "feature network: inception (unset), inception-pytorch, demo, or a TorchScript file")
+      ->type_name("NAME|FILE");
+  add_choice(command, "--alpha", o.alpha, kAlphaNames, "what becomes of transparency");
+  add_bool(command, "--allow_mixed_sizes", o.pass.allow_mixed_sizes, "pictures of several sizes, each at its own");
+  add_common(command, flags.common);
+}
+
+CLI::App* add_calc(CLI::App& app, FidFlags& flags) {
+  auto* calc = app.add_subcommand("calc", "Score pictures against a reference; the last line on stdout is the number");
+  calc->add_option("--images", flags.path, kPictures)->required()->type_name("PATH");
+  calc->add_option("--ref", flags.reference,
+                   "reference: statistics (npz), pictures, or a dataset's name (cifar10, ...)")
+      ->required()
+      ->type_name("PATH|NAME");
+  calc->add_option("--metrics", flags.metrics, "any of fid, kid and prdc (precision, recall, density, coverage)");
+  calc->add_option("--json", flags.json, "write all numbers and settings there")->type_name("FILE");
+  calc->add_option("--report", flags.report, "write a page with numbers, pictures and plots there")->type_name("FILE");
+  add_picture_flags(*calc, flags);
+  return calc;
+}
+
+CLI::App* add_ref(CLI::App& app, FidFlags& flags) {
+  auto* ref = app.add_subcommand("ref", "Write the statistics of pictures, as a reference for calc");
+  ref->add_option("--data", flags.path, kPictures)->required()->type_name("PATH");
+  ref->add_option("--dest", flags.dest, "the npz to write")->required()->type_name("FILE");
+  add_bool(*ref, "--save_features", flags.save_features, "keep the features too, for kid and prdc");
+  add_picture_flags(*ref, flags);
+  return ref;
+}
+
+/// A published reference by the name of its dataset: models/registry.json says which file it is, the cache holds it.
+fs::path statistics_of_dataset(const std::string& name) {
+  const auto registry_path = project_dir() / "models" / "registry.json";
+  std::ifstream stream(registry_path);
+  const auto registry = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  EPD_REQUIRE(registry.is_object(), "cannot read ", registry_path.string());
+  const auto entry = registry.find(name);
+  EPD_REQUIRE(entry != registry.end() && entry->contains("statistics") && (*entry)["statistics"].is_object(),
+              "ref: no file ", name, ", and no dataset of that name has published statistics");
+  const auto path = cache_dir() / "statistics" / (*entry)["statistics"].value("name", name + ".npz");
+  EPD_REQUIRE(fs::exists(path), "ref: no ", path.string(), "; fetch it with python3 models/fetch.py ", name,
+              " statistics");
+  return path;
+}
+
+}  // namespace
+
+FidCommands add_flags(CLI::App& app, FidFlags& flags) {
+  app.require_subcommand(1);
+  FidCommands commands;
+  commands.calc = add_calc(app, flags);
+  commands.ref = add_ref(app, flags);
+  return commands;
+}
+
+CalcOptions read_calc(const FidFlags& flags) {
+  CalcOptions options{.pictures = flags.pictures, .metrics = Metrics::parse(flags.metrics), .report = flags.report};
+  options.pictures.path = flags.path;
+  const bool is_name = flags.reference.find_first_of("/.") == std::string::npos && !fs::exists(flags.reference);
+  options.reference = is_name ? statistics_of_dataset(flags.reference) : fs::path(flags.reference);
+  options.pictures.validated();
+  return options;
+}
+
+RefOptions read_ref(const FidFlags& flags) {
+  RefOptions options{.pictures = flags.pictures, .dest = flags.dest, .save_features = flags.save_features};
+  options.pictures.path = flags.path;
+  options.pictures.validated();
+  return options;
+}
+
+}  // namespace epd::cli

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+#include "cli.h"
+#include "epd/metrics/run_fid.h"
+
+namespace epd::cli {
+
+/// What the command line of `fid` says, before it is checked. Its subcommands share the fields; one of them runs.
+struct FidFlags {
+  Common common;
+  PictureOptions pictures;
+  std::string path, reference, metrics = "fid", json, report, dest;
+  bool save_features = false;
+};
+
+struct FidCommands {
+  CLI::App *calc = nullptr, *ref = nullptr;
+};
+
+FidCommands add_flags(CLI::App& app, FidFlags& flags);
+
+/// Throws UsageError for what cannot be meant; Error for a reference name whose file is not there.
+CalcOptions read_calc(const FidFlags& flags);
+RefOptions read_ref(const FidFlags& flags);
+
+}  // namespace epd::cli

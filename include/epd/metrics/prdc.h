@@ -1,0 +1,39 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace epd {
+
+struct PrdcOptions {
+  std::int64_t manifold_k = 3;        // neighbours of precision and recall
+  std::int64_t density_k = 5;         // neighbours of density and coverage
+  std::int64_t max_pictures = 10000;  // of each set; a random subset of larger ones (time grows with the square)
+  std::uint32_t seed = 0;             // of that subset
+};
+
+/// How two sets of features overlap, by balls around each picture that reach to its k-th neighbour of the same set;
+/// higher is better for all four.
+///   precision  share of generated pictures inside a ball of a real one (Kynkaanniemi et al. 2019): fidelity
+///   recall     share of real pictures inside a ball of a generated one: diversity
+///   density    how many balls of real pictures a generated one lies in, over k (Naeem et al. 2020); may exceed 1
+///   coverage   share of real pictures whose ball holds a generated one
+struct Prdc {
+  double precision = 0, recall = 0, density = 0, coverage = 0;
+  std::int64_t manifold_k = 0, density_k = 0;
+  std::int64_t num_generated = 0, num_real = 0;  // really compared
+};
+
+/// generated [N, F], real [M, F]; float64 inside, in blocks. As the prdc package computes them: a point on a ball's
+/// surface is outside. Throws Error for fewer pictures than neighbours.
+Prdc prdc(const at::Tensor& generated, const at::Tensor& real, const PrdcOptions& options = {});
+
+/// For each row of `queries` [N, F] the distance to the nearest of `points` [M, F] and its row, in blocks.
+struct Nearest {
+  at::Tensor distance;  // [N] float64
+  at::Tensor index;     // [N] int64
+};
+Nearest nearest_neighbours(const at::Tensor& queries, const at::Tensor& points);
+
+}  // namespace epd

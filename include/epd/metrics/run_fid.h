@@ -1,0 +1,64 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "epd/io/png.h"
+#include "epd/metrics/score_images.h"
+#include "epd/metrics/scores.h"
+
+namespace epd {
+
+class ProcessGroup;
+
+/// What `fid calc` and `fid ref` share: which pictures, and which network looks at them.
+struct PictureOptions {
+  static constexpr std::uint32_t kMaxSeed = 0x7FFFFFFF;
+
+  std::filesystem::path path;      // folder, zip, npy or npz of pictures
+  std::optional<std::size_t> num;  // this many of them, chosen by `seed`; unset: all
+  std::uint32_t seed = 0;          // of NumPy's RandomState, as EDM chooses
+  std::string detector;            // file or name; empty: inception
+  std::int64_t chunk = 0;          // pictures in one forward; 0: the detector's default
+  Alpha alpha = Alpha::kDrop;
+  ImagePass pass;
+
+  const PictureOptions& validated() const;  // *this, or throws UsageError
+};
+
+struct CalcOptions {
+  PictureOptions pictures;
+  std::filesystem::path reference;  // statistics (.npz), or pictures
+  Metrics metrics;
+  std::filesystem::path report;  // HTML; empty: none
+};
+
+struct RefOptions {
+  PictureOptions pictures;
+  std::filesystem::path dest;
+  bool save_features = false;
+};
+
+struct CalcResult {
+  Scores scores;      // on the root
+  JsonObject record;  // the scores, and all that they depend on
+};
+
+/// Whether the file holds statistics (an .npz with mu or sigma, or without pictures), not pictures.
+bool is_statistics_file(const std::filesystem::path& path);
+
+/// Throws Error now, not after the work, where the file could not be written; creates its folder.
+void prepare_output(const std::filesystem::path& path);
+
+/// Scores the pictures against the reference. Called by all processes.
+CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device);
+
+/// Writes the statistics of the pictures, whole or not at all. Called by all processes.
+void run_ref(const RefOptions& options, ProcessGroup& group, at::Device device);
+
+}  // namespace epd

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "epd/io/json_writer.h"
+#include "epd/metrics/frechet.h"
+#include "epd/metrics/kid.h"
+#include "epd/metrics/prdc.h"
+#include "epd/metrics/scorer.h"
+
+namespace epd {
+
+/// Which metrics to compute, and how.
+struct Metrics {
+  bool fid = true, kid = false, prdc = false;
+  KidOptions kid_options;
+  PrdcOptions prdc_options;
+
+  /// "fid,kid,prdc": any of them. Throws UsageError for others.
+  static Metrics parse(const std::string& names);
+  /// Whether the features themselves are needed, not only their mean and covariance.
+  bool need_features() const { return kid || prdc; }
+};
+
+struct Scores {
+  std::optional<FrechetTerms> frechet;
+  std::optional<Kid> kid;
+  std::optional<Prdc> prdc;
+
+  /// The Frechet distance as it is reported: rounding below zero is zero.
+  double fid() const;
+  /// What stands alone on the last line: the first of fid, the KID's mean and precision that was asked for.
+  double headline() const;
+  /// Every number with its settings.
+  JsonObject json() const;
+};
+
+/// Compares the pictures with the reference. Throws Error where the detectors differ or features are missing.
+Scores score(const FeatureSet& generated, const FeatureSet& reference, const Metrics& metrics,
+             at::Device device = at::kCPU);
+
+/// A reference file: statistics, and the array `features` where `fid ref --save_features` kept them and they are asked
+/// for. Throws Error as read_statistics does.
+FeatureSet read_feature_set(const std::filesystem::path& path, bool with_features);
+/// Writes both; features where they are defined.
+void write_feature_set(const std::filesystem::path& path, const FeatureSet& set);
+
+}  // namespace epd

@@ -1,0 +1,96 @@
+#include "epd/metrics/prdc.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "epd/core/error.h"
+#include "epd/core/interrupt.h"
+#include "epd/metrics/random_state.h"
+
+namespace epd {
+namespace {
+
+constexpr std::int64_t kBlock = 1024;
+
+/// Squared distances [n, m] between rows.
+at::Tensor squared_distances(const at::Tensor& x, const at::Tensor& y) {
+  const auto squares = x.square().sum(1).unsqueeze(1) + y.square().sum(1).unsqueeze(0);
+  return (squares - 2 * x.mm(y.t())).clamp_min_(0);
+}
+
+/// Calls visit(first row, distances [n, M]) for block after block of the rows of x.
+template <class Visit>
+void for_each_block(const at::Tensor& x, const at::Tensor& y, Visit visit) {
+  for (std::int64_t begin = 0; begin < x.size(0); begin += kBlock) {
+    check_interrupt();
+    visit(begin, squared_distances(x.narrow(0, begin, std::min(kBlock, x.size(0) - begin)), y));
+  }
+}
+
+/// Squared distances [N, most] to the 1st, 2nd, ... neighbour of the same set.
+at::Tensor neighbour_distances(const at::Tensor& x, std::int64_t most) {
+  std::vector<at::Tensor> parts;
+  for_each_block(x, x, [&](std::int64_t begin, at::Tensor distances) {
+    distances.diagonal(begin).zero_();  // the picture itself comes first, whatever rounding says
+    const auto smallest = std::get<0>(distances.topk(most + 1, 1, /*largest=*/false, /*sorted=*/true));
+    parts.push_back(smallest.narrow(1, 1, most));
+  });
+  return at::cat(parts);
+}
+
+at::Tensor bounded(const at::Tensor& features, const PrdcOptions& options) {
+  const auto rows = random_subset(static_cast<std::size_t>(features.size(0)),
+                                  static_cast<std::size_t>(options.max_pictures), options.seed);
+  const std::vector<std::int64_t> index(rows.begin(), rows.end());
+  return features.index_select(0, at::tensor(index, at::kLong).to(features.device())).to(at::kDouble);
+}
+
+double mean_of(const at::Tensor& flags) { return flags.to(at::kDouble).mean().item<double>(); }
+
+}  // namespace
+
+Prdc prdc(const at::Tensor& generated, const at::Tensor& real, const PrdcOptions& options) {
+  EPD_REQUIRE(generated.dim() == 2 && real.dim() == 2 && generated.size(1) == real.size(1),
+              "PRDC needs two sets of equal features, got ", generated.sizes(), " and ", real.sizes());
+  const auto fakes = bounded(generated, options), reals = bounded(real, options);
+  const auto most = std::max(options.manifold_k, options.density_k);
+  EPD_REQUIRE(fakes.size(0) > most && reals.size(0) > most, "PRDC needs more than ", most,
+              " pictures in each set, there are ", fakes.size(0), " and ", reals.size(0));
+  const auto real_radii = neighbour_distances(reals, most);
+  const auto fake_radii = neighbour_distances(fakes, most).select(1, options.manifold_k - 1);
+  auto in_real_ball = at::zeros({fakes.size(0)}, fakes.options().dtype(at::kBool));
+  auto num_balls = at::zeros({fakes.size(0)}, fakes.options());
+  std::vector<at::Tensor> in_fake_ball, covered;
+  for_each_block(reals, fakes, [&](std::int64_t begin, const at::Tensor& distances) {
+    const auto radii = real_radii.narrow(0, begin, distances.size(0));
+    const auto manifold_radius = radii.select(1, options.manifold_k - 1).unsqueeze(1);
+    const auto density_radius = radii.select(1, options.density_k - 1).unsqueeze(1);
+    in_real_ball |= (distances < manifold_radius).any(0);
+    in_fake_ball.push_back((distances < fake_radii).any(1));
+    num_balls += (distances < density_radius).sum(0);
+    covered.push_back((distances < density_radius).any(1));
+  });
+  return {.precision = mean_of(in_real_ball),
+          .recall = mean_of(at::cat(in_fake_ball)),
+          .density = mean_of(num_balls) / static_cast<double>(options.density_k),
+          .coverage = mean_of(at::cat(covered)),
+          .manifold_k = options.manifold_k,
+          .density_k = options.density_k,
+          .num_generated = fakes.size(0),
+          .num_real = reals.size(0)};
+}
+
+Nearest nearest_neighbours(const at::Tensor& queries, const at::Tensor& points) {
+  std::vector<at::Tensor> distances, indices;
+  const auto targets = points.to(at::kDouble);
+  for_each_block(queries.to(at::kDouble), targets, [&](std::int64_t, const at::Tensor& block) {
+    const auto [smallest, index] = block.min(1);
+    distances.push_back(smallest.sqrt());
+    indices.push_back(index);
+  });
+  return {at::cat(distances), at::cat(indices)};
+}
+
+}  // namespace epd

@@ -1,0 +1,148 @@
+#include "epd/metrics/run_fid.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <chrono>
+#include <utility>
+
+#include "epd/core/error.h"
+#include "epd/core/log.h"
+#include "epd/core/paths.h"
+#include "epd/core/version.h"
+#include "epd/distributed/process_group.h"
+#include "epd/io/atomic_file.h"
+#include "epd/io/npz.h"
+#include "epd/metrics/random_state.h"
+
+namespace epd {
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+std::shared_ptr<const Detector> open_detector(const PictureOptions& options, at::Device device) {
+  return std::make_shared<const Detector>(
+      find_detector("", options.detector),
+      DetectorOptions{.device = device, .chunk = options.chunk, .scoring_only = true});
+}
+
+/// The features of the chosen pictures of a source.
+FeatureSet read_pictures(const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
+                         ProcessGroup& group) {
+  const auto source = open_image_source(options.path, options.alpha);
+  const auto wanted = options.num.value_or(source->size());
+  EPD_REQUIRE(wanted <= source->size(), options.path.string(), ": found ", source->size(), " pictures, --num asks for ",
+              wanted);
+  const auto indices = random_subset(source->size(), wanted, options.seed);
+  auto set = score_images(*source, indices, detector, options.pass, group, options.path.string());
+  if (group.is_root() && set.statistics.count < set.statistics.num_features()) {
+    log::warning(options.path.string(), ": ", set.statistics.count, " pictures are fewer than the ",
+                 set.statistics.num_features(), " features; the distance has a large bias");
+  }
+  return set;
+}
+
+FeatureSet read_reference(const CalcOptions& options, const std::shared_ptr<const Detector>& detector,
+                          ProcessGroup& group) {
+  if (is_statistics_file(options.reference)) {
+    return read_feature_set(options.reference, options.metrics.need_features());
+  }
+  auto pictures = options.pictures;
+  pictures.path = options.reference;
+  pictures.num.reset();
+  pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
+  return read_pictures(pictures, detector, group);
+}
+
+JsonObject describe(const FeatureSet& set) {
+  JsonObject json;
+  json.add("path", set.statistics.source);
+  set.statistics.count > 0 ? json.add("num", set.statistics.count) : json.null("num");
+  return json;
+}
+
+JsonObject make_record(const Scores& scores, const FeatureSet& generated, const FeatureSet& reference,
+                       const CalcOptions& options, const Detector& detector) {
+  auto record = scores.json();
+  auto images = describe(generated);
+  if (options.pictures.num) images.add("seed", options.pictures.seed);
+  record.add("images", images).add("reference", describe(reference));
+  record.add("detector", detector.name()).add("detector_sha256", detector.sha256());
+  record.add("num_features", detector.num_features()).add("chunk", detector.chunk());
+  record.add("device", detector.device().str()).add("alpha", name_of(kAlphaNames, options.pictures.alpha));
+  record.add("version", text("epd ", version()));
+  return record;
+}
+
+}  // namespace
+
+const PictureOptions& PictureOptions::validated() const {
+  EPD_REQUIRE_USAGE(!num || *num >= 2, "num: a covariance needs at least 2 pictures, got ", num.value_or(0));
+  EPD_REQUIRE_USAGE(seed <= kMaxSeed, "seed: expected 0 to ", kMaxSeed, ", got ", seed);
+  EPD_REQUIRE_USAGE(pass.batch >= 1, "batch: expected at least 1");
+  EPD_REQUIRE_USAGE(pass.workers >= 1, "workers: expected at least 1");
+  EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected 0 or a number of pictures, got ", chunk);
+  return *this;
+}
+
+bool is_statistics_file(const std::filesystem::path& path) {
+  if (path.extension() != ".npz") return false;
+  const NpzReader npz(path);
+  if (npz.has("mu") || npz.has("sigma")) return true;
+  for (const auto& name : npz.names()) {
+    const auto header = npz.header(name);
+    if (header.dtype == "|u1" && header.shape.size() == 4) return false;
+  }
+  return true;
+}
+
+CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device) {
+  const Stopwatch total;
+  options.pictures.validated();
+  if (group.is_root() && !options.report.empty()) prepare_output(options.report);
+  const bool early = is_statistics_file(options.reference);  // a bad reference is refused before the long work
+  FeatureSet reference;
+  if (early) reference = read_reference(options, nullptr, group);
+  const auto detector = open_detector(options.pictures, device);
+  if (!early) reference = read_reference(options, detector, group);
+  auto pictures = options.pictures;
+  pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
+  const Statistics empty{
+      .mu = at::zeros({detector->num_features()}), .detector = detector->name(), .detector_sha256 = detector->sha256()};
+  require_same_detector(empty, reference.statistics);
+  const auto generated = read_pictures(pictures, detector, group);
+  const double seconds_features = total.seconds();
+  CalcResult result;
+  if (!group.is_root()) return result;
+  const Stopwatch scoring;
+  result.scores = score(generated, reference, options.metrics, device);
+  result.record = make_record(result.scores, generated, reference, options, *detector);
+  result.record.add("processes", group.size()).add("threads", at::get_num_threads());
+  result.record.add("seconds_features", seconds_features).add("seconds_scores", scoring.seconds());
+  return result;
+}
+
+void prepare_output(const std::filesystem::path& path) {
+  if (path.has_parent_path()) {
+    std::error_code error;
+    std::filesystem::create_directories(path.parent_path(), error);
+    EPD_REQUIRE(!error, path.parent_path().string(), ": cannot create the folder: ", error.message());
+  }
+  const AtomicFile probe(path);
+}
+
+void run_ref(const RefOptions& options, ProcessGroup& group, at::Device device) {
+  auto pictures = options.pictures.validated();
+  pictures.pass.keep_features = options.save_features;
+  if (group.is_root()) prepare_output(options.dest);
+  const auto set = read_pictures(pictures, open_detector(pictures, device), group);
+  if (group.is_root()) write_feature_set(options.dest, set);
+}
+
+}  // namespace epd
