@@ -80,7 +80,8 @@ struct JobWatch::State : std::enable_shared_from_this<JobWatch::State> {
   bool is_root() const { return rank == 0; }
   int size() const { return static_cast<int>(processes.size()); }
 
-  void note(const JobFailure& found) {
+  /// Takes down why the job ends; the work is told unless it is the one that said so.
+  void note(const JobFailure& found, bool own) {
     {
       const std::lock_guard lock(mutex);
       if (failure) return;
@@ -88,7 +89,7 @@ struct JobWatch::State : std::enable_shared_from_this<JobWatch::State> {
       failed_at = Clock::now();
     }
     changed.notify_all();
-    if (found.reporter == rank) return;
+    if (own) return;
     if (found.exit_code > 128) {
       request_stop(found.exit_code - 128);
     } else {
@@ -98,7 +99,7 @@ struct JobWatch::State : std::enable_shared_from_this<JobWatch::State> {
 
   void look_for_failure() {
     if (!store->check({kFailure})) return;
-    note(decoded(from_bytes(store->get(kFailure))));
+    note(decoded(from_bytes(store->get(kFailure))), false);
     if (is_root() && !root_told) {
       store->set(kSeenByRoot, std::string("1"));
       root_told = true;
@@ -177,7 +178,7 @@ struct JobWatch::State : std::enable_shared_from_this<JobWatch::State> {
       if (stopping || leaving) return;
     }
     changed.notify_all();
-    note({-1, 1, reason});
+    note({-1, 1, reason}, false);
   }
 
   void watch() {
@@ -261,8 +262,9 @@ std::optional<JobFailure> JobWatch::publish(const JobFailure& failure) {
               c10d::Store& store) { *standing = from_bytes(store.compareSet(kFailure, {}, bytes(record))); },
           kPatience);
   if (!answered) return std::nullopt;
-  state_->note(decoded(*standing));
-  return decoded(*standing);
+  const auto result = decoded(*standing);
+  state_->note(result, result.reporter == failure.reporter);
+  return result;
 }
 
 bool JobWatch::root_will_report() {

@@ -1,5 +1,6 @@
 #include "rendezvous.h"
 
+#include <c10/util/Logging.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "address.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
+#include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/run_main.h"
 
@@ -145,6 +147,9 @@ class Meeting {
 }  // namespace
 
 Rendezvous meet(const RankEnvironment& environment, std::chrono::milliseconds timeout) {
+  // A lost connection is ours to report; c10d would add a warning with a C++ stack.
+  constexpr int kErrors = 2;
+  if (log::level() > log::Level::kDebug) FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, kErrors);
   return Meeting(environment, timeout).meet();
 }
 
