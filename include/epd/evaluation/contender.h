@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "epd/core/model_facts.h"
+#include "epd/sampling/method.h"
+
+namespace epd {
+
+/// One way to draw images in a comparison: a row of its table.
+struct Contender {
+  std::string name;  // what the table calls it
+  MethodOptions method;
+};
+
+/// Reads "dpmpp:2@polynomial": a classical solver, its order if not its highest, and its schedule if not `schedule`.
+/// With `nfe` serial evaluations: num_steps follows, and solvers of two evaluations a step use AFS for an odd number.
+/// Throws UsageError for what it cannot read, and where the solver cannot take so few evaluations.
+Contender read_contender(const std::string& text, int nfe, ScheduleKind schedule);
+
+/// A predictor as a contender: a file, folder or number; "path=name" gives it a name in the table.
+Contender predictor_contender(const std::string& text);
+
+/// The schedule of a method as the table shows it: time_uniform, polynomial 7, ...
+std::string schedule_text(const Method& method);
+
+}  // namespace epd

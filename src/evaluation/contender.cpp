@@ -1,0 +1,64 @@
+#include "epd/evaluation/contender.h"
+
+#include <charconv>
+
+#include "epd/core/error.h"
+
+namespace epd {
+namespace {
+
+/// What stands before `mark`, which is cut off from `rest` together with it; all of `rest` where there is no mark.
+std::string cut_before(std::string& rest, char mark) {
+  const auto at = rest.find(mark);
+  const std::string before = rest.substr(0, at);
+  rest = at == std::string::npos ? "" : rest.substr(at + 1);
+  return before;
+}
+
+int to_order(const std::string& text, const std::string& whole) {
+  int order = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), order);
+  EPD_REQUIRE_USAGE(error == std::errc() && end == text.data() + text.size(), "solvers: the order in '", whole,
+                    "' is no number; write solver, solver:order or solver:order@schedule");
+  return order;
+}
+
+}  // namespace
+
+Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedule) {
+  std::string at_schedule = whole;
+  std::string at_order = cut_before(at_schedule, '@');
+  const std::string solver = cut_before(at_order, ':');
+
+  Contender contender;
+  MethodOptions& method = contender.method;
+  method.solver = value_of(kSolverNames, solver, "solvers");
+  method.schedule_type = at_schedule.empty() ? schedule : value_of(kScheduleNames, at_schedule, "solvers");
+  method.schedule_rho = *method.schedule_type == ScheduleKind::kPolynomial ? 7 : 1;
+  const int per_step = evaluations_per_step(*method.solver);
+  method.afs = per_step == 2 && nfe % 2 == 1;
+  method.num_steps = (nfe + (*method.afs ? 1 : 0)) / per_step + 1;
+  EPD_REQUIRE_USAGE(nfe >= 1 && *method.num_steps >= 2, "nfe: ", solver, " cannot run with ", nfe, " evaluations");
+  contender.name = solver;
+  if (!at_order.empty()) method.max_order = to_order(at_order, whole);
+  const int order = method.max_order.value_or(highest_order(*method.solver));
+  if (order > 0) contender.name += "(" + std::to_string(order) + ")";
+  return contender;
+}
+
+Contender predictor_contender(const std::string& text) {
+  std::string name = text;
+  Contender contender;
+  contender.method.predictor_path = cut_before(name, '=');
+  contender.name = name;
+  return contender;
+}
+
+std::string schedule_text(const Method& method) {
+  const std::string name = name_of(kScheduleNames, method.schedule.kind);
+  std::ostringstream rho;
+  if (method.schedule.kind != ScheduleKind::kLogSnr && method.schedule.rho != 1) rho << " " << method.schedule.rho;
+  return name + rho.str();
+}
+
+}  // namespace epd
