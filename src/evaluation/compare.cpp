@@ -150,8 +150,10 @@ class Arena {
 
   Method method_of(const Contender& contender) const {
     MethodOptions method = contender.method;
-    method.guidance_type = options_.guidance_type;
-    method.guidance_rate = options_.guidance_rate;
+    if (options_.guidance_type != GuidanceKind::kNone) {
+      method.guidance_type = options_.guidance_type;
+      method.guidance_rate = options_.guidance_rate;
+    }
     return make_method(method, find_method_predictor(method), model_.facts());
   }
 
