@@ -27,10 +27,10 @@ enum class AdjointMemory { kRecompute, kKeep };
 inline constexpr NameTable<AdjointMemory, 2> kAdjointMemoryNames{
     {{"recompute", AdjointMemory::kRecompute}, {"keep", AdjointMemory::kKeep}}};
 
-/// The raw parameters before the first iteration: N(0, 1) as published, or points spread evenly over the step.
-enum class ParameterInit { kNormal, kSpread };
+/// The raw parameters before the first iteration: N(0, 1) as published, or points around the middle of each step.
+enum class ParameterInit { kNormal, kMidpoint };
 inline constexpr NameTable<ParameterInit, 2> kParameterInitNames{
-    {{"normal", ParameterInit::kNormal}, {"spread", ParameterInit::kSpread}}};
+    {{"normal", ParameterInit::kNormal}, {"midpoint", ParameterInit::kMidpoint}}};
 
 /// Everything that decides what a training run learns. Two runs with equal TrainOptions end with the same bits.
 struct TrainOptions {
