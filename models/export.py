@@ -7,6 +7,7 @@ archive with the checkpoint serves as well. Without --source they are fetched. N
 
 import argparse
 import importlib
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ def main() -> int:
     parser.add_argument("--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)")
     parser.add_argument("--num_heads", type=int, metavar="INT", help="attention heads, where that is fixed instead")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
     sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads)
     try:
         files = arguments.source or fetch.checkpoints(arguments.name)
