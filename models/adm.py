@@ -4,13 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from archive import load_checkpoint
 from contract import make_facts, sources
-from openai_unet import Classifier, OpenaiUnet, build_classifier, build_unet, num_levels, pool_size
+from openai_unet import (
+    Classifier,
+    OpenaiUnet,
+    build_classifier,
+    build_unet,
+    num_levels,
+    pool_size,
+)
 from preconditioning import NoiseDenoiser, NoiseFeatures, VpTime, geometric_frequencies
 from state_dict import StateDict
+from torch import Tensor, nn
 
 HEAD_CHANNELS = 64  # as published; the weights do not tell
 BETA_D, BETA_MIN, STEPS = 19.9, 0.1, 1000
@@ -42,7 +48,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     """The diffusion model and the classifier, and their facts."""
     weights, classifier_weights = load_checkpoint(files[0]), load_checkpoint(files[1])
     head_channels = sizes.head_channels or (None if sizes.num_heads else HEAD_CHANNELS)
-    # Published, U-Net and classifier have the same number of levels, so the classifier's last resolution gives the first.
+    # As published, U-Net and classifier have as many levels: the classifier's last resolution gives the first.
     resolution = sizes.resolution or pool_size(StateDict(classifier_weights)) << (num_levels(StateDict(weights)) - 1)
     network = build_unet(weights, sizes.num_heads, head_channels)
     classifier = build_classifier(classifier_weights, sizes.head_channels or HEAD_CHANNELS, resolution)

@@ -44,11 +44,13 @@ def make_facts(
     classifier: bool = False,
     source: dict | None = None,
 ) -> dict:
-    """The facts of a model, checked. `resolution` and `channels` are those of the state x, so the latent's for latent models."""
+    """The facts of a model, checked. `resolution` and `channels` are the state's, so the latent's for latent models."""
     if condition not in ("none", "label", "text"):
         raise ValueError(f"condition must be none, label or text, got {condition!r}")
     if (condition == "label") != (label_dim > 0) or (condition == "label") != (label_format in ("onehot", "index")):
-        raise ValueError(f"condition {condition!r} does not go with label_dim {label_dim} and label_format {label_format!r}")
+        raise ValueError(
+            f"condition {condition!r} does not go with label_dim {label_dim} and label_format {label_format!r}"
+        )
     if (condition == "text") != (text is not None):
         raise ValueError(f"condition {condition!r} does not go with text {text!r}")
     if precision not in ("float32", "float16", "bfloat16"):
@@ -120,7 +122,7 @@ def copy_without_debug_records(source: Path, dest: Path) -> None:
 
 
 def verify(eager: nn.Module, scripted: torch.jit.ScriptModule, facts: dict) -> None:
-    """Compare every method of the contract on random inputs: CPU, and the first GPU where there is one. Raises above TOLERANCE."""
+    """Compare every method of the contract on random inputs, on the CPU and a GPU if any. Raises above TOLERANCE."""
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     for device in devices:
         # A copy, so that the modules given stay where they are (and CPU models are not copied at all).

@@ -3,10 +3,9 @@
 from typing import Final
 
 import torch
+from edm_blocks import Block, BlockStyle, Conv2d, group_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from edm_blocks import Block, BlockStyle, Conv2d, group_norm
 
 
 class InputConv(Conv2d):
@@ -17,17 +16,35 @@ class InputConv(Conv2d):
 class DecoderBlock(Block):
     takes_skip: Final[bool]
 
-    def __init__(self, in_channels: int, out_channels: int, style: BlockStyle, up: bool = False, attention: bool = False, takes_skip: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style: BlockStyle,
+        up: bool = False,
+        attention: bool = False,
+        takes_skip: bool = False,
+    ):
         super().__init__(in_channels, out_channels, style, up=up, attention=attention)
         self.takes_skip = takes_skip
 
 
 class DhariwalUNet(nn.Module):
-    """F(x [B, C, H, W]; noise features [B, N], one-hot label [B, label_dim]). The arguments and defaults are the original's."""
+    """F(x [B, C, H, W]; noise features [B, N], one-hot label [B, label_dim]). Arguments as the original's."""
 
-    def __init__(self, img_resolution: int, in_channels: int, out_channels: int, label_dim: int = 0, *, model_channels: int = 192,
-                 channel_mult: tuple[int, ...] = (1, 2, 3, 4), channel_mult_emb: int = 4, num_blocks: int = 3,
-                 attn_resolutions: tuple[int, ...] = (32, 16, 8)):
+    def __init__(
+        self,
+        img_resolution: int,
+        in_channels: int,
+        out_channels: int,
+        label_dim: int = 0,
+        *,
+        model_channels: int = 192,
+        channel_mult: tuple[int, ...] = (1, 2, 3, 4),
+        channel_mult_emb: int = 4,
+        num_blocks: int = 3,
+        attn_resolutions: tuple[int, ...] = (32, 16, 8),
+    ):
         super().__init__()
         emb_channels = model_channels * channel_mult_emb
         self.map_layer0 = nn.Linear(model_channels, emb_channels)
@@ -46,7 +63,9 @@ class DhariwalUNet(nn.Module):
                 enc[f"{size}x{size}_down"] = Block(width, width, style, down=True)
             skips.append(width)
             for index in range(num_blocks):
-                enc[f"{size}x{size}_block{index}"] = Block(width, model_channels * mult, style, attention=size in attn_resolutions)
+                enc[f"{size}x{size}_block{index}"] = Block(
+                    width, model_channels * mult, style, attention=size in attn_resolutions
+                )
                 width = model_channels * mult
                 skips.append(width)
 
@@ -62,7 +81,9 @@ class DhariwalUNet(nn.Module):
                 joined = width + skips.pop()
                 width = model_channels * mult
                 attention = size in attn_resolutions
-                dec[f"{size}x{size}_block{index}"] = DecoderBlock(joined, width, style, attention=attention, takes_skip=True)
+                dec[f"{size}x{size}_block{index}"] = DecoderBlock(
+                    joined, width, style, attention=attention, takes_skip=True
+                )
         self.enc = nn.ModuleDict(enc)
         self.dec = nn.ModuleDict(dec)
         self.out_norm = group_norm(width, 1e-5)

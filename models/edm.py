@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from contract import make_facts, sources
 from dhariwal_unet import DhariwalUNet
-from preconditioning import EdmDenoiser, NearestTime, NoiseDenoiser, NoiseFeatures, VeDenoiser, VpTime
+from preconditioning import (
+    EdmDenoiser,
+    NearestTime,
+    NoiseDenoiser,
+    NoiseFeatures,
+    VeDenoiser,
+    VpTime,
+)
 from safe_load import Record, load, state_of
 from song_unet import SongUNet
 from state_dict import StateDict, load_strictly
+from torch import Tensor, nn
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the file leaves the range open (EDM, Table 1)
 # Entries that serve training alone: the augmentation labels, which are zero in sampling.
@@ -31,7 +37,9 @@ def read_model(name: str, files: list[Path], _sizes: Any = None) -> tuple[nn.Mod
     try:
         return read_content(load(files[0]), name, sources(*files))
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{files[0]}: no EDM model that this program knows ({type(error).__name__}: {error})") from error
+        raise ValueError(
+            f"{files[0]}: no EDM model that this program knows ({type(error).__name__}: {error})"
+        ) from error
 
 
 def read_content(content: Any, name: str, source: dict[str, str]) -> tuple[nn.Module, dict[str, Any]]:
@@ -81,7 +89,9 @@ def build_network(inner: Record) -> tuple[nn.Module, NoiseFeatures]:
     weights = {name: value for name, value in state_of(inner).items() if name not in TRAINING_ONLY}
     fourier = weights.pop("map_noise.freqs", None)
     with torch.device("meta"):
-        network = networks[inner.class_name](**{key: value for key, value in arguments.items() if key not in UNUSED_ARGUMENTS})
+        network = networks[inner.class_name](
+            **{key: value for key, value in arguments.items() if key not in UNUSED_ARGUMENTS}
+        )
     load_strictly(network, StateDict(weights))
     song = inner.class_name == "SongUNet"
     if fourier is not None:
@@ -94,7 +104,9 @@ def build_network(inner: Record) -> tuple[nn.Module, NoiseFeatures]:
 # Each gives the denoiser, its sigma range, and the noise table's facts.
 
 
-def _edm(record: Record, network: nn.Module, features: nn.Module, label_dim: int) -> tuple[nn.Module, float, float, Any]:
+def _edm(
+    record: Record, network: nn.Module, features: nn.Module, label_dim: int
+) -> tuple[nn.Module, float, float, Any]:
     state = record.state
     low, high = max(float(state["sigma_min"]), SIGMA_MIN), min(float(state["sigma_max"]), SIGMA_MAX)
     return EdmDenoiser(network, features, label_dim, float(state["sigma_data"])), low, high, None
@@ -109,10 +121,17 @@ def _vp(record: Record, network: nn.Module, features: nn.Module, label_dim: int)
 
 
 def _ve(record: Record, network: nn.Module, features: nn.Module, label_dim: int) -> tuple[nn.Module, float, float, Any]:
-    return VeDenoiser(network, features, label_dim), float(record.state["sigma_min"]), float(record.state["sigma_max"]), None
+    return (
+        VeDenoiser(network, features, label_dim),
+        float(record.state["sigma_min"]),
+        float(record.state["sigma_max"]),
+        None,
+    )
 
 
-def _iddpm(record: Record, network: nn.Module, features: nn.Module, label_dim: int) -> tuple[nn.Module, float, float, Any]:
+def _iddpm(
+    record: Record, network: nn.Module, features: nn.Module, label_dim: int
+) -> tuple[nn.Module, float, float, Any]:
     table: Tensor = record.state["_buffers"]["u"].float()
     denoiser = NoiseDenoiser(network, features, NearestTime(table), label_dim)
     return denoiser, float(record.state["sigma_min"]), float(record.state["sigma_max"]), None

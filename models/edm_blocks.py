@@ -9,20 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 SQRT_HALF = math.sqrt(0.5)
 
 
 class Conv2d(nn.Module):
-    """A convolution that may double (`up`) or halve (`down`) the resolution, by `filter` along each axis; kernel 0 only resamples.
+    """A convolution that may double (`up`) or halve (`down`) the resolution, by `filter` along each axis.
 
-    Resampling comes before the convolution, or with `fused` (down only) after it.
+    Kernel 0 only resamples. Resampling comes before the convolution, or with `fused` (down only) after it.
     """
 
     __constants__ = ["up", "down", "fused", "box"]  # branches on them are settled when scripting
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, up: bool = False, down: bool = False,
-                 filter: tuple[float, ...] = (1, 1), fused: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        up: bool = False,
+        down: bool = False,
+        filter: tuple[float, ...] = (1, 1),
+        fused: bool = False,
+    ):
         super().__init__()
         self.up, self.down, self.fused = up, down, fused
         # The filter averages, or copies, two pixels.
@@ -30,8 +37,12 @@ class Conv2d(nn.Module):
         self.filter_pad = (len(filter) - 1) // 2
         self.pad = kernel // 2
         taps = torch.tensor(filter, dtype=torch.float32)
-        self.register_buffer("resample_filter", (torch.outer(taps, taps) / taps.sum() ** 2)[None, None] if up or down else None)
-        self.register_parameter("weight", nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel)) if kernel else None)
+        self.register_buffer(
+            "resample_filter", (torch.outer(taps, taps) / taps.sum() ** 2)[None, None] if up or down else None
+        )
+        self.register_parameter(
+            "weight", nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel)) if kernel else None
+        )
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if kernel else None)
 
     def convolve(self, x: Tensor) -> Tensor:
@@ -68,8 +79,17 @@ def group_norm(channels: int, eps: float) -> nn.GroupNorm:
 class BlockStyle:
     """What all blocks of one network have in common."""
 
-    def __init__(self, emb_channels: int, eps: float, num_heads: int = 0, channels_per_head: int = 64, skip_scale: float = 1.0,
-                 filter: tuple[float, ...] = (1, 1), resample_proj: bool = False, adaptive_scale: bool = True):
+    def __init__(
+        self,
+        emb_channels: int,
+        eps: float,
+        num_heads: int = 0,
+        channels_per_head: int = 64,
+        skip_scale: float = 1.0,
+        filter: tuple[float, ...] = (1, 1),
+        resample_proj: bool = False,
+        adaptive_scale: bool = True,
+    ):
         self.emb_channels = emb_channels
         self.eps = eps
         self.num_heads = num_heads  # 0: one head for every channels_per_head channels
@@ -77,7 +97,9 @@ class BlockStyle:
         self.skip_scale = skip_scale
         self.filter = filter
         self.resample_proj = resample_proj  # a 1x1 convolution on every resampled skip, not only where channels change
-        self.adaptive_scale = adaptive_scale  # the embedding gives scale and shift after the second norm, else a shift before it
+        self.adaptive_scale = (
+            adaptive_scale  # the embedding gives scale and shift after the second norm, else a shift before it
+        )
 
 
 class Block(nn.Module):
@@ -85,7 +107,15 @@ class Block(nn.Module):
 
     __constants__ = ["adaptive_scale", "attention"]
 
-    def __init__(self, in_channels: int, out_channels: int, style: BlockStyle, up: bool = False, down: bool = False, attention: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style: BlockStyle,
+        up: bool = False,
+        down: bool = False,
+        attention: bool = False,
+    ):
         super().__init__()
         self.adaptive_scale, self.skip_scale = style.adaptive_scale, style.skip_scale
         self.num_heads = style.num_heads or out_channels // style.channels_per_head

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 import contract
 import fetch
 import registry
 from clip_vocabulary import write_tokenizer
+from torch import nn
 
 # Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
 FAMILIES = {"edm": "edm", "consistency": "consistency", "adm": "adm", "ldm": "ldm", "sd": "sd"}
@@ -47,7 +46,8 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
     """Read, verify and write the model file of a dataset name; returns its path."""
     dest = dest or registry.model_path(name)
     if registry.find(name).family == "demo":
-        from demo.export import WEIGHTS, export as export_demo
+        from demo.export import WEIGHTS
+        from demo.export import export as export_demo
 
         return export_demo(files[0] if files else WEIGHTS, dest)
     module, facts = read_model(name, files, sizes)
@@ -59,10 +59,21 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help=", ".join(registry.load()))
-    parser.add_argument("--source", nargs="+", type=Path, default=[], metavar="FILE", help="the original checkpoint files (default: fetched)")
+    parser.add_argument(
+        "--source",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="the original checkpoint files (default: fetched)",
+    )
     parser.add_argument("--dest", type=Path, metavar="FILE", help="the model file to write (default: the cache's)")
-    parser.add_argument("--resolution", type=int, metavar="INT", help="pixels a side of the state, where the file does not say")
-    parser.add_argument("--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)")
+    parser.add_argument(
+        "--resolution", type=int, metavar="INT", help="pixels a side of the state, where the file does not say"
+    )
+    parser.add_argument(
+        "--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)"
+    )
     parser.add_argument("--num_heads", type=int, metavar="INT", help="attention heads, where that is fixed instead")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away

@@ -2,8 +2,8 @@
 
     python models/import_predictors.py RUN_FOLDER... [--dest exp] [--source TEXT]
 
-A run folder holds network-snapshot-*.pkl (the last one counts) and, where released, training_options.json. For each this
-writes DEST/<name of the run folder>/predictor.json, and training_options.json with the options in the names of `train`.
+A run folder holds network-snapshot-*.pkl (the last one counts) and, where released, training_options.json. For each,
+DEST/<name of the run folder>/ gets predictor.json, and training_options.json with the options in the names of `train`.
 
 The public code computes its time_uniform grid in float32, which ends at 0.0020132 instead of 0.002. The numbers were
 learned on that grid, so it is written out as explicit `t_steps`.
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-
 import safe_load
+import torch
 
 # The state that each dataset's model denoises: channels, labels, and the sigma range of its schedules.
 MODELS = {
@@ -30,6 +29,10 @@ MODELS = {
     "lsun_bedroom_ldm": (3, 0, 0.03875904902815819, 83.82247924804688),
 }
 PARAMETERS = {"r": "r_params", "weight": "weight_s", "scale_dir": "scale_dir_params", "scale_time": "scale_time_params"}
+# Options of the run that have the same name here.
+TRAINING_OPTIONS = """
+    dataset_name num_steps num_points sampler_stu sampler_tea M guidance_rate schedule_type schedule_rho afs scale_dir
+    scale_time max_order predict_x0 lower_order_final fcn alpha""".split()
 SOURCE = "github.com/BeierZhu/EPD at 94c00d0, exps/{name} (Zhu et al., ICCV 2025, arXiv 2507.14797)"
 
 
@@ -65,7 +68,13 @@ def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
         "label_dim": label_dim,
         "num_steps": num_steps,
         "num_points": options["num_points"],
-        "schedule": {"type": "time_uniform", "rho": rho, "sigma_min": sigma_min, "sigma_max": sigma_max, "t_steps": t_steps},
+        "schedule": {
+            "type": "time_uniform",
+            "rho": rho,
+            "sigma_min": sigma_min,
+            "sigma_max": sigma_max,
+            "t_steps": t_steps,
+        },
         "afs": options["afs"],
         "max_order": options["max_order"] if options["sampler_stu"] == "ipndm" else None,
         "scale_dir": options["scale_dir"],
@@ -81,9 +90,7 @@ def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
 def training_options(pickled: safe_load.Record, released: dict[str, Any]) -> dict[str, Any]:
     """The options of the run, named as those of `train`."""
     options = pickled.state
-    same = ["dataset_name", "num_steps", "num_points", "sampler_stu", "sampler_tea", "M", "guidance_rate", "schedule_type",
-            "schedule_rho", "afs", "scale_dir", "scale_time", "max_order", "predict_x0", "lower_order_final", "fcn", "alpha"]  # fmt: skip
-    result = {key: options[key] for key in same}
+    result = {key: options[key] for key in TRAINING_OPTIONS}
     result["guidance_type"] = options["guidance_type"] or "none"
     if released:
         result["lr"] = released["optimizer_kwargs"]["lr"]
@@ -128,7 +135,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--dest", type=Path, default=Path("exp"))
-    parser.add_argument("--source", default=SOURCE, help="where the numbers come from; {name} is the folder's (default: %(default)s)")
+    parser.add_argument(
+        "--source", default=SOURCE, help="where the numbers come from; {name} is the folder's (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     try:
         for folder in arguments.folders:

@@ -1,20 +1,19 @@
-"""The U-Nets of guided diffusion (Dhariwal and Nichol 2021) and Consistency Models (Song et al. 2023), and their classifier.
+"""The U-Nets of guided diffusion (Dhariwal and Nichol 2021) and Consistency Models (Song et al. 2023).
 
-Their layers are those that latent diffusion took over (ldm_unet.py), and so the architecture is read from the state dict
-in the same way. What differs: labels are added to the time embedding, and Consistency Models order the channels of
+Their layers are those that latent diffusion took over (ldm_unet.py), so the architecture is read from the state dict in
+the same way. What differs: labels are added to the time embedding, and Consistency Models order the channels of
 attention otherwise.
 """
 
 import torch
+from ldm_unet import NUM_GROUPS, Stage, UnetReader
+from state_dict import StateDict, load_strictly
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ldm_unet import NUM_GROUPS, Stage, UnetReader
-from state_dict import StateDict, load_strictly
-
 
 class PlanarAttention(nn.Module):
-    """Self-attention over the pixels, as Consistency Models have it: the channels of qkv are (three, head, channel of the head)."""
+    """Self-attention over the pixels in Consistency Models: channels of qkv are (three, head, channel of the head)."""
 
     def __init__(self, channels: int, num_heads: int):
         super().__init__()
@@ -32,7 +31,10 @@ class PlanarAttention(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Features [B, C, H, W] -> [B, outputs]: the mean pixel attends to all pixels. Channels of qkv: (three, head, channel of the head)."""
+    """Features [B, C, H, W] -> [B, outputs]: the mean pixel attends to all pixels.
+
+    The channels of qkv are (three, head, channel of the head).
+    """
 
     def __init__(self, channels: int, tokens: int, outputs: int, num_heads: int):
         super().__init__()
@@ -54,8 +56,15 @@ class AttentionPool(nn.Module):
 class OpenaiUnet(nn.Module):
     """F(x [B, C, H, W]; time features [B, model channels], label int64 [B]), in the dtype of the weights."""
 
-    def __init__(self, time_embed: nn.Module, label_emb: nn.Module | None, input_blocks: list[Stage], middle_block: Stage,
-                 output_blocks: list[Stage], out: nn.Module):
+    def __init__(
+        self,
+        time_embed: nn.Module,
+        label_emb: nn.Module | None,
+        input_blocks: list[Stage],
+        middle_block: Stage,
+        output_blocks: list[Stage],
+        out: nn.Module,
+    ):
         super().__init__()
         self.time_embed = time_embed
         self.label_emb = label_emb
@@ -82,7 +91,7 @@ class OpenaiUnet(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Logits [B, classes] of p(label | x) from x [B, C, H, W] and time features [B, width]: half a U-Net and an attention pool."""
+    """Half a U-Net and an attention pool: x [B, C, H, W], time features [B, width] -> logits [B, classes]."""
 
     def __init__(self, time_embed: nn.Module, input_blocks: list[Stage], middle_block: Stage, out: nn.Module):
         super().__init__()
@@ -111,7 +120,14 @@ class OpenaiReader(UnetReader):
     def labelled_unet(self) -> OpenaiUnet:
         plain = self.unet()
         label_emb = nn.Embedding(*self.state.shape("label_emb.weight")) if "label_emb.weight" in self.state else None
-        return OpenaiUnet(plain.time_embed, label_emb, list(plain.input_blocks), plain.middle_block, list(plain.output_blocks), plain.out)
+        return OpenaiUnet(
+            plain.time_embed,
+            label_emb,
+            list(plain.input_blocks),
+            plain.middle_block,
+            list(plain.output_blocks),
+            plain.out,
+        )
 
     def classifier(self, resolution: int) -> Classifier:
         state = self.state
@@ -127,12 +143,17 @@ class OpenaiReader(UnetReader):
         return Classifier(time_embed, inputs, self.stage("middle_block"), out)
 
     def blocks_per_level(self, resolution: int) -> int:
-        """Input blocks of one resolution, counting the one that halves it. A residual block that halves has the same
-        entries as one that does not, but the attention pool tells the last resolution, and so the number of halvings."""
+        """Input blocks of one resolution, counting the one that halves it.
+
+        A residual block that halves has the same entries as one that does not, but the attention pool tells the last
+        resolution, and so the number of halvings.
+        """
         count, last = self.state.under("input_blocks").count(), pool_size(self.state)
         halvings = (resolution // last).bit_length() - 1
         if resolution != last << halvings or count % (halvings + 1) != 0:
-            raise ValueError(f"the classifier's {count} input blocks do not bring {resolution} pixels a side to {last}: give --resolution")
+            raise ValueError(
+                f"the classifier's {count} input blocks do not halve {resolution} to {last}: give --resolution"
+            )
         return count // (halvings + 1)
 
 

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 
 class NoiseFeatures(nn.Module):
-    """cos and sin of a noise label times fixed frequencies: [B] -> [B, 2 n]. Kept outside the network, so never in half precision."""
+    """cos and sin of a noise label times fixed frequencies: [B] -> [B, 2 n].
+
+    They stand outside the network, and so are never computed in half precision.
+    """
 
     def __init__(self, frequencies: Tensor, sine_first: bool = False):
         super().__init__()
@@ -32,7 +35,14 @@ class EdmDenoiser(nn.Module):
     `network(x, noise features, condition)` casts its inputs to its own dtype; all else happens in the dtype of x.
     """
 
-    def __init__(self, network: nn.Module, noise_features: nn.Module, label_dim: int = 0, sigma_data: float = 0.5, noise_scale: float = 1.0):
+    def __init__(
+        self,
+        network: nn.Module,
+        noise_features: nn.Module,
+        label_dim: int = 0,
+        sigma_data: float = 0.5,
+        noise_scale: float = 1.0,
+    ):
         super().__init__()
         self.network = network
         self.noise_features = noise_features
@@ -53,7 +63,7 @@ class EdmDenoiser(nn.Module):
 
 
 class VpTime(nn.Module):
-    """The noise label (M - 1) u of a VP model, where sigma(u)^2 = exp(beta_d u^2 / 2 + beta_min u) - 1 (Song et al. 2021)."""
+    """The noise label (M - 1) u of a VP model: sigma(u)^2 = exp(beta_d u^2 / 2 + beta_min u) - 1 (Song et al. 2021)."""
 
     def __init__(self, beta_d: float = 19.9, beta_min: float = 0.1, count: int = 1000):
         super().__init__()
@@ -69,7 +79,7 @@ class VpTime(nn.Module):
 
 
 class NearestTime(nn.Module):
-    """The noise label of an iDDPM model: M - 1 minus the place of the nearest noise level in its table (falling, M + 1 long)."""
+    """The noise label of an iDDPM model: M - 1 minus the place of the nearest level in its falling table of M + 1."""
 
     def __init__(self, table: Tensor):
         super().__init__()
@@ -86,7 +96,9 @@ class NoiseDenoiser(nn.Module):
     Of more outputs than channels (a learned variance behind the noise), the first count.
     """
 
-    def __init__(self, network: nn.Module, noise_features: nn.Module, time: nn.Module, label_dim: int = 0, one_hot: bool = True):
+    def __init__(
+        self, network: nn.Module, noise_features: nn.Module, time: nn.Module, label_dim: int = 0, one_hot: bool = True
+    ):
         super().__init__()
         self.network = network
         self.noise_features = noise_features

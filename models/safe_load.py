@@ -30,7 +30,7 @@ class UnsafePickle(ValueError):
 
 
 class _Uncallable(type):
-    """The class of stand-in classes. Making an empty instance is data (NEWOBJ); calling the class would run its code."""
+    """The class of stand-in classes. An empty instance is data (NEWOBJ); calling the class would run its code."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         raise UnsafePickle(f"it calls {cls.class_name}, which is no part of reading tensors: refused")
@@ -123,7 +123,20 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def _numpy_scalar(dtype: Any, content: Any = b"") -> Any:
     """A number saved by NumPy; any other kind of scalar stays a Record."""
     code = dtype.args[0] if isinstance(dtype, Record) and dtype.args else ""
-    kind = {"f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "b1": "?"}
+    kind = {
+        "f2": "e",
+        "f4": "f",
+        "f8": "d",
+        "i1": "b",
+        "i2": "h",
+        "i4": "i",
+        "i8": "q",
+        "u1": "B",
+        "u2": "H",
+        "u4": "I",
+        "u8": "Q",
+        "b1": "?",
+    }
     if code in kind and isinstance(content, bytes) and len(content) == struct.calcsize("<" + kind[code]):
         return struct.unpack("<" + kind[code], content)[0]
     return make_record("numpy.scalar", dtype, content)
@@ -134,10 +147,24 @@ def _inert_call(class_name: str) -> Any:
 
 
 _DTYPES = {
-    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32,
-    "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
+    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
+    "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+    "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
 }  # fmt: skip
-_DTYPE_NAMES = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64", "complex128"}
+_DTYPE_NAMES = {
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+    "complex128",
+}
 
 _CALLS: dict[str, Any] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
@@ -193,8 +220,15 @@ class _Unpickler(pickle.Unpickler):
         return self.storage(saved[1].dtype, str(saved[2]), int(saved[4]))
 
 
+# What reading a damaged file may raise.
+_DAMAGE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, LookupError, TypeError, AttributeError,
+    ValueError, RuntimeError, OverflowError, MemoryError, RecursionError,
+)  # fmt: skip
+
+
 def load(path: Path | str) -> Any:
-    """What the file holds: containers, tensors (CPU) and Records. Raises ValueError with the file's name and the reason."""
+    """What the file holds: containers, tensors (CPU) and Records. Raises ValueError with the file and the reason."""
     with open(path, "rb") as file:
         return _load(file, Path(path).stat().st_size, str(path))
 
@@ -216,8 +250,7 @@ def _load(file: BinaryIO, size: int, name: str) -> Any:
             return _load_safetensors(file, size)
     except UnsafePickle as error:
         raise UnsafePickle(f"{name}: {error}") from None
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, TypeError, AttributeError, ValueError, RuntimeError,
-            struct.error, OverflowError, MemoryError, RecursionError) as error:  # fmt: skip
+    except _DAMAGE as error:
         raise ValueError(f"{name}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
     raise ValueError(f"{name}: neither a pickle, a torch checkpoint nor safetensors")
 
@@ -249,7 +282,7 @@ def _load_zip(file: BinaryIO) -> Any:
 
 
 def _load_legacy(file: BinaryIO, size: int) -> Any:
-    """The torch format before zips (magic, version, system, object, keys, then raw storages), or else a plain pickle."""
+    """Torch's format before zips (magic, version, system, object, keys, then raw storages), or else a plain pickle."""
     first = _Unpickler(file).load()
     if first != LEGACY_MAGIC:
         return first
@@ -276,8 +309,8 @@ def _load_legacy(file: BinaryIO, size: int) -> Any:
 
 
 _SAFETENSORS_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
-    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 
 

@@ -1,18 +1,17 @@
 """SongUNet: DDPM++ and NCSN++ (Song et al. 2021) as EDM trains them, with every encoder and decoder variant.
 
 Beside the main path x runs a side path: in the encoder the input at ever lower resolution (skip) or a sum of its
-features (residual), in the decoder the output at ever higher resolution (skip). All layers of a path have one signature,
-so the path is a loop over them.
+features (residual), in the decoder the output at ever higher resolution (skip). All layers of encoder and decoder have
+one signature, so each is a loop over its layers.
 """
 
 import math
 from typing import Final
 
 import torch
+from edm_blocks import SQRT_HALF, Block, BlockStyle, Conv2d, group_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from edm_blocks import SQRT_HALF, Block, BlockStyle, Conv2d, group_norm
 
 
 class EncoderInput(Conv2d):
@@ -62,7 +61,15 @@ class DecoderBlock(Block):
 
     takes_skip: Final[bool]
 
-    def __init__(self, in_channels: int, out_channels: int, style: BlockStyle, up: bool = False, attention: bool = False, takes_skip: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style: BlockStyle,
+        up: bool = False,
+        attention: bool = False,
+        takes_skip: bool = False,
+    ):
         super().__init__(in_channels, out_channels, style, up=up, attention=attention)
         self.takes_skip = takes_skip
 
@@ -96,12 +103,25 @@ class OutputConv(Conv2d):
 
 
 class SongUNet(nn.Module):
-    """F(x [B, C, H, W]; noise features [B, N], one-hot label [B, label_dim]). The arguments and defaults are the original's."""
+    """F(x [B, C, H, W]; noise features [B, N], one-hot label [B, label_dim]). Arguments as the original's."""
 
-    def __init__(self, img_resolution: int, in_channels: int, out_channels: int, label_dim: int = 0, *, model_channels: int = 128,
-                 channel_mult: tuple[int, ...] = (1, 2, 2, 2), channel_mult_emb: int = 4, num_blocks: int = 4,
-                 attn_resolutions: tuple[int, ...] = (16,), channel_mult_noise: int = 1, encoder_type: str = "standard",
-                 decoder_type: str = "standard", resample_filter: tuple[float, ...] = (1, 1)):
+    def __init__(
+        self,
+        img_resolution: int,
+        in_channels: int,
+        out_channels: int,
+        label_dim: int = 0,
+        *,
+        model_channels: int = 128,
+        channel_mult: tuple[int, ...] = (1, 2, 2, 2),
+        channel_mult_emb: int = 4,
+        num_blocks: int = 4,
+        attn_resolutions: tuple[int, ...] = (16,),
+        channel_mult_noise: int = 1,
+        encoder_type: str = "standard",
+        decoder_type: str = "standard",
+        resample_filter: tuple[float, ...] = (1, 1),
+    ):
         super().__init__()
         noise_channels, emb_channels = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         self.label_scale = math.sqrt(label_dim)
@@ -109,7 +129,15 @@ class SongUNet(nn.Module):
         self.map_layer0 = nn.Linear(noise_channels, emb_channels)
         self.map_layer1 = nn.Linear(emb_channels, emb_channels)
         filter = tuple(resample_filter)
-        style = BlockStyle(emb_channels, 1e-6, num_heads=1, skip_scale=SQRT_HALF, filter=filter, resample_proj=True, adaptive_scale=False)
+        style = BlockStyle(
+            emb_channels,
+            1e-6,
+            num_heads=1,
+            skip_scale=SQRT_HALF,
+            filter=filter,
+            resample_proj=True,
+            adaptive_scale=False,
+        )
 
         enc: dict[str, nn.Module] = {}
         skips: list[int] = []
@@ -124,11 +152,15 @@ class SongUNet(nn.Module):
                     enc[f"{size}x{size}_aux_down"] = SideDown(side_width, side_width, 0, down=True, filter=filter)
                     enc[f"{size}x{size}_aux_skip"] = SideSkip(side_width, width, 1)
                 if encoder_type == "residual":
-                    enc[f"{size}x{size}_aux_residual"] = SideResidual(side_width, width, 3, down=True, filter=filter, fused=True)
+                    enc[f"{size}x{size}_aux_residual"] = SideResidual(
+                        side_width, width, 3, down=True, filter=filter, fused=True
+                    )
                     side_width = width
             skips.append(width)
             for index in range(num_blocks):
-                enc[f"{size}x{size}_block{index}"] = EncoderBlock(width, model_channels * mult, style, attention=size in attn_resolutions)
+                enc[f"{size}x{size}_block{index}"] = EncoderBlock(
+                    width, model_channels * mult, style, attention=size in attn_resolutions
+                )
                 width = model_channels * mult
                 skips.append(width)
 
@@ -145,7 +177,9 @@ class SongUNet(nn.Module):
                 attention = index == num_blocks and size in attn_resolutions
                 joined = width + skips.pop()
                 width = model_channels * mult
-                dec[f"{size}x{size}_block{index}"] = DecoderBlock(joined, width, style, attention=attention, takes_skip=True)
+                dec[f"{size}x{size}_block{index}"] = DecoderBlock(
+                    joined, width, style, attention=attention, takes_skip=True
+                )
             if decoder_type == "skip" or level == 0:
                 if decoder_type == "skip" and not deepest:
                     dec[f"{size}x{size}_aux_up"] = SideUp(out_channels, out_channels, 0, up=True, filter=filter)

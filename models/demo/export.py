@@ -1,4 +1,4 @@
-"""Export the demo denoiser from its weights. Usage: python models/demo/export.py [--source ema.pt] [--dest denoiser.ts]"""
+"""Export the demo denoiser from its weights: python models/demo/export.py [--source ema.pt] [--dest denoiser.ts]"""
 
 import argparse
 import sys
@@ -20,7 +20,9 @@ WEIGHTS = HERE / "ema.pt"
 
 def make_network() -> EdmDenoiser:
     """D(x; sigma, one-hot label): the U-Net with EDM preconditioning, at its random start."""
-    return EdmDenoiser(UNet(label_dim=LABEL_DIM), NoiseFeatures(geometric_frequencies(32)), LABEL_DIM, noise_scale=250.0)
+    return EdmDenoiser(
+        UNet(label_dim=LABEL_DIM), NoiseFeatures(geometric_frequencies(32)), LABEL_DIM, noise_scale=250.0
+    )
 
 
 def load_state(denoiser: EdmDenoiser, state: dict[str, Tensor]) -> None:

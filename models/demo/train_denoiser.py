@@ -1,6 +1,6 @@
 """Train the demo denoiser with the EDM loss for a fixed number of minutes.
 
-Usage: python train_denoiser.py emoji32.zip OUT_FOLDER [minutes]      (then: python export.py --source OUT_FOLDER/ema.pt)
+Usage: python train_denoiser.py emoji32.zip OUT_FOLDER [minutes], then python export.py --source OUT_FOLDER/ema.pt
 Loss and noise distribution: Karras et al. 2022, Table 1 (ln sigma ~ N(-1.2, 1.2^2)). Learning rate: linear warm-up,
 cosine to zero over the time budget. Writes OUT_FOLDER/ema.pt (averaged weights) and OUT_FOLDER/training_log.jsonl.
 """
@@ -70,7 +70,9 @@ def main(data: str, out_folder: str, minutes: str = "100") -> None:
             step += 1
             losses.append(loss.item())
             if step % 200 == 0:
-                record = dict(step=step, kimg=step * BATCH / 1000, minutes=elapsed / 60, loss=sum(losses) / len(losses), lr=rate)
+                record = dict(
+                    step=step, kimg=step * BATCH / 1000, minutes=elapsed / 60, loss=sum(losses) / len(losses), lr=rate
+                )
                 log.write(json.dumps(record) + "\n")
                 log.flush()
                 losses.clear()

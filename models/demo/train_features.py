@@ -76,7 +76,9 @@ def main(data: str, out: str, minutes: str = "8") -> None:
         optimizer.step()
         step, hits, seen = step + 1, hits + (logits.argmax(1) == index).sum().item(), seen + len(index)
         if step % 200 == 0:
-            print(f"step {step} minutes {elapsed / 60:.1f} loss {loss.item():.3f} accuracy {hits / seen:.3f}", flush=True)
+            print(
+                f"step {step} minutes {elapsed / 60:.1f} loss {loss.item():.3f} accuracy {hits / seen:.3f}", flush=True
+            )
             hits = seen = 0
     torch.jit.script(net.eval().requires_grad_(False)).save(out)
 

@@ -1,5 +1,4 @@
-"""The demo's class-conditional U-Net. Parameter names are those of `ema.pt`.
-"""
+"""The demo's class-conditional U-Net. Parameter names are those of `ema.pt`."""
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +49,9 @@ class Stage(nn.Module):
 
     takes_skip: bool
 
-    def __init__(self, in_channels: int, out_channels: int, emb_channels: int, attention: bool, takes_skip: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, emb_channels: int, attention: bool, takes_skip: bool = False
+    ):
         super().__init__()
         self.takes_skip = takes_skip
         self.block = ResidualBlock(in_channels, out_channels, emb_channels)
@@ -85,7 +86,7 @@ class Upsample(nn.Module):
 
 
 class FoldedUpsample(nn.Module):
-    """What Upsample computes, as one transposed convolution: each output pixel reads 4 input pixels instead of 9 copies."""
+    """What Upsample computes, as one transposed convolution: a pixel reads 4 input pixels instead of 9 copies."""
 
     takes_skip: bool
 
@@ -93,7 +94,7 @@ class FoldedUpsample(nn.Module):
         super().__init__()
         self.takes_skip = False
         weight = upsample.conv.weight.detach()
-        # Doubling, then a 3x3 kernel, reads each input pixel through the 3x3 kernel's copies shifted by 0 and 1: a 4x4 kernel.
+        # After doubling, an input pixel is read through the 3x3 kernel's copies shifted by 0 and 1: a 4x4 kernel.
         kernel = sum(F.pad(weight, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1))
         self.conv = nn.ConvTranspose2d(weight.shape[1], weight.shape[0], 4, stride=2, padding=1)
         self.conv.weight = nn.Parameter(kernel.transpose(0, 1).flip(2, 3).contiguous())
@@ -109,8 +110,15 @@ class UNet(nn.Module):
     noise: [B, 2 widths[0]] (see NoiseFeatures); label: one-hot [B, label_dim], all zeros or None for no label.
     """
 
-    def __init__(self, resolution: int = 32, channels: int = 3, label_dim: int = 8, widths: tuple[int, ...] = (32, 64, 96),
-                 blocks: int = 2, attention_at: int = 8):
+    def __init__(
+        self,
+        resolution: int = 32,
+        channels: int = 3,
+        label_dim: int = 8,
+        widths: tuple[int, ...] = (32, 64, 96),
+        blocks: int = 2,
+        attention_at: int = 8,
+    ):
         super().__init__()
         emb = 4 * widths[0]
         self.embed_noise = nn.Sequential(nn.Linear(2 * widths[0], emb), nn.SiLU(), nn.Linear(emb, emb))

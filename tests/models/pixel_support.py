@@ -25,7 +25,10 @@ def inputs(channels: int, resolution: int, labels: int) -> tuple[Tensor, Tensor,
     """A noisy state of every noise level, and integer labels."""
     generator = torch.Generator().manual_seed(5)
     sigma = torch.tensor(SIGMAS)
-    x = torch.randn(len(SIGMAS), channels, resolution, resolution, generator=generator) * (sigma**2 + 0.25).sqrt()[:, None, None, None]
+    x = (
+        torch.randn(len(SIGMAS), channels, resolution, resolution, generator=generator)
+        * (sigma**2 + 0.25).sqrt()[:, None, None, None]
+    )
     return x, sigma, torch.randint(max(labels, 1), (len(SIGMAS),), generator=generator)
 
 
@@ -36,7 +39,9 @@ class Golden:
         with numpy.load(GOLDEN / "pixel_goldens.npz") as arrays:
             self.recipe = json.loads(arrays["recipes"].tobytes())[name]
             prefix = name + "/"
-            self.arrays = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
+            self.arrays = {
+                key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)
+            }
         self.name = name
         self.x, self.sigma, self.labels = inputs(self.recipe["channels"], 16, self.recipe["labels"])
 
@@ -87,7 +92,13 @@ PERSISTENCE = ("torch_utils.persistence", "_reconstruct_persistent_obj")
 
 def persistent(class_name: str, state: dict[str, Any]) -> Pickled:
     """An object as EDM's and EPD's programs pickle theirs."""
-    meta = dict(type="class", version=6, module_src="raise SystemExit('source of a checkpoint was run')", class_name=class_name, state=state)
+    meta = dict(
+        type="class",
+        version=6,
+        module_src="raise SystemExit('source of a checkpoint was run')",
+        class_name=class_name,
+        state=state,
+    )
     return Pickled(*PERSISTENCE, meta)
 
 

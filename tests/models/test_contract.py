@@ -7,13 +7,15 @@ import zipfile
 from pathlib import Path
 
 import torch
-from pixel_support import ROOT
 from torch import Tensor, nn
+from pixel_support import ROOT
 
+# isort: split
 import contract
 from contract import make_facts, read_facts, write_model
 from demo import export as demo
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
+
 
 FACTS = make_facts(dataset_name="small", resolution=8, channels=3, sigma_min=0.002, sigma_max=80.0)
 
@@ -56,7 +58,10 @@ class ModelFile(unittest.TestCase):
         self.assertEqual(read_facts(self.path), facts)
 
     def test_a_module_that_scripting_changes_is_not_written(self):
-        for module, pattern in ((OtherWhenScripted(), "differs from the eager one by 1.00e-04"), (BrokenWhenScripted(), "by inf")):
+        for module, pattern in (
+            (OtherWhenScripted(), "differs from the eager one by 1.00e-04"),
+            (BrokenWhenScripted(), "by inf"),
+        ):
             with self.assertRaisesRegex(ValueError, pattern):
                 write_model(module, FACTS, self.path)
             self.assertFalse(self.path.exists())

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from pixel_support import ROOT, Pickled, persistent, write_pickle
 
+# isort: split
 import import_predictors
 from safe_load import UnsafePickle
+
 
 PUBLISHED = sorted((ROOT / "exp").glob("000[0-3][0-9]-*/predictor.json"))
 NAMES = import_predictors.PARAMETERS
@@ -17,13 +19,22 @@ NAMES = import_predictors.PARAMETERS
 
 def pickled(predictor, options, **more):
     """The predictor as the public program pickles it."""
-    state = {name: options[name] for name in ("M", "alpha", "predict_x0", "lower_order_final", "sampler_tea", "max_order")}
-    state |= {name: predictor[name] for name in ("dataset_name", "num_steps", "num_points", "afs", "fcn", "scale_dir", "scale_time")}
-    state |= dict(sampler_stu=predictor["kind"], img_resolution=predictor["resolution"], guidance_type=predictor["guidance_type"])
+    state = {
+        name: options[name] for name in ("M", "alpha", "predict_x0", "lower_order_final", "sampler_tea", "max_order")
+    }
+    state |= {
+        name: predictor[name]
+        for name in ("dataset_name", "num_steps", "num_points", "afs", "fcn", "scale_dir", "scale_time")
+    }
+    state |= dict(
+        sampler_stu=predictor["kind"], img_resolution=predictor["resolution"], guidance_type=predictor["guidance_type"]
+    )
     state |= dict(schedule_type=predictor["schedule"]["type"], schedule_rho=predictor["schedule"]["rho"])
     state |= dict(guidance_rate=predictor["guidance_rate"] or 0.0, _buffers={}, _modules={})
     parameters = predictor["parameters"]
-    state["_parameters"] = {NAMES[name]: torch.nn.Parameter(torch.tensor(values)) for name, values in parameters.items()}
+    state["_parameters"] = {
+        NAMES[name]: torch.nn.Parameter(torch.tensor(values)) for name, values in parameters.items()
+    }
     return {"model": persistent("EPD_predictor", state | more), "loss_fn": persistent("EPD_loss", {})}
 
 
@@ -35,12 +46,14 @@ class Import(unittest.TestCase):
 
     def run_folder(self, path, **more):
         """A run folder as released, made from one of ours."""
-        predictor, options = (json.loads((path.parent / name).read_text()) for name in ("predictor.json", "training_options.json"))
+        predictor, options = (
+            json.loads((path.parent / name).read_text()) for name in ("predictor.json", "training_options.json")
+        )
         folder = self.folder / path.parent.name
         folder.mkdir()
         write_pickle(pickled(predictor, options, **more), folder / "network-snapshot-000010.pkl")
-        released = dict(optimizer_kwargs={"lr": options["lr"]}, cos_lr_schedule=options["coslr"], batch_size=options["batch"],
-                        total_kimg=options["total_kimg"], seed=options["seed"])  # fmt: skip
+        released = {"optimizer_kwargs": {"lr": options["lr"]}, "cos_lr_schedule": options["coslr"]}
+        released |= {"batch_size": options["batch"], "total_kimg": options["total_kimg"], "seed": options["seed"]}
         (folder / "training_options.json").write_text(json.dumps(released))
         return folder
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from pixel_support import Golden
 
+# isort: split
 import adm
 import consistency
 import contract
@@ -15,6 +16,7 @@ import export
 import safe_load
 from export import Sizes
 from openai_unet import build_unet
+
 
 EDM = ("ddpmpp", "ncsnpp", "skips", "residual", "adm", "iddpm", "whole")
 
@@ -78,7 +80,9 @@ class EdmModels(ModelTest):
             with self.subTest(name):
                 low, high = Golden(name).arrays["sigma_range"].tolist()
                 facts = edm_model(Golden(name))[1]
-                self.assertEqual((facts["sigma_min"], facts["sigma_max"]), (low or 0.002, min(high, 80.0) if low == 0 else high))
+                self.assertEqual(
+                    (facts["sigma_min"], facts["sigma_max"]), (low or 0.002, min(high, 80.0) if low == 0 else high)
+                )
 
     def test_a_whole_pickle_exports_by_the_command_and_gives_the_originals_images(self):
         golden, source = Golden("whole"), self.folder / "model.pkl"
@@ -116,7 +120,9 @@ class EdmModels(ModelTest):
         del network["_modules"]["map_layer0"].state["_parameters"]["bias"]
         network["_modules"]["map_layer1"].state["_parameters"]["gain"] = torch.ones(1)
         network["_modules"]["map_label"].state["_parameters"]["weight"] = torch.ones(8, 4)
-        with self.assertRaisesRegex(ValueError, "lacks map_layer0.bias; has surplus map_layer1.gain; map_label.weight is"):
+        with self.assertRaisesRegex(
+            ValueError, "lacks map_layer0.bias; has surplus map_layer1.gain; map_label.weight is"
+        ):
             edm.read_content(content, "cifar10", {})
 
     def test_what_is_no_edm_model_is_refused_by_name(self):
@@ -150,7 +156,9 @@ class ConsistencyModels(ModelTest):
 
     def test_the_command_writes_a_model_file(self):
         golden = Golden("cm")
-        path = export.export("lsun_cat", [self.saved("cm", golden.weights())], self.folder / "denoiser.ts", Sizes(16, 32))
+        path = export.export(
+            "lsun_cat", [self.saved("cm", golden.weights())], self.folder / "denoiser.ts", Sizes(16, 32)
+        )
         self.assert_denoises_as(golden, torch.jit.load(str(path)), None)
 
     def test_heads_that_do_not_divide_the_channels_are_refused(self):
@@ -201,7 +209,9 @@ class GuidedModels(ModelTest):
 
     def test_the_resolution_follows_from_the_weights(self):
         golden = Golden("guided")
-        self.assertEqual(adm.read_model("imagenet256", self.files(golden), Sizes(head_channels=32))[1]["resolution"], 16)
+        self.assertEqual(
+            adm.read_model("imagenet256", self.files(golden), Sizes(head_channels=32))[1]["resolution"], 16
+        )
 
     def test_a_resolution_that_the_classifier_cannot_have_is_refused(self):
         with self.assertRaisesRegex(ValueError, "give --resolution"):

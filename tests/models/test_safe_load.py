@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy
 import torch
-from pixel_support import Golden, Pickled, module_with, persistent, write_pickle
+from pixel_support import Golden, Pickled, module_with, persistent
 
+# isort: split
 import safe_load
-from safe_load import Record, UnsafePickle
+from safe_load import Record
 
 
 class Folder(unittest.TestCase):
@@ -144,12 +145,16 @@ class HostilePickles(Folder):
         yield Pickled("functools", "partial", eval, run)
 
     def test_calls_are_refused_in_every_format_and_place(self):
-        import functools, importlib, runpy, subprocess  # noqa: E401, F401
+        import functools  # noqa: E401, F401
 
         for attack in self.attacks():
             for place in (attack, {"a": [attack]}, {"ema": persistent("EDMPrecond", {"x": attack})}):
                 for protocol in (2, 4, 5):
-                    with self.subTest(name=attack.name, protocol=protocol), module_with("torch_utils", "nothing"), module_with("torch_utils.persistence", "_reconstruct_persistent_obj"):
+                    with (
+                        self.subTest(name=attack.name, protocol=protocol),
+                        module_with("torch_utils", "nothing"),
+                        module_with("torch_utils.persistence", "_reconstruct_persistent_obj"),
+                    ):
                         self.refused(pickle.dumps(place, protocol=protocol))
             for zipped in (True, False):
                 with self.subTest(name=attack.name, zipped=zipped):
@@ -163,13 +168,18 @@ class HostilePickles(Folder):
         self.refused(pickle.dumps(Pickled("torch.storage", "_load_from_bytes", inner.getvalue())))
 
     def test_a_rebuilding_function_of_the_file_s_choice_is_refused(self):
-        import torch._tensor
 
-        self.refused(pickle.dumps(Pickled("torch._tensor", "_rebuild_from_type_v2", os.system, dict, (f"touch {self.mark}",), None)))
+        self.refused(
+            pickle.dumps(
+                Pickled("torch._tensor", "_rebuild_from_type_v2", os.system, dict, (f"touch {self.mark}",), None)
+            )
+        )
 
     def test_protocols_that_call_by_name_are_not_read_at_all(self):
         for protocol in (0, 1):
-            self.refused(pickle.dumps(Pickled("os", "system", f"touch {self.mark}"), protocol=protocol), "neither a pickle")
+            self.refused(
+                pickle.dumps(Pickled("os", "system", f"touch {self.mark}"), protocol=protocol), "neither a pickle"
+            )
 
     def test_making_an_object_of_a_dangerous_class_runs_nothing(self):
         content = b"\x80\x04c" + b"subprocess\nPopen\n" + b")\x81}\x8c\x04args\x8c\x05touchsb."  # NEWOBJ, then BUILD
@@ -209,11 +219,17 @@ class DamagedFiles(Folder):
                 safe_load.loads(content)
 
     def test_a_tensor_outside_its_storage_is_an_error(self):
-        for offset, size, stride in ((0, (5,), (1,)), (3, (2,), (1,)), (0, (2, 2), (3, 1)), (-1, (1,), (1,)), (0, (2,), (-1,))):
+        for offset, size, stride in (
+            (0, (5,), (1,)),
+            (3, (2,), (1,)),
+            (0, (2, 2), (3, 1)),
+            (-1, (1,), (1,)),
+            (0, (2,), (-1,)),
+        ):
             storage = io.BytesIO()
             torch.save(torch.zeros(4).untyped_storage(), storage, _use_new_zipfile_serialization=False)
-            tensor = Pickled("torch._utils", "_rebuild_tensor_v2", Pickled("torch.storage", "_load_from_bytes", storage.getvalue()),
-                             offset, size, stride, False, OrderedDict())  # fmt: skip
+            flat = Pickled("torch.storage", "_load_from_bytes", storage.getvalue())
+            tensor = Pickled("torch._utils", "_rebuild_tensor_v2", flat, offset, size, stride, False, OrderedDict())
             with self.subTest(offset=offset, size=size), self.assertRaises(ValueError):
                 safe_load.loads(pickle.dumps(tensor))
 
