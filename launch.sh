@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# One door to everything. Without a command it lists them.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly root
+
+usage() {
+  cat <<'TEXT'
+EPD: few-step sampling of diffusion models with learned parallel directions.
+
+  ./launch.sh demo [--quick] [OPTIONS]    distil a predictor on the demo model, sample with it, compare it with classical solvers
+  ./launch.sh test [CTEST OPTIONS]        build everything with warnings as errors, run the tests, check the format
+  ./launch.sh build                       set up and build the programs into build/bin
+  ./launch.sh train  [LAUNCH] OPTIONS     distil a predictor          (--help lists the options)
+  ./launch.sh sample [LAUNCH] OPTIONS     draw images                 (--help)
+  ./launch.sh fid    [LAUNCH] calc|ref    Frechet distance            (--help)
+  ./launch.sh compare [LAUNCH] OPTIONS    a table of solvers          (--help)
+  ./launch.sh model NAME [OPTIONS]        fetch a model and export it (--help)
+  ./launch.sh clean                       remove the build
+
+LAUNCH, as torchrun takes them:
+  --nproc_per_node=N (or gpu: one for each GPU)   processes on this machine (1)
+  --nnodes=N --node_rank=R --master_addr=HOST --master_port=PORT   several machines, each starts its own
+  --preset=NAME                                   the options of exp/presets/NAME.json
+  --                                              the program's own options follow
+
+The first command sets everything up; LibTorch is taken from Torch_DIR, EPD_TORCH or the running Python, or installed.
+TEXT
+}
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# set_up programs|tests|python
+set_up() {
+  "$root/cmake/setup.sh" "$1"
+  # shellcheck source=/dev/null
+  source "$root/build/setup.env"
+  export EPD_PYTHON=${python:-}
+}
+
+free_port() {
+  local port
+  for _ in {1..100}; do
+    port=$((20000 + RANDOM % 10000))
+    (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+  done
+  echo "$port"
+}
+
+# check_number NAME VALUE LOWEST
+check_number() {
+  if ! [[ $2 =~ ^[0-9]{1,6}$ ]] || (($2 < $3)); then die "--$1: expected a whole number from $3, got '$2'"; fi
+}
+
+# Takes the launcher's options out of the arguments: sets the variables below; `program_arguments` is what is left.
+read_launch_options() {
+  nproc_per_node='' nnodes=1 node_rank=0 master_addr='' master_port='' preset='' program_arguments=()
+  local name value
+  while (($# > 0)); do
+    if [[ $1 == -- ]]; then
+      program_arguments+=("${@:2}")
+      break
+    fi
+    name=${1%%=*} name=${name#--} name=${name//-/_}
+    case $name in
+      nproc_per_node | nnodes | node_rank | master_addr | master_port | preset)
+        if [[ $1 == *=* ]]; then value=${1#*=}; else value=${2-} && shift; fi
+        [[ -n $value ]] || die "--$name needs a value"
+        printf -v "$name" %s "$value"
+        ;;
+      standalone) ;;
+      *) program_arguments+=("$1") ;;
+    esac
+    (($# == 0)) || shift
+  done
+  if [[ $nproc_per_node == gpu ]]; then nproc_per_node=$(nvidia-smi -L 2>/dev/null | wc -l); fi
+  [[ -z $nproc_per_node ]] || check_number nproc_per_node "$nproc_per_node" 1
+  check_number nnodes "$nnodes" 1
+  check_number node_rank "$node_rank" 0
+  ((node_rank < nnodes)) || die "--node_rank=$node_rank is outside of --nnodes=$nnodes: ranks count from 0"
+  ((nnodes == 1)) || [[ -n $master_addr ]] || die "--nnodes=$nnodes needs --master_addr: the host of node 0"
+  if [[ -n $preset ]]; then
+    local -r file=$root/exp/presets/$preset.json
+    [[ -e $file ]] || die "--preset=$preset: no such file as $file; there are: $(cd "$root/exp/presets" 2>/dev/null && echo *)"
+    program_arguments=(--config "$file" "${program_arguments[@]}")
+  fi
+}
+
+# run_program NAME [LAUNCH] OPTIONS: in one process, or in as many as the launch options say.
+run_program() {
+  local -r program=$root/build/bin/$1
+  shift
+  read_launch_options "$@"
+  set_up programs
+  local -r processes=${nproc_per_node:-1} cores=$(nproc)
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / processes > 0 ? cores / processes : 1))}
+  if ((processes * nnodes == 1)); then
+    # Asked for one process, it is one, even inside a Slurm allocation for several.
+    if [[ -n $nproc_per_node ]]; then export RANK=0 WORLD_SIZE=1 LOCAL_RANK=0; fi
+    exec "$program" "${program_arguments[@]}"
+  fi
+  if [[ -z $master_port ]]; then
+    if ((nnodes > 1)); then master_port=29500; else master_port=$(free_port); fi
+  fi
+  exec "$root/cmake/spawn.sh" "$processes" "$nnodes" "$node_rank" "${master_addr:-127.0.0.1}" "$master_port" \
+    "$program" "${program_arguments[@]}"
+}
+
+# Trains a predictor for the demo's model (OPTIONS go to train) and compares it; --quick compares the shipped one alone.
+run_demo() {
+  if [[ ${1-} == --quick ]]; then run_program compare --preset=compare-demo-quick "${@:2}"; fi
+  local folder
+  folder=$(run_program train --preset=train-demo "$@")
+  run_program compare --preset=compare-demo --predictors="$folder=EPD,$root/models/demo/predictor.json=EPD (shipped)"
+}
+
+check_format() {
+  local tool
+  for tool in clang-format-14 clang-format; do
+    if command -v $tool >/dev/null && [[ $($tool --version) == *"version 14."* ]]; then
+      git -C "$root" ls-files -z '*.h' '*.cpp' | (cd "$root" && xargs -0 $tool --dry-run -Werror) && return
+      echo "error: the format differs from .clang-format; run clang-format-14 -i on the files above" >&2
+      return 1
+    fi
+  done
+  echo "the format was not checked: no clang-format 14" >&2
+}
+
+run_tests() {
+  set_up tests
+  ctest --test-dir "$root/build" --output-on-failure --parallel "$(nproc)" "$@"
+  check_format
+}
+
+readonly command=${1-}
+shift || true
+case $command in
+  '' | help | -h | --help) usage ;;
+  demo) run_demo "$@" ;;
+  test) run_tests "$@" ;;
+  build) set_up programs ;;
+  train | sample | fid | compare) run_program "$command" "$@" ;;
+  model)
+    set_up python
+    exec "$EPD_PYTHON" "$root/models/export.py" "$@"
+    ;;
+  clean) rm -rf "$root/build" ;;
+  *)
+    usage >&2
+    die "unknown command '$command'"
+    ;;
+esac
