@@ -27,12 +27,10 @@ TEST_F(SampleProgram, MakesTheSameFilesForAnyNumberOfProcessesAndAnyBatch) {
   const auto expected = files("one");
   EXPECT_EQ(expected.size(), 18U);
   EXPECT_TRUE(expected.contains("4000000000/4000000000.png"));
-  for (const int size : {1, 2, 4}) {
-    for (const char* batch : {"1", "5", "64"}) {
-      const auto name = text("by-", size, "-batch-", batch);
-      expect_success(run_by(size, name, {"--seeds", kScatteredSeeds, "--batch", batch}));
-      EXPECT_EQ(files(name), expected) << name;
-    }
+  for (const auto& [size, batch] : {std::pair{1, "5"}, {2, "64"}, {2, "1"}, {4, "16"}}) {
+    const auto name = text("by-", size, "-batch-", batch);
+    expect_success(run_by(size, name, {"--seeds", kScatteredSeeds, "--batch", batch}));
+    EXPECT_EQ(files(name), expected) << name;
   }
 }
 

@@ -47,7 +47,7 @@ TEST_F(SampleRefuses, UnknownOptionsAndValues) {
   refuses({"--schedule_type", "linear"}, 2, "linear");
   refuses({"--batch", "0"}, 2, "batch");
   refuses({"--chunk", "-1"}, 2, "chunk");
-  refuses({"--grid", "perhaps"}, 2, "grid");
+  refuses({"--grid=perhaps"}, 2, "grid");
   refuses({"--format", "jpeg"}, 2, "jpeg");
   refuses({"--predictor_path", "2"}, 2, "exclude");
 }

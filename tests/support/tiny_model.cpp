@@ -64,7 +64,7 @@ def log_prob(self, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
 
 constexpr const char* kDetector = R"JIT(
 def forward(self, images: Tensor) -> Tensor:
-    h = torch.silu(torch.conv2d(images.to(torch.float) / 127.5 - 1.0, self.weight, None, [2, 2], [1, 1]))
+    h = torch.silu(torch.conv2d(images.float() / 127.5 - 1.0, self.weight, None, [2, 2], [1, 1]))
     return torch.mean(torch.flatten(h, 2), 2)
 )JIT";
 
