@@ -77,11 +77,15 @@ FidCommands add_flags(CLI::App& app, FidFlags& flags) {
   return commands;
 }
 
+fs::path find_reference(const std::string& path_or_name) {
+  const bool is_name = path_or_name.find_first_of("/.") == std::string::npos && !fs::exists(path_or_name);
+  return is_name ? statistics_of_dataset(path_or_name) : fs::path(path_or_name);
+}
+
 CalcOptions read_calc(const FidFlags& flags) {
   CalcOptions options{.pictures = flags.pictures, .metrics = Metrics::parse(flags.metrics), .report = flags.report};
   options.pictures.path = flags.path;
-  const bool is_name = flags.reference.find_first_of("/.") == std::string::npos && !fs::exists(flags.reference);
-  options.reference = is_name ? statistics_of_dataset(flags.reference) : fs::path(flags.reference);
+  options.reference = find_reference(flags.reference);
   options.pictures.validated();
   return options;
 }

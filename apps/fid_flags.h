@@ -25,4 +25,7 @@ FidCommands add_flags(CLI::App& app, FidFlags& flags);
 CalcOptions read_calc(const FidFlags& flags);
 RefOptions read_ref(const FidFlags& flags);
 
+/// The file that --ref names: itself, or by a dataset's name the published statistics in the cache.
+std::filesystem::path find_reference(const std::string& path_or_name);
+
 }  // namespace epd::cli

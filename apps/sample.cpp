@@ -28,19 +28,26 @@ void explain(const SampleOptions& options, bool as_json) {
   }
 }
 
-void report(const SampleSummary& done, bool as_json) {
-  const double rate = done.seconds > 0 ? static_cast<double>(done.made) / done.seconds : 0;
-  log::info(done.made, " images drawn", done.made < done.images ? " (the others were there)" : "", " in ",
-            duration_text(done.seconds));
-  if (!as_json) {
-    std::cout << done.outdir.string() << "\n";
-    return;
-  }
+JsonObject to_json(const SampleSummary& done) {
   JsonObject json;
   json.add("outdir", done.outdir.string()).add("images", done.images).add("made", done.made);
-  json.add("seconds", done.seconds).add("images_per_second", rate);
+  json.add("seconds", done.seconds);
+  json.add("images_per_second", done.seconds > 0 ? static_cast<double>(done.made) / done.seconds : 0.0);
   json.add("nfe", done.nfe).add("evaluations", done.evaluations);
-  std::cout << json.pretty() << "\n";
+  if (done.scores) json.add("scores", done.score_record);
+  return json;
+}
+
+/// The folder on stdout, and as the last line the score where one was asked for; or all of it as JSON.
+void report(const SampleSummary& done, bool as_json) {
+  log::info(done.made, " images drawn", done.made < done.images ? " (the others were there)" : "", " in ",
+            duration_text(done.seconds));
+  if (as_json) {
+    std::cout << to_json(done).pretty() << "\n";
+    return;
+  }
+  if (!done.outdir.empty()) std::cout << done.outdir.string() << "\n";
+  if (done.scores) std::cout << text(done.scores->headline()) << "\n";
 }
 
 }  // namespace

@@ -1,11 +1,10 @@
 #include "sample_flags.h"
 
 #include "epd/core/seeds.h"
+#include "fid_flags.h"
 
 namespace epd::cli {
 namespace {
-
-constexpr const char* kPredictors = "the predictor's";
 
 std::string predictors_or(const char* otherwise) { return std::string("the predictor's, else ") + otherwise; }
 
@@ -70,6 +69,16 @@ void add_output_flags(CLI::App& app, SampleFlags& flags) {
   add_bool(app, "--json", flags.json, "the result, or with --explain the whole plan, as JSON");
 }
 
+void add_score_flags(CLI::App& app, SampleFlags& flags) {
+  auto& o = flags.options.scoring;
+  app.add_option("--fid", flags.reference, "score the images against these statistics, as fid calc would")
+      ->type_name("FILE|NAME");
+  app.add_option("--metrics", flags.metrics, "any of fid, kid and prdc (precision, recall, density, coverage)");
+  app.add_option("--detector", o.detector, "feature network (unset: inception, for the demo its own)")
+      ->type_name("NAME|FILE");
+  add_bool(app, "--no_images", o.no_images, "score only, write no images");
+}
+
 }  // namespace
 
 void add_flags(CLI::App& app, SampleFlags& flags) {
@@ -78,6 +87,7 @@ void add_flags(CLI::App& app, SampleFlags& flags) {
   add_condition_flags(app, flags);
   add_run_flags(app, flags);
   add_output_flags(app, flags);
+  add_score_flags(app, flags);
   add_common(app, flags.common);
 }
 
@@ -86,6 +96,8 @@ SampleOptions read_options(const CLI::App& app, const SampleFlags& flags) {
   options.seeds = parse_seeds(flags.seeds);
   options.condition.prompt_file = flags.prompt_file;
   options.outdir = flags.outdir;
+  options.scoring.metrics = Metrics::parse(flags.metrics);
+  if (!flags.reference.empty()) options.scoring.reference = find_reference(flags.reference);
   options.command_line = used_options(app).dump();
   return options.validated();
 }

@@ -13,7 +13,7 @@ struct SampleFlags {
   SampleOptions options;
   Common common;
   std::string seeds = "0-63";
-  std::string prompt_file, outdir;
+  std::string prompt_file, outdir, reference, metrics = "fid";
   bool explain = false;  // print the plan, draw nothing
   bool json = false;     // results on stdout as JSON
 };

@@ -24,6 +24,8 @@ bool is_image_file(const fs::path& path) {
   return all_digits(path.stem().string()) && (path.extension() == ".png" || path.extension() == ".npy");
 }
 
+bool is_score_file(const fs::path& path) { return path.filename() == "scores.json"; }
+
 /// A sub folder of a run: of a thousand seeds, of unpacked images, of states.
 bool is_run_folder(const fs::path& path) {
   const auto name = path.filename().string();
@@ -137,7 +139,7 @@ void OutputFolder::require_nothing_finished() const {
 void OutputFolder::remove_images() const {
   // The record goes last: a run that is stopped in between leaves images that still say whose they are.
   for_each_file(layout_.folder, [](const fs::path& path) {
-    if (is_image_file(path) || is_packed_file(path)) remove_file(path);
+    if (is_image_file(path) || is_packed_file(path) || is_score_file(path)) remove_file(path);
   });
   remove_empty_run_folders(layout_.folder);
   remove_file(layout_.folder / Manifest::kFileName);

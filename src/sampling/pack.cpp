@@ -37,23 +37,12 @@ Image quantised(const Array& raw) {
   return image;
 }
 
-Image read_picture(const OutputLayout& layout, std::uint64_t seed) {
-  const auto path = part(layout, seed);
-  if (path.extension() == ".png") return decode_png(read_file(path), path.string());
-  const auto array = read_npy(path);
-  EPD_REQUIRE(array.shape.size() == 3, path.string(), ": not the array of one image");
-  if (!array.is_uint8()) return quantised(array);
-  const auto* pixels = array.as_uint8();
-  return Image(static_cast<int>(array.shape[0]), static_cast<int>(array.shape[1]), static_cast<int>(array.shape[2]),
-               std::vector<std::uint8_t>(pixels, pixels + array.size()));
-}
-
 /// floor(sqrt(n)) images a row, no gaps, black where there are none.
 void pack_grid(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds) {
   std::vector<Image> images;
   for (const std::uint64_t seed : seeds) {
     check_interrupt();
-    images.push_back(to_rgb(read_picture(layout, seed)));
+    images.push_back(to_rgb(read_image(layout, seed)));
   }
   const int columns = static_cast<int>(std::sqrt(static_cast<double>(images.size())));
   write_file(layout.folder / "grid.png", encode_png(image_grid(images, columns, /*gap=*/0, /*background=*/0)));
@@ -104,6 +93,17 @@ void pack_raw(const OutputLayout& layout, const std::vector<std::uint64_t>& seed
 }
 
 }  // namespace
+
+Image read_image(const OutputLayout& layout, std::uint64_t seed) {
+  const auto path = part(layout, seed);
+  if (path.extension() == ".png") return decode_png(read_file(path), path.string());
+  const auto array = read_npy(path);
+  EPD_REQUIRE(array.shape.size() == 3, path.string(), ": not the array of one image");
+  if (!array.is_uint8()) return quantised(array);
+  const auto* pixels = array.as_uint8();
+  return Image(static_cast<int>(array.shape[0]), static_cast<int>(array.shape[1]), static_cast<int>(array.shape[2]),
+               std::vector<std::uint8_t>(pixels, pixels + array.size()));
+}
 
 void pack_images(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
                  const std::vector<std::int64_t>& labels) {

@@ -15,4 +15,8 @@ Image picture(const at::Tensor& pixels, std::int64_t index) {
                std::vector<std::uint8_t>(begin, begin + one.numel()));
 }
 
+at::Tensor pixels(const Image& image) {
+  return at::tensor(image.pixels, at::kByte).view({image.height, image.width, image.channels});
+}
+
 }  // namespace epd

@@ -3,50 +3,30 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <optional>
+#include <unordered_set>
 #include <utility>
 
 #include "epd/core/interrupt.h"
 #include "epd/core/progress.h"
 #include "epd/core/seeds.h"
 #include "epd/distributed/shard.h"
+#include "epd/io/atomic_file.h"
 #include "epd/sampling/latents.h"
 #include "epd/sampling/output_folder.h"
+#include "epd/sampling/pixels.h"
 #include "epd/sampling/sampler.h"
 #include "image_files.h"
 #include "pack.h"
 #include "sample_manifest.h"
+#include "sample_scorer.h"
 
 namespace epd {
 namespace {
 
 using Seeds = std::vector<std::uint64_t>;
 
-ChunkOptions chunks_for(const SampleOptions& o, at::Device device) {
-  return {o.chunk > 0 ? o.chunk : device.is_cpu() ? 16 : 64, o.points_at_once};
-}
-
-/// This process's part of a batch, as whole chunks: a chunk that is not full costs as much as one that is.
-std::int64_t images_at_once(const SampleOptions& o, const ChunkOptions& chunks, int num_processes) {
-  const std::int64_t share = (o.batch + num_processes - 1) / num_processes;
-  return (share + chunks.chunk - 1) / chunks.chunk * chunks.chunk;
-}
-
-OutputLayout layout_of(const SampleOptions& o, const ResolvedSample& resolved) {
-  return {resolved.outdir, o.format, o.grid, o.subdirs, o.save_inters};
-}
-
 std::string encoded(const Seeds& seeds) { return seeds.empty() ? "" : seeds_text(seeds); }
 Seeds decoded(const std::string& text) { return text.empty() ? Seeds() : parse_seeds(text); }
-
-Seeds shard(const Seeds& seeds, const ProcessGroup& group) {
-  const auto own = shard_of(static_cast<std::int64_t>(seeds.size()), group.rank(), group.size());
-  return {seeds.begin() + own.begin, seeds.begin() + own.end};
-}
-
-std::string progress_title(const ProcessGroup& group) {
-  return group.size() == 1 ? "sampling" : text("sampling, share of 1 of ", group.size(), " processes");
-}
 
 PngText text_for(const Method& method) {
   PngText text{{"solver", method.solver}, {"nfe", std::to_string(method.nfe())}};
@@ -54,74 +34,179 @@ PngText text_for(const Method& method) {
   return text;
 }
 
-/// Draws this process's images, a batch at a time, and writes them in the background.
-void draw_images(const Sampler& sampler, const Seeds& seeds, std::int64_t at_once, ImageFiles& files,
-                 Progress& progress) {
-  for (std::size_t first = 0; first < seeds.size(); first += static_cast<std::size_t>(at_once)) {
-    check_interrupt();
-    const auto last = std::min(seeds.size(), first + static_cast<std::size_t>(at_once));
-    const Seeds batch(seeds.begin() + static_cast<std::ptrdiff_t>(first),
-                      seeds.begin() + static_cast<std::ptrdiff_t>(last));
-    files.add(batch, sampler.draw(batch));
-    progress.advance(static_cast<std::int64_t>(batch.size()));
+/// One run: what it was told, what it opened, and its three parts - prepare, draw, put together.
+class SampleRun {
+ public:
+  SampleRun(const SampleOptions& options, ProcessGroup& group, at::Device device)
+      : options_(options),
+        group_(group),
+        device_(device),
+        random_device_(options.random_device == RandomDevice::kCpu ? at::Device(at::kCPU) : device),
+        resolved_(resolve(options)),
+        layout_{resolved_.outdir, options.format, options.grid, options.subdirs, options.save_inters},
+        chunks_{options.chunk > 0 ? options.chunk
+                : device.is_cpu() ? 16
+                                  : 64,
+                options.points_at_once},
+        model_(open_model({resolved_.model_path, device, options.precision, resolved_.method.guidance, chunks_})) {
+    auto condition = options.condition;
+    condition.chunk = chunks_.chunk;
+    conditions_ = make_conditions(model_.model, resolved_.model_path, condition);
+    if (options.scoring.wanted()) {
+      scorer_ = std::make_unique<SampleScorer>(options.scoring, resolved_.dataset_name, device);
+    }
   }
-  files.finish();
-}
 
-/// The labels of all images, as their seeds draw them.
-std::vector<std::int64_t> labels_of(const Seeds& seeds, const SampleOptions& o, const ModelFacts& facts,
-                                    at::Device random_device) {
-  std::vector<std::int64_t> labels;
-  if (facts.label_dim == 0) return labels;
-  if (o.condition.label) return std::vector<std::int64_t>(seeds.size(), *o.condition.label);
-  for (const std::uint64_t seed : seeds)
-    labels.push_back(draw({seed}, facts, random_device).labels.item<std::int64_t>());
-  return labels;
-}
+  /// Makes the folder ready and finds what is missing in it.
+  void prepare() {
+    const auto manifest = manifest_of(options_, resolved_, *model_.model, chunks_, group_.size());
+    group_.require_same("the options of the run", manifest_text(manifest));
+    if (options_.scoring.no_images) {
+      missing_ = options_.seeds;
+      return;
+    }
+    Seeds missing;
+    if (group_.is_root()) {
+      folder_ =
+          std::make_unique<OutputFolder>(layout_, manifest, OutputFolder::Options{options_.resume, options_.overwrite});
+      // Images inside a file of many are not read back for scoring: they are drawn again.
+      const bool again = scorer_ && folder_->is_packed_already();
+      missing = again ? options_.seeds : folder_->missing(options_.seeds);
+    }
+    missing_ = decoded(group_.broadcast_bytes(encoded(missing), "seeds to draw"));
+  }
+
+  /// Draws this process's images, a batch at a time; they are written in the background.
+  void draw() {
+    const auto& method = resolved_.method;
+    const Sampler sampler(model_, conditions_, method.plan, method.times[0],
+                          {random_device_, options_.decode_batch, options_.save_inters});
+    std::unique_ptr<ImageFiles> files;
+    if (!options_.scoring.no_images) {
+      files = std::make_unique<ImageFiles>(layout_, conditions_, device_,
+                                           ImageFiles::Options{options_.writer_threads, text_for(method)});
+    }
+    const Seeds own = share();
+    const std::unordered_set<std::uint64_t> missing(missing_.begin(), missing_.end());
+    Progress progress(title(), static_cast<std::int64_t>(own.size()), "images", group_.is_root());
+    for (auto first = own.begin(); first != own.end();) {
+      check_interrupt();
+      const auto last = first + std::min<std::ptrdiff_t>(at_once(), own.end() - first);
+      const Seeds batch(first, last);
+      draw_batch(batch, missing, sampler, files.get());
+      progress.advance(static_cast<std::int64_t>(batch.size()));
+      first = last;
+    }
+    if (files) files->finish();
+  }
+
+  /// The scores, and the files of many images, once all processes have written theirs.
+  SampleSummary put_together() {
+    SampleSummary summary;
+    if (scorer_) {
+      const auto source = options_.scoring.no_images ? "samples" : resolved_.outdir.string();
+      auto scored = scorer_->finish(group_, source);
+      summary.scores = std::move(scored.scores);
+      summary.score_record = std::move(scored.record);
+    }
+    if (options_.scoring.no_images) return summary;
+    summary.outdir = resolved_.outdir;
+    if (layout_.is_packed()) {
+      group_.barrier("images written");
+      if (folder_ && (!missing_.empty() || !folder_->is_packed_already())) {
+        pack_images(layout_, options_.seeds, labels());
+      }
+    }
+    if (folder_ && scorer_) write_file(resolved_.outdir / "scores.json", summary.score_record.pretty() + "\n");
+    return summary;
+  }
+
+  SampleSummary run() {
+    prepare();
+    const auto start = std::chrono::steady_clock::now();
+    draw();
+    auto summary = put_together();
+    summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    summary.images = static_cast<std::int64_t>(options_.seeds.size());
+    summary.made = static_cast<std::int64_t>(missing_.size());
+    summary.nfe = resolved_.method.nfe();
+    summary.evaluations = resolved_.method.evaluations();
+    return summary;
+  }
+
+ private:
+  /// The seeds of this process: its share of what is missing, or where images are scored, of all, in the order in which
+  /// `fid calc` reads them.
+  Seeds share() const {
+    Seeds all = scorer_ ? options_.seeds : missing_;
+    if (scorer_ && options_.format != SampleFormat::kNpz) {
+      std::ranges::sort(all, {}, [this](std::uint64_t seed) { return layout_.image_name(seed); });
+    }
+    const auto shard = shard_of(static_cast<std::int64_t>(all.size()), group_.rank(), group_.size());
+    return {all.begin() + shard.begin, all.begin() + shard.end};
+  }
+
+  /// This process's part of a batch, as whole chunks: a chunk that is not full costs as much as one that is.
+  std::int64_t at_once() const {
+    const std::int64_t part = (options_.batch + group_.size() - 1) / group_.size();
+    return (part + chunks_.chunk - 1) / chunks_.chunk * chunks_.chunk;
+  }
+
+  std::string title() const {
+    return group_.size() == 1 ? "sampling" : text("sampling, share of 1 of ", group_.size(), " processes");
+  }
+
+  void draw_batch(const Seeds& batch, const std::unordered_set<std::uint64_t>& missing, const Sampler& sampler,
+                  ImageFiles* files) {
+    Seeds absent;
+    std::ranges::copy_if(batch, std::back_inserter(absent), [&](auto seed) { return missing.contains(seed); });
+    Drawn drawn;
+    if (!absent.empty()) drawn = sampler.draw(absent);
+    if (files && !absent.empty()) files->add(absent, drawn);
+    if (scorer_) scorer_->add(pixels_of(batch, absent, drawn));
+  }
+
+  /// The pixels of a batch in its order: of those just drawn, and of those that are on the disk.
+  at::Tensor pixels_of(const Seeds& batch, const Seeds& absent, const Drawn& drawn) const {
+    const auto fresh = absent.empty() ? at::Tensor() : to_pixels(drawn.images);
+    if (absent.size() == batch.size()) return fresh;
+    std::vector<at::Tensor> rows;
+    std::int64_t next = 0;
+    for (const std::uint64_t seed : batch) {
+      const bool is_fresh = next < static_cast<std::int64_t>(absent.size()) && absent[next] == seed;
+      rows.push_back(is_fresh ? fresh[next++] : pixels(read_image(layout_, seed)).to(device_));
+    }
+    return at::stack(rows);
+  }
+
+  /// The labels of all images, as their seeds draw them; empty for models without.
+  std::vector<std::int64_t> labels() const {
+    std::vector<std::int64_t> result;
+    if (resolved_.facts.label_dim == 0) return result;
+    for (const std::uint64_t seed : options_.seeds) {
+      const auto& asked = options_.condition.label;
+      result.push_back(asked ? *asked : epd::draw({seed}, resolved_.facts, random_device_).labels.item<std::int64_t>());
+    }
+    return result;
+  }
+
+  const SampleOptions& options_;
+  ProcessGroup& group_;
+  at::Device device_, random_device_;
+  ResolvedSample resolved_;
+  OutputLayout layout_;
+  ChunkOptions chunks_;
+  OpenedModel model_;
+  std::shared_ptr<const Conditions> conditions_;
+  std::unique_ptr<SampleScorer> scorer_;  // where images are scored
+  std::unique_ptr<OutputFolder> folder_;  // the root's
+  Seeds missing_;
+};
 
 }  // namespace
 
 SampleSummary run_sample(const SampleOptions& options, ProcessGroup& group, at::Device device) {
-  const auto resolved = resolve(options);
-  const auto& method = resolved.method;
-  const auto chunks = chunks_for(options, device);
-  const auto model = open_model({resolved.model_path, device, options.precision, method.guidance, chunks});
-  auto condition_options = options.condition;
-  condition_options.chunk = chunks.chunk;
-  const std::shared_ptr<const Conditions> conditions =
-      make_conditions(model.model, resolved.model_path, condition_options);
-  const auto layout = layout_of(options, resolved);
-  const auto manifest = manifest_of(options, resolved, *model.model, chunks, group.size());
-  group.require_same("the options of the run", manifest_text(manifest));
-
-  std::optional<OutputFolder> folder;  // the root's
-  if (group.is_root()) folder.emplace(layout, manifest, OutputFolder::Options{options.resume, options.overwrite});
-  const Seeds missing =
-      decoded(group.broadcast_bytes(folder ? encoded(folder->missing(options.seeds)) : "", "seeds to draw"));
-
-  const auto start = std::chrono::steady_clock::now();
-  const auto random_device = options.random_device == RandomDevice::kCpu ? at::Device(at::kCPU) : device;
-  const Sampler sampler(model, conditions, method.plan, method.times[0],
-                        {random_device, options.decode_batch, options.save_inters});
-  const Seeds own = shard(missing, group);
-  Progress progress(progress_title(group), static_cast<std::int64_t>(own.size()), "images", group.is_root());
-  ImageFiles files(layout, conditions, device, {options.writer_threads, text_for(method)});
-  draw_images(sampler, own, images_at_once(options, chunks, group.size()), files, progress);
-  progress.finish();
-
-  if (layout.is_packed()) {
-    group.barrier("images written");
-    if (folder && !folder->is_packed_already()) {
-      pack_images(layout, options.seeds, labels_of(options.seeds, options, resolved.facts, random_device));
-    }
-  }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  return {resolved.outdir,
-          static_cast<std::int64_t>(options.seeds.size()),
-          static_cast<std::int64_t>(missing.size()),
-          seconds.count(),
-          method.nfe(),
-          method.evaluations()};
+  return SampleRun(options, group, device).run();
 }
 
 }  // namespace epd

@@ -42,6 +42,7 @@ const SampleOptions& SampleOptions::validated() const {
   require_positive("batch", batch);
   require_positive("decode_batch", decode_batch);
   require_positive("writer_threads", writer_threads);
+  EPD_REQUIRE_USAGE(!scoring.no_images || scoring.wanted(), "no_images: nothing would be left to do; give --fid");
   EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected at least 1, or 0 for the default, got ", chunk);
   EPD_REQUIRE_USAGE(points_at_once >= 0, "points_at_once: expected at least 1, or 0 for all, got ", points_at_once);
   return *this;

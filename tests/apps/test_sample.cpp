@@ -186,6 +186,40 @@ TEST_F(SampleProgram, DrawsWithAPredictorIntoThePublishedFolder) {
   EXPECT_TRUE(fs::exists(folder_ / "samples/tiny/epd_nfe6_npoints_2/000000/000001.png"));
 }
 
+/// The number in the line that starts with "fid", as it is written.
+std::string fid_in(const std::string& json) {
+  const auto begin = json.find("\"fid\": ") + 7;
+  return json.substr(begin, json.find_first_of(",\n", begin) - begin);
+}
+
+TEST_F(SampleProgram, ScoresLikeFidOnTheWrittenFolderToTheBit) {
+  testing::make_tiny_detector(folder_ / "detector.ts");
+  const auto detector = (folder_ / "detector.ts").string(), reference = (folder_ / "reference.npz").string();
+  const auto fid = [&](const Arguments& arguments) {
+    Arguments all{std::string(EPD_BINARY_DIR) + "/bin/fid", "--detector", detector, "--device", "cpu"};
+    all.insert(all.begin() + 1, arguments.begin(), arguments.end());
+    return start(all).wait(120s);
+  };
+  expect_success({run("real", {"--seeds", "100-139", "--num_steps", "6"})});
+  expect_success({fid({"ref", "--data", out("real").string(), "--dest", reference})});
+
+  const Arguments scored{"--seeds", "0-19", "--detector", detector, "--fid", reference, "--json"};
+  const auto whole = run("images", scored);
+  expect_success({whole});
+  const auto record = (folder_ / "fid.json").string();
+  expect_success({fid({"calc", "--images", out("images").string(), "--ref", reference, "--json", record})});
+  EXPECT_EQ(fid_in(whole.output), fid_in(read_file(record)));
+  EXPECT_EQ(fid_in(read_file(out("images") / "scores.json")), fid_in(read_file(record)));
+
+  // Some of the images are there already; then none are written.
+  expect_success({run("grown", {"--seeds", "3,7,12"})});
+  EXPECT_EQ(fid_in(run("grown", scored).output), fid_in(read_file(record)));
+  auto nothing_written = scored;
+  nothing_written.push_back("--no_images");
+  EXPECT_EQ(fid_in(run("nothing", nothing_written).output), fid_in(read_file(record)));
+  EXPECT_FALSE(fs::exists(out("nothing")));
+}
+
 TEST_F(SampleProgram, ExplainsWithoutAnyModel) {
   const std::string program = std::string(EPD_BINARY_DIR) + "/bin/sample";
   const Environment nothing_cached{{"EPD_CACHE", folder_.path().string()}};

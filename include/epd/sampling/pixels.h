@@ -13,4 +13,7 @@ at::Tensor to_pixels(const at::Tensor& images);
 /// One picture of a batch of pixels on the CPU, uint8 [B, H, W, C].
 Image picture(const at::Tensor& pixels, std::int64_t index);
 
+/// A picture as pixels, uint8 [H, W, C] on the CPU.
+at::Tensor pixels(const Image& image);
+
 }  // namespace epd

@@ -4,19 +4,23 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
 #include "epd/distributed/process_group.h"
+#include "epd/io/json_writer.h"
 #include "epd/sampling/sample_options.h"
 
 namespace epd {
 
 /// What a run did; the numbers are those of all processes.
 struct SampleSummary {
-  std::filesystem::path outdir;
-  std::int64_t images = 0;  // in the folder now, of the seeds asked for
-  std::int64_t made = 0;    // by this run; the others were there
-  double seconds = 0;       // drawing and writing, without loading the model
+  std::filesystem::path outdir;  // empty where nothing was written
+  std::int64_t images = 0;       // of the seeds asked for
+  std::int64_t made = 0;         // by this run; the others were there
+  double seconds = 0;            // drawing and writing, without loading the model
   int nfe = 0, evaluations = 0;
+  std::optional<Scores> scores;  // on the root, where asked for
+  JsonObject score_record;       // the scores, and what they depend on
 };
 
 /// Draws an image for every seed and writes it: the work of `sample`. The processes share the seeds that are missing;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "epd/denoiser/torchscript.h"
+#include "epd/metrics/scores.h"
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/output_layout.h"
@@ -17,6 +18,16 @@ namespace epd {
 enum class RandomDevice { kDevice, kCpu };
 inline constexpr NameTable<RandomDevice, 2> kRandomDeviceNames{
     {{"device", RandomDevice::kDevice}, {"cpu", RandomDevice::kCpu}}};
+
+/// Scoring while sampling: the number that `fid calc` finds for the written images.
+struct ScoreOptions {
+  std::filesystem::path reference;  // statistics (.npz); unset: no scoring
+  Metrics metrics;
+  std::string detector;    // file or name; unset: the dataset's (core/paths.h)
+  bool no_images = false;  // score only, write nothing
+
+  bool wanted() const { return !reference.empty(); }
+};
 
 /// Everything that a sampling run is told.
 struct SampleOptions {
@@ -38,6 +49,7 @@ struct SampleOptions {
   bool grid = false, subdirs = true, save_inters = false;
   bool resume = true, overwrite = false;
   int writer_threads = 2;
+  ScoreOptions scoring;
   std::string command_line;  // JSON: the options as they were given, for the record
 
   /// *this, or throws UsageError naming the option, its value and its bound.

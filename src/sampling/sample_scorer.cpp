@@ -1,0 +1,48 @@
+#include "sample_scorer.h"
+
+#include <utility>
+
+#include "epd/core/error.h"
+#include "epd/core/log.h"
+#include "epd/core/paths.h"
+#include "epd/distributed/process_group.h"
+
+namespace epd {
+
+SampleScorer::SampleScorer(const ScoreOptions& options, const std::string& dataset_name, at::Device device)
+    : options_(options),
+      device_(device),
+      reference_(read_feature_set(options.reference, options.metrics.need_features())),
+      detector_(std::make_shared<const Detector>(find_detector(dataset_name, options.detector),
+                                                 DetectorOptions{.device = device, .scoring_only = true})),
+      scorer_(std::make_unique<Scorer>(detector_, options.metrics.need_features())) {
+  const Statistics nothing_yet{.mu = at::zeros({detector_->num_features()}),
+                               .detector = detector_->name(),
+                               .detector_sha256 = detector_->sha256()};
+  require_same_detector(nothing_yet, reference_.statistics);
+}
+
+void SampleScorer::add(const at::Tensor& pixels) {
+  const auto images = pixels.permute({0, 3, 1, 2});
+  EPD_REQUIRE(images.size(1) == 1 || images.size(1) == 3, "fid: images of ", images.size(1),
+              " channels cannot be scored");
+  scorer_->add(images.expand({-1, 3, -1, -1}));
+}
+
+ScoredSamples SampleScorer::finish(ProcessGroup& group, const std::string& source) {
+  const auto generated = scorer_->collect(group, source);
+  ScoredSamples result;
+  if (!group.is_root()) return result;
+  if (generated.statistics.count < generated.statistics.num_features()) {
+    log::warning(generated.statistics.count, " images are fewer than the ", generated.statistics.num_features(),
+                 " features; the distance has a large bias");
+  }
+  result.scores = score(generated, reference_, options_.metrics, device_);
+  result.record = result.scores.json();
+  result.record.add("images", source).add("num", generated.statistics.count);
+  result.record.add("reference", options_.reference.string());
+  result.record.add("detector", detector_->name()).add("detector_sha256", detector_->sha256());
+  return result;
+}
+
+}  // namespace epd
