@@ -112,6 +112,7 @@ run_program() {
 
 # Trains a predictor for the demo's model (OPTIONS go to train) and compares it; --quick compares the shipped one alone.
 run_demo() {
+  cd "$root"  # the presets name files of the product
   if [[ ${1-} == --quick ]]; then run_program compare --preset=compare-demo-quick "${@:2}"; fi
   local folder
   folder=$(run_program train --preset=train-demo "$@")
