@@ -10,15 +10,15 @@ namespace {
 /// What stands before `mark`, which is cut off from `rest` together with it; all of `rest` where there is no mark.
 std::string cut_before(std::string& rest, char mark) {
   const auto at = rest.find(mark);
-  const std::string before = rest.substr(0, at);
-  rest = at == std::string::npos ? "" : rest.substr(at + 1);
+  std::string before = rest.substr(0, at);
+  rest.erase(0, at == std::string::npos ? at : at + 1);
   return before;
 }
 
-int to_order(const std::string& text, const std::string& whole) {
+int to_order(const std::string& digits, const std::string& whole) {
   int order = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), order);
-  EPD_REQUIRE_USAGE(error == std::errc() && end == text.data() + text.size(), "solvers: the order in '", whole,
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), order);
+  EPD_REQUIRE_USAGE(error == std::errc() && end == digits.data() + digits.size(), "solvers: the order in '", whole,
                     "' is no number; write solver, solver:order or solver:order@schedule");
   return order;
 }
@@ -42,12 +42,12 @@ Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedul
   contender.name = solver;
   if (!at_order.empty()) method.max_order = to_order(at_order, whole);
   const int order = method.max_order.value_or(highest_order(*method.solver));
-  if (order > 0) contender.name += "(" + std::to_string(order) + ")";
+  if (order > 0) contender.name = text(solver, "(", order, ")");
   return contender;
 }
 
-Contender predictor_contender(const std::string& text) {
-  std::string name = text;
+Contender predictor_contender(const std::string& whole) {
+  std::string name = whole;
   Contender contender;
   contender.method.predictor_path = cut_before(name, '=');
   contender.name = name;
@@ -55,10 +55,9 @@ Contender predictor_contender(const std::string& text) {
 }
 
 std::string schedule_text(const Method& method) {
-  const std::string name = name_of(kScheduleNames, method.schedule.kind);
-  std::ostringstream rho;
-  if (method.schedule.kind != ScheduleKind::kLogSnr && method.schedule.rho != 1) rho << " " << method.schedule.rho;
-  return name + rho.str();
+  const char* name = name_of(kScheduleNames, method.schedule.kind);
+  const bool plain = method.schedule.kind == ScheduleKind::kLogSnr || method.schedule.rho == 1;
+  return plain ? std::string(name) : text(name, " ", method.schedule.rho);
 }
 
 }  // namespace epd
