@@ -49,7 +49,25 @@ class FeatureLoss : public Loss {
   double alpha_;
 };
 
+class SumOfLosses : public Loss {
+ public:
+  SumOfLosses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second)
+      : first_(std::move(first)), second_(std::move(second)) {}
+
+  LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const override {
+    const LossValue a = first_->compare(student, teacher), b = second_->compare(student, teacher);
+    return {a.per_image + b.per_image, a.gradient + b.gradient};
+  }
+
+ private:
+  std::unique_ptr<Loss> first_, second_;
+};
+
 }  // namespace
+
+std::unique_ptr<Loss> sum_of_losses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second) {
+  return std::make_unique<SumOfLosses>(std::move(first), std::move(second));
+}
 
 std::unique_ptr<Loss> l2_loss() { return std::make_unique<L2Loss>(); }
 

@@ -93,9 +93,11 @@ std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
 std::unique_ptr<Loss> make_last_loss(const TrainRun& run, const OpenedModel& model,
                                      std::shared_ptr<const Detector> detector) {
   if (!detector) return l2_loss();
-  return feature_loss([detector](const at::Tensor& images) { return detector->features_of(images); },
-                      [model = model.model](const at::Tensor& states) { return model->decode(states); },
-                      run.options.alpha);
+  auto features = feature_loss([detector](const at::Tensor& images) { return detector->features_of(images); },
+                               [model = model.model](const at::Tensor& states) { return model->decode(states); },
+                               run.options.alpha);
+  if (run.options.loss_metric != LossMetric::kL2AndFeatures) return features;
+  return sum_of_losses(l2_loss(), std::move(features));
 }
 
 ConditionSource make_condition_source(const TrainRun& run, const OpenedModel& model, std::int64_t chunk) {

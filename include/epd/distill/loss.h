@@ -32,4 +32,7 @@ using DecodeFunction = std::function<at::Tensor(const at::Tensor& states)>;
 /// not rounded, so that gradients flow (EPD section 3.4; C, H, W are the state's).
 std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha);
 
+/// The sum of two losses.
+std::unique_ptr<Loss> sum_of_losses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second);
+
 }  // namespace epd

@@ -18,9 +18,13 @@ inline constexpr NameTable<Objective, 3> kObjectiveNames{
     {{"auto", Objective::kAuto}, {"per_step", Objective::kPerStep}, {"end_to_end", Objective::kEndToEnd}}};
 
 /// What the last step is compared by; the steps before it are compared by l2.
-enum class LossMetric { kFeatures, kLpips, kL2 };
-inline constexpr NameTable<LossMetric, 3> kLossMetricNames{
-    {{"features", LossMetric::kFeatures}, {"lpips", LossMetric::kLpips}, {"l2", LossMetric::kL2}}};
+enum class LossMetric { kFeatures, kLpips, kL2, kL2AndFeatures };
+inline constexpr NameTable<LossMetric, 4> kLossMetricNames{{
+    {"features", LossMetric::kFeatures},
+    {"lpips", LossMetric::kLpips},
+    {"l2", LossMetric::kL2},
+    {"l2+features", LossMetric::kL2AndFeatures},
+}};
 
 /// The adjoint's memory: run each evaluation again, or keep its activations.
 enum class AdjointMemory { kRecompute, kKeep };
