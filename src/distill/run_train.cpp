@@ -216,7 +216,8 @@ class Ticks {
     return static_cast<double>(trainer.iteration() * run_.options.batch) / 1000;
   }
   std::int64_t index_of(const Trainer& trainer) const {
-    return static_cast<std::int64_t>(std::floor(kimg_of(trainer) / run_.tick));
+    // 0.036 / 0.012 is a rounding below 3.
+    return static_cast<std::int64_t>(std::floor(kimg_of(trainer) / run_.tick + 1e-9));
   }
 
   void add(const IterationReport& report) {

@@ -1,0 +1,248 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <thread>
+
+#include "distributed/job.h"
+#include "epd/io/atomic_file.h"
+#include "epd/io/image.h"
+#include "epd/io/json_reader.h"
+#include "epd/io/png.h"
+#include "epd/io/predictor_json.h"
+#include "io/support.h"
+#include "support/tiny_model.h"
+
+namespace epd::test {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+using Arguments = std::vector<std::string>;
+
+/// A test that runs the program `train` on a tiny class-conditional model of its own.
+class TrainProgram : public ::testing::Test {
+ protected:
+  TrainProgram() {
+    epd::testing::TinyModelOptions model;
+    model.facts.condition = ConditionKind::kLabel;
+    model.facts.label_dim = 4;
+    epd::testing::make_tiny_model(out("denoiser.ts"), model);
+    epd::testing::make_tiny_detector(out("features.ts"));
+  }
+
+  fs::path out(const std::string& name) const { return folder_ / name; }
+
+  /// Eight iterations of six images; `more` comes behind and wins.
+  Arguments command(const std::string& outdir, const Arguments& more = {}) const {
+    Arguments result{std::string(EPD_BINARY_DIR) + "/bin/train",
+                     "--device",
+                     "cpu",
+                     "--dataset_name",
+                     "tiny",
+                     "--model_path",
+                     out("denoiser.ts").string(),
+                     "--outdir",
+                     out(outdir).string(),
+                     "--nosubdir",
+                     "--batch",
+                     "6",
+                     "--total_kimg",
+                     "0.048",
+                     "--tick",
+                     "0.012",
+                     "--chunk",
+                     "4",
+                     "--loss_metric",
+                     "l2",
+                     "--sampler_tea",
+                     "heun",
+                     "--M",
+                     "1",
+                     "--afs",
+                     "True",
+                     "--seed",
+                     "3"};
+    result.insert(result.end(), more.begin(), more.end());
+    return result;
+  }
+
+  Child start(const Arguments& command, const Environment& environment = {}) const {
+    return Child(command, environment, logs_.path().string());
+  }
+  Ended run(const std::string& outdir, const Arguments& more = {}, const Environment& environment = {}) const {
+    return start(command(outdir, more), environment).wait(120s);
+  }
+  void run_by(int size, const std::string& outdir, const Arguments& more) const {
+    const auto port = free_port();
+    std::vector<Child> children;
+    for (int rank = 0; rank < size; ++rank) {
+      children.push_back(start(command(outdir, more), rank_variables(rank, size, port)));
+    }
+    for (auto& child : children) {
+      const auto ended = child.wait(120s);
+      ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+    }
+  }
+
+  std::string predictor(const std::string& outdir) const { return read_file(out(outdir) / "predictor.json"); }
+
+  /// The run's predictor when nothing disturbs it.
+  std::string undisturbed(const Arguments& more = {}) const {
+    const auto ended = run("undisturbed", more);
+    EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+    return predictor("undisturbed");
+  }
+
+  void expect_refused(const Arguments& more, const std::string& reason, const Environment& environment = {}) const {
+    const auto ended = run("refused", more, environment);
+    EXPECT_THAT(ended.exit_code, ::testing::AnyOf(1, 2)) << reason;
+    EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
+    EXPECT_THAT(ended.errors, HasSubstr(reason));
+    EXPECT_FALSE(fs::exists(out("refused") / "predictor.json"));
+  }
+
+  TemporaryFolder folder_, logs_;
+};
+
+TEST_F(TrainProgram, LeavesEverythingThatItPromises) {
+  const auto ended = run("run", {"--loss_metric", "features", "--detector", out("features.ts").string()});
+  ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_THAT(ended.output, HasSubstr("run"));
+  const auto spec = read_predictor(out("run") / "predictor.json");
+  EXPECT_EQ(spec.num_parameters(), 24U);
+  EXPECT_EQ(spec.label_dim, 4);
+  std::istringstream lines(read_file(out("run") / "stats.jsonl"));
+  std::string line;
+  int ticks = 0;
+  for (; std::getline(lines, line); ++ticks) {
+    auto json = JsonReader::parse(line, "stats.jsonl");
+    EXPECT_EQ(json.integer("iteration", 0, 100), 2 * (ticks + 1));
+    EXPECT_EQ(json.numbers("loss").size(), 3U);  // an unknown dataset is trained per step
+  }
+  EXPECT_EQ(ticks, 4);
+  const auto preview = decode_png(read_file(out("run") / "preview.png"), "preview.png");
+  EXPECT_EQ(preview.height, 2 * 8);
+  EXPECT_EQ(preview.width, 6 * 8);
+  for (const char* name : {"training_options.json", "state.bin", "log.txt"}) EXPECT_TRUE(fs::exists(out("run") / name));
+}
+
+TEST_F(TrainProgram, LearnsTheSameForAnyNumberOfProcessesAndAnyPasses) {
+  for (const char* objective : {"per_step", "end_to_end"}) {
+    const Arguments more{"--objective", objective};
+    const auto expected = undisturbed(more);
+    for (const char* batch_gpu : {"1", "4"}) {
+      const auto name = std::string(objective) + batch_gpu;
+      ASSERT_EQ(run(name, {"--objective", objective, "--batch_gpu", batch_gpu}).exit_code, 0);
+      EXPECT_EQ(predictor(name), expected) << name;
+    }
+    run_by(2, std::string(objective) + "-by2", more);
+    EXPECT_EQ(predictor(std::string(objective) + "-by2"), expected);
+    run_by(4, std::string(objective) + "-by4", more);
+    EXPECT_EQ(predictor(std::string(objective) + "-by4"), expected);
+    fs::remove_all(out("undisturbed"));
+  }
+}
+
+TEST_F(TrainProgram, StoppedByASignalItGoesOnToTheSamePredictor) {
+  const Arguments longer{"--total_kimg", "0.6", "--tick", "0.06"};
+  const auto expected = undisturbed(longer);
+  auto child = start(command("stopped", longer));
+  std::this_thread::sleep_for(1500ms);
+  child.signal(SIGTERM);
+  const auto ended = child.wait(30s);
+  ASSERT_EQ(ended.exit_code, 143) << ended.errors;
+  ASSERT_FALSE(fs::exists(out("stopped") / "predictor.json"));
+  const auto resumed = start({command("").front(), "--resume", out("stopped").string()}).wait(120s);
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
+  EXPECT_EQ(predictor("stopped"), expected);
+}
+
+TEST_F(TrainProgram, KilledAtAnyMomentItGoesOnToTheSamePredictor) {
+  const Arguments longer{"--total_kimg", "0.3", "--tick", "0.006"};
+  const auto expected = undisturbed(longer);
+  auto first = start(command("killed", longer));
+  std::this_thread::sleep_for(900ms);
+  first.signal(SIGKILL);
+  first.wait(30s);
+  for (const auto delay : {700ms, 1100ms}) {
+    if (!fs::exists(out("killed") / "training_options.json")) break;
+    auto child = start({command("").front(), "--resume", out("killed").string()});
+    std::this_thread::sleep_for(delay);
+    child.signal(SIGKILL);
+    child.wait(30s);
+  }
+  const auto last = fs::exists(out("killed") / "training_options.json")
+                        ? start({command("").front(), "--resume", out("killed").string()}).wait(120s)
+                        : run("killed", longer);
+  EXPECT_EQ(last.exit_code, 0) << last.errors;
+  EXPECT_EQ(predictor("killed"), expected);
+}
+
+TEST_F(TrainProgram, GoesOnFromTheStateBeforeADamagedOne) {
+  const auto expected = undisturbed();
+  const auto newest = out("undisturbed") / "state.bin";
+  auto bytes = read_file(newest);
+  bytes[bytes.size() / 2] ^= 1;
+  write_file(newest, bytes);
+  fs::remove(out("undisturbed") / "predictor.json");
+  const auto resumed = start({command("").front(), "--resume", out("undisturbed").string()}).wait(120s);
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
+  EXPECT_THAT(resumed.errors, HasSubstr("SHA-256"));
+  EXPECT_EQ(predictor("undisturbed"), expected);
+}
+
+TEST_F(TrainProgram, RefusesToResumeWithAnotherOption) {
+  undisturbed();
+  const auto ended = start({command("").front(), "--resume", out("undisturbed").string(), "--lr", "0.1"}).wait(60s);
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_EQ(error_lines(ended.errors), 1);
+  EXPECT_THAT(ended.errors, HasSubstr("\"lr\""));
+}
+
+TEST_F(TrainProgram, RefusesWhatCannotBe) {
+  expect_refused({"--num_steps", "1"}, "num_steps");
+  expect_refused({"--num_points", "0"}, "num_points");
+  expect_refused({"--M", "-1"}, "M:");
+  expect_refused({"--scale_dir", "1.5"}, "scale_dir");
+  expect_refused({"--sampler_tea", "amed"}, "sampler_tea");
+  expect_refused({"--schedule_type", "discrete"}, "noise table");
+  expect_refused({"--no_such_option"}, "no_such_option");
+  expect_refused({"--max_order_tea", "3"}, "max_order_tea");
+  expect_refused({"--guidance_type", "cg"}, "classifier");
+  expect_refused({"--loss_metric", "lpips"}, "lpips");
+  expect_refused({"--model_path", out("absent.ts").string()}, "absent.ts");
+  expect_refused({"--loss_metric", "features", "--detector", out("absent.ts").string()}, "absent.ts");
+  expect_refused({"--resume", "12345"}, "12345");
+  expect_refused({"--device", "cuda"}, "cuda");
+  expect_refused({}, "RANK", {{"WORLD_SIZE", "2"}});
+  write_file(out("text.ts"), "no model");
+  expect_refused({"--model_path", out("text.ts").string()}, "text.ts");
+  const auto whole = read_file(out("denoiser.ts"));
+  write_file(out("short.ts"), whole.substr(0, whole.size() / 2));
+  expect_refused({"--model_path", out("short.ts").string()}, "short.ts");
+  write_file(out("file"), "in the way");
+  expect_refused({"--outdir", out("file").string()}, "file");
+}
+
+TEST_F(TrainProgram, ADryRunWritesNothing) {
+  const auto ended = run("dry", {"--dry_run"});
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_THAT(ended.output, HasSubstr("NFE (serial): 5"));
+  EXPECT_FALSE(fs::exists(out("dry")));
+}
+
+TEST_F(TrainProgram, RunFoldersTakeTheLowestFreeNumber) {
+  fs::create_directories(out("exp/00001-published"));
+  auto arguments = command("exp");
+  std::erase(arguments, "--nosubdir");
+  auto one = start(arguments), two = start(arguments);
+  EXPECT_EQ(one.wait(120s).exit_code, 0);
+  EXPECT_EQ(two.wait(120s).exit_code, 0);
+  EXPECT_TRUE(fs::exists(out("exp/00000-tiny-4-5-epd-poly7-afs/predictor.json")));
+  EXPECT_TRUE(fs::exists(out("exp/00002-tiny-4-5-epd-poly7-afs/predictor.json")));
+}
+
+}  // namespace
+}  // namespace epd::test
