@@ -110,13 +110,13 @@ run_program() {
     "$program" "${program_arguments[@]}"
 }
 
-# Trains a predictor for the demo's model (OPTIONS go to train) and compares it; --quick compares the shipped one alone.
+# Trains a predictor for the demo's model (OPTIONS go to train) and compares it; --quick compares the shipped one.
 run_demo() {
   cd "$root"  # the presets name files of the product
   if [[ ${1-} == --quick ]]; then run_program compare --preset=compare-demo-quick "${@:2}"; fi
   local folder
   folder=$(run_program train --preset=train-demo "$@")
-  run_program compare --preset=compare-demo --predictors="$folder=EPD,$root/models/demo/predictor.json=EPD (shipped)"
+  run_program compare --preset=compare-demo --predictors="$folder=EPD"
 }
 
 check_format() {
