@@ -49,9 +49,10 @@ libgtest-dev gtest/gtest.h
 
 have_header() {
   local folder
-  for folder in ${CPATH//:/ } ${CMAKE_PREFIX_PATH:+${CMAKE_PREFIX_PATH//[:;]//include }/include} \
-    /usr/include /usr/local/include /usr/include/*-linux-gnu; do
-    [[ -e $folder/$1 ]] && return
+  local -a folders
+  IFS=':;' read -ra folders <<<"${CPATH-}:${CMAKE_PREFIX_PATH-}"
+  for folder in "${folders[@]}" /usr/include /usr/local/include /usr/include/*-linux-gnu; do
+    [[ -z $folder ]] || [[ ! -e $folder/$1 && ! -e $folder/include/$1 ]] || return 0
   done
   return 1
 }
@@ -95,9 +96,11 @@ install_packages() {
 }
 
 ensure_packages() {
-  local missing
+  local names
+  local -a missing
   choose_compiler
-  mapfile -t missing < <(missing_packages)
+  names=$(missing_packages)
+  read -ra missing <<<"${names//$'\n'/ }"
   ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
   choose_compiler
   if [[ $wanted == tests ]] && ! have clang-format-14 && ! have clang-format && [[ $(id -u) == 0 ]] && have apt-get; then
@@ -158,7 +161,7 @@ PYTHON
 # Sets torch_dir (where TorchConfig.cmake is) and python (one with torch, or empty).
 find_torch() {
   local folder
-  python=
+  python=''
   if [[ -n ${Torch_DIR:-} ]]; then
     torch_dir=$Torch_DIR
     [[ -e $torch_dir/TorchConfig.cmake ]] || die "Torch_DIR=$Torch_DIR holds no TorchConfig.cmake"
@@ -226,18 +229,24 @@ configure() {
   }
 }
 
-targets() {
-  if [[ $wanted == tests ]]; then echo all; else sed -n 's/^add_executable(\([a-z_]*\).*/\1/p' "$root/apps/CMakeLists.txt"; fi
+# Sets `targets`: everything, or the programs.
+choose_targets() {
+  targets=(all)
+  [[ $wanted == tests ]] || mapfile -t targets < <(sed -n 's/^add_executable(\([a-z_]*\).*/\1/p' "$root/apps/CMakeLists.txt")
 }
 
-up_to_date() { [[ -e $build/build.ninja ]] && have ninja && ninja -C "$build" -n $(targets) 2>/dev/null | grep -q 'no work to do'; }
+up_to_date() {
+  [[ -e $build/build.ninja ]] && have ninja && ninja -C "$build" -n "${targets[@]}" 2>/dev/null | grep -q 'no work to do'
+}
 
 compile() {
-  if up_to_date; then return; fi
+  local -a targets
   local number
+  choose_targets
+  if up_to_date; then return; fi
   number=$(jobs)
   say "building with $number jobs"
-  cmake --build "$build" --parallel "$number" --target $(targets) >&2 || die "the build failed: see the message above"
+  cmake --build "$build" --parallel "$number" --target "${targets[@]}" >&2 || die "the build failed: see the message above"
 }
 
 # --- All of it --------------------------------------------------------------------------------------------------------
@@ -247,12 +256,12 @@ signature() { echo "$root|${Torch_DIR:-}|${EPD_TORCH:-}|${VIRTUAL_ENV:-}|$cache|
 
 # The last set-up's answers, if they still hold for what is wanted.
 recall() {
-  configured= torch_dir= python= tools_path=
+  configured='' torch_dir='' python='' tools_path=''
   [[ -e $build/setup.env ]] || return 1
   # shellcheck source=/dev/null
   source "$build/setup.env"
   if [[ ${setup_signature:-} != "$(signature)" ]]; then
-    configured=
+    configured=''
     return 1
   fi
   [[ $wanted == python ]] && { [[ -n $python && -x $python ]]; return; }

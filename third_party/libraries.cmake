@@ -1,6 +1,6 @@
 # The libraries the product stands on, from the system's packages: cmake/setup.sh installs them or names the command.
 find_package(CLI11 REQUIRED)
-find_package(nlohmann_json 3.11 REQUIRED)
+find_package(nlohmann_json 3.10 REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)
