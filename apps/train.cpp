@@ -18,7 +18,8 @@ using namespace epd;
 namespace fs = std::filesystem;
 
 /// What the run would do, without loading a weight.
-void explain(const TrainRun& run, const std::string& options) {
+void explain(const TrainRun& given, const std::string& options) {
+  const TrainRun run = with_dataset_name(given);
   const auto facts = read_model_facts(find_model(run.options.dataset_name, run.model_path));
   const auto student = run.options.validated().initial_predictor(facts);
   const auto map = make_sigma_map(facts.noise);
@@ -68,7 +69,7 @@ int main(int argc, char** argv) {
     const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type());
     group->run([&] {
       flags.run.resources.device = cli::choose_device(flags.common, group->local_rank());
-      const auto folder = run_train(flags.run, *group);
+      const auto folder = run_train(with_dataset_name(flags.run), *group);
       if (group->is_root()) std::cout << folder.string() << std::endl;
     });
   });

@@ -4,8 +4,11 @@
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "epd/denoiser/condition.h"
 #include "epd/runtime/linear.h"
 
 namespace epd {
@@ -22,10 +25,23 @@ class L2Loss : public Loss {
 
 class FeatureLoss : public Loss {
  public:
-  FeatureLoss(FeatureFunction features, DecodeFunction decode, double alpha)
-      : features_(std::move(features)), decode_(std::move(decode)), alpha_(alpha) {}
+  FeatureLoss(FeatureFunction features, DecodeFunction decode, double alpha, std::int64_t chunk)
+      : features_(std::move(features)), decode_(std::move(decode)), alpha_(alpha), chunk_(chunk) {}
 
   LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const override {
+    std::vector<at::Tensor> losses, gradients;
+    for (std::int64_t first = 0; first < student.size(0); first += chunk_) {
+      const std::int64_t count = std::min(chunk_, student.size(0) - first);
+      const auto chunk_of = [&](const at::Tensor& x) { return padded_rows(x.narrow(0, first, count), chunk_); };
+      const LossValue part = compare_chunk(chunk_of(student), chunk_of(teacher));
+      losses.push_back(part.per_image.narrow(0, 0, count));
+      gradients.push_back(part.gradient.narrow(0, 0, count));
+    }
+    return {at::cat(losses), at::cat(gradients)};
+  }
+
+ private:
+  LossValue compare_chunk(const at::Tensor& student, const at::Tensor& teacher) const {
     at::Tensor wanted;
     {
       at::NoGradGuard no_grad;
@@ -39,7 +55,6 @@ class FeatureLoss : public Loss {
     return {per_image.detach().to(at::kCPU, at::kDouble), gradient};
   }
 
- private:
   at::Tensor features_of(const at::Tensor& states) const {
     return features_((decode_(states) * 127.5 + 128).clamp(0, 255));
   }
@@ -47,6 +62,7 @@ class FeatureLoss : public Loss {
   FeatureFunction features_;
   DecodeFunction decode_;
   double alpha_;
+  std::int64_t chunk_;
 };
 
 class SumOfLosses : public Loss {
@@ -71,8 +87,8 @@ std::unique_ptr<Loss> sum_of_losses(std::unique_ptr<Loss> first, std::unique_ptr
 
 std::unique_ptr<Loss> l2_loss() { return std::make_unique<L2Loss>(); }
 
-std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha) {
-  return std::make_unique<FeatureLoss>(std::move(features), std::move(decode), alpha);
+std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha, std::int64_t chunk) {
+  return std::make_unique<FeatureLoss>(std::move(features), std::move(decode), alpha, chunk);
 }
 
 }  // namespace epd

@@ -21,6 +21,7 @@
 #include "epd/io/atomic_file.h"
 #include "epd/io/folder_lock.h"
 #include "epd/io/json_writer.h"
+#include "epd/io/model_facts_json.h"
 #include "epd/io/predictor_json.h"
 #include "epd/io/run_dir.h"
 #include "epd/metrics/detector.h"
@@ -91,11 +92,11 @@ std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
 }
 
 std::unique_ptr<Loss> make_last_loss(const TrainRun& run, const OpenedModel& model,
-                                     std::shared_ptr<const Detector> detector) {
+                                     std::shared_ptr<const Detector> detector, std::int64_t chunk) {
   if (!detector) return l2_loss();
   auto features = feature_loss([detector](const at::Tensor& images) { return detector->features_of(images); },
                                [model = model.model](const at::Tensor& states) { return model->decode(states); },
-                               run.options.alpha);
+                               run.options.alpha, chunk);
   if (run.options.loss_metric != LossMetric::kL2AndFeatures) return features;
   return sum_of_losses(l2_loss(), std::move(features));
 }
@@ -104,6 +105,7 @@ ConditionSource make_condition_source(const TrainRun& run, const OpenedModel& mo
   ConditionOptions options;
   if (!run.prompt.empty()) options.prompt = run.prompt;
   options.prompt_file = run.prompt_path;
+  options.captions_repeat = true;
   options.chunk = chunk;
   const std::shared_ptr<const Conditions> conditions =
       make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
@@ -119,7 +121,9 @@ fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessG
     if (!run.resume.empty()) {
       folder = find_run_dir(run.resume, run.outdir).string();
     } else if (run.nosubdir) {
-      fs::create_directories(run.outdir);
+      std::error_code error;
+      fs::create_directories(run.outdir, error);
+      EPD_REQUIRE(!error, "outdir: cannot make the folder ", run.outdir.string(), ": ", error.message());
       EPD_REQUIRE(!fs::exists(run.outdir / "state.bin"), "outdir: ", run.outdir.string(),
                   " already holds a training run; go on with --resume, or choose another folder");
       folder = run.outdir.string();
@@ -286,6 +290,12 @@ void train(Trainer& trainer, const TrainRun& run, const Record& record, ProcessG
 
 }  // namespace
 
+TrainRun with_dataset_name(TrainRun run) {
+  auto& name = run.options.dataset_name;
+  if (name.empty()) name = read_model_facts(find_model(name, run.model_path)).dataset_name;
+  return run;
+}
+
 std::string run_name(const TrainRun& run, const PredictorSpec& student) {
   std::ostringstream name;
   name << run.options.dataset_name << "-" << student.num_steps << "-"
@@ -307,8 +317,10 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   const auto fingerprint = fingerprint_of(run.options, model, detector ? detector->sha256() : "none", chunk);
   group.require_same("the options and the model", fingerprint);
 
-  Trainer trainer(run.options, *model.denoiser, make_condition_source(run, model, chunk),
-                  make_last_loss(run, model, detector), run.resources, group);
+  auto teacher =
+      make_teacher(run.options, *model.denoiser, make_condition_source(run, model, chunk), run.resources.device);
+  Trainer trainer(run.options, *model.denoiser, std::move(teacher), make_last_loss(run, model, detector, chunk),
+                  run.resources, group);
   Record record(run, make_folder(run, trainer.predictor(), group), group.is_root(), fingerprint);
   if (run.resume.empty()) {
     record.write_options();
@@ -321,8 +333,8 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   record.write_state(trainer);
   record.write_predictor(trainer, "predictor.json");
   if (record.writes()) {
-    const auto [student, teacher] = trainer.preview(kPreviewImages);
-    write_preview(record.folder() / "preview.png", model.model->decode(student), model.model->decode(teacher));
+    const auto [ours, wanted] = trainer.preview(kPreviewImages);
+    write_preview(record.folder() / "preview.png", model.model->decode(ours), model.model->decode(wanted));
   }
   return record.folder();
 }

@@ -34,6 +34,7 @@ std::vector<double> normal_parameters(const PredictorSpec& spec, std::uint64_t s
 }  // namespace
 
 const TrainOptions& TrainOptions::validated() const {
+  EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name, "' is no name");
   EPD_REQUIRE_USAGE(num_steps >= ScheduleOptions::kMinSteps && num_steps <= ScheduleOptions::kMaxSteps,
                     "num_steps: expected ", ScheduleOptions::kMinSteps, " to ", ScheduleOptions::kMaxSteps, ", got ",
                     num_steps);

@@ -58,7 +58,16 @@ struct Trainer::Gradients {
   at::Tensor of(const Part& part) const { return rows.narrow(0, part.first, part.run.batch()); }
 };
 
-Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, ConditionSource condition,
+std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const Denoiser& denoiser,
+                                               ConditionSource condition, at::Device device) {
+  const auto spec = options.validated().initial_predictor(denoiser.facts());
+  const auto grid = teacher_grid(spec, options.num_inserted, denoiser.facts());
+  return std::make_unique<Teacher>(denoiser, std::move(condition), make_plan(options.teacher_options(), grid),
+                                   ends_of_steps(spec, options.num_inserted, options.resolved_objective()),
+                                   options.seed, options.teacher_cache, grid[0], device);
+}
+
+Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, std::unique_ptr<TrajectorySource> teacher,
                  std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group)
     : options_(options.validated()),
       denoiser_(denoiser),
@@ -66,15 +75,13 @@ Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, Conditio
       group_(group),
       spec_(options.initial_predictor(denoiser.facts())),
       t_(student_grid(teacher_grid(spec_, options.num_inserted, denoiser.facts()), options.num_inserted)),
-      teacher_(denoiser, std::move(condition),
-               make_plan(options.teacher_options(), teacher_grid(spec_, options.num_inserted, denoiser.facts())),
-               ends_of_steps(spec_, options.num_inserted, options.resolved_objective()), options.seed,
-               options.teacher_cache, t_[0], resources.device),
+      teacher_(std::move(teacher)),
       l2_(l2_loss()),
       last_loss_(std::move(last_loss)),
       optimizer_(spec_.parameters) {
   EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
                     resources_.batch_gpu);
+  whole_ = present_state();
 }
 
 const Loss& Trainer::loss_of(std::size_t step) const { return step + 1 == spec_.num_intervals() ? *last_loss_ : *l2_; }
@@ -85,7 +92,7 @@ std::vector<Trainer::Part> Trainer::make_parts() {
   const auto keep = resources_.adjoint == AdjointMemory::kKeep ? KeepForAdjoint::kActivations : KeepForAdjoint::kStates;
   std::vector<Part> parts;
   for (std::int64_t first = mine.begin; first < mine.end; first += most) {
-    auto teacher = teacher_.batch(iteration_, options_.batch, first, std::min(most, mine.end - first));
+    auto teacher = teacher_->batch(iteration_, options_.batch, first, std::min(most, mine.end - first));
     Run<Dual> run(denoiser_, teacher.condition, teacher.start, keep);
     parts.push_back({first, std::move(teacher), std::move(run)});
   }
@@ -109,6 +116,7 @@ IterationReport Trainer::iterate() {
     report.loss.push_back(update(gradients, n, report));
   }
   ++iteration_;
+  whole_ = present_state();
   return report;
 }
 
@@ -154,7 +162,7 @@ PredictorSpec Trainer::predictor() const {
   return spec;
 }
 
-TrainingState Trainer::state() const {
+TrainingState Trainer::present_state() const {
   const auto moments = optimizer_.moments();
   TrainingState state;
   state.iteration = iteration_;
@@ -170,10 +178,11 @@ void Trainer::restore(const TrainingState& state) {
               " parameters, these options make ", spec_.num_parameters());
   optimizer_.restore(state.parameters, {state.adam_mean, state.adam_square, state.adam_steps});
   iteration_ = state.iteration;
+  whole_ = present_state();
 }
 
 std::pair<at::Tensor, at::Tensor> Trainer::preview(std::int64_t count) {
-  const auto batch = teacher_.batch(0, options_.batch, 0, std::min(count, options_.batch));
+  const auto batch = teacher_->batch(0, options_.batch, 0, std::min(count, options_.batch));
   const auto student = execute(make_plan(predictor(), t_), denoiser_, batch.condition, batch.start);
   return {student, batch.states.back()};
 }

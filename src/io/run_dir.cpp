@@ -53,8 +53,10 @@ fs::path make_run_dir(const fs::path& parent, const std::string& name) {
       continue;
     }
     const fs::path folder = parent / (five_digits(number) + "-" + name);
-    fs::rename(claim, folder);
-    return folder;
+    fs::rename(claim, folder, error);
+    if (!error) return folder;
+    fs::remove(claim);
+    throw Error(text("outdir: cannot make the folder ", folder.string(), ": ", error.message()));
   }
   throw Error(text("outdir: all numbers in ", parent.string(), " are used"));
 }

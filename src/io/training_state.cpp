@@ -49,13 +49,23 @@ TrainingState parsed(std::string_view bytes, const std::string& where) {
   return state;
 }
 
+bool is_whole(const fs::path& path) {
+  try {
+    parsed(read_file(path), path.string());
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 void write_training_state(const fs::path& folder, const TrainingState& state) {
   const std::string body = body_of(state);
   const fs::path newest = folder / kNewest;
   std::error_code error;
-  if (fs::exists(newest, error)) fs::rename(newest, folder / kPrevious, error);
+  // A damaged file must not take the place of the whole one before it.
+  if (fs::exists(newest, error) && is_whole(newest)) fs::rename(newest, folder / kPrevious, error);
   EPD_REQUIRE(!error, "cannot keep ", newest.string(), " as ", kPrevious, ": ", error.message());
   write_file(newest, sha256_hex(body) + "\n" + body, Durability::kSync);
 }

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -29,8 +30,9 @@ using FeatureFunction = std::function<at::Tensor(const at::Tensor& images)>;
 using DecodeFunction = std::function<at::Tensor(const at::Tensor& states)>;
 
 /// alpha C H W mean over features of (phi(x_student) - phi(x_teacher))^2, with images as clip(127.5 x + 128, 0, 255),
-/// not rounded, so that gradients flow (EPD section 3.4; C, H, W are the state's).
-std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha);
+/// not rounded, so that gradients flow (EPD section 3.4; C, H, W are the state's). Both networks always see `chunk`
+/// images, a smaller last chunk padded, so that an image's bits do not depend on the batch it came in.
+std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha, std::int64_t chunk);
 
 /// The sum of two losses.
 std::unique_ptr<Loss> sum_of_losses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second);

@@ -30,6 +30,9 @@ struct TrainRun {
   std::string command_line;                    // JSON of the options as given, for training_options.json
 };
 
+/// The run under the model's own dataset name where it has none.
+TrainRun with_dataset_name(TrainRun run);
+
 /// Distils a predictor and returns the run's folder, in which stand training_options.json, predictor.json,
 /// predictor-<kimg>.json at snapshots, state.bin, stats.jsonl, log.txt and preview.png. Stopped at any moment, and
 /// resumed, it ends with the predictor of an uninterrupted run.

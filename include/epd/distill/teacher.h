@@ -22,18 +22,26 @@ struct TeacherBatch {
 /// The condition of images with these seeds and (for models with labels) these labels [B].
 using ConditionSource = std::function<Condition(const std::vector<std::uint64_t>& seeds, const at::Tensor& labels)>;
 
+/// Where a trainer's batches come from.
+class TrajectorySource {
+ public:
+  virtual ~TrajectorySource() = default;
+  /// Images [first, first + count) of the iteration's batch of `batch_size`.
+  virtual TeacherBatch batch(std::int64_t iteration, std::int64_t batch_size, std::int64_t first,
+                             std::int64_t count) = 0;
+};
+
 /// The training images and their teacher trajectories. Image i of iteration n is a function of the base seed, n and i
 /// alone: neither the number of processes nor the size of a batch's parts changes it. Training seeds lie in
 /// [2^31, 2^32), so that images with seeds below 2^31 are never trained on.
-class Teacher {
+class Teacher : public TrajectorySource {
  public:
   /// `plan` is the teacher's; `grid_points` are the points of its grid that the student's steps end at. With
   /// `cache_size` trajectories, passes over the same ones in a new order each time; 0 draws fresh ones.
   Teacher(const Denoiser& denoiser, ConditionSource condition, Plan<double> plan, std::vector<std::size_t> grid_points,
           std::uint64_t seed, std::int64_t cache_size, double t_0, at::Device device);
 
-  /// Images [first, first + count) of the iteration's batch of `batch_size`.
-  TeacherBatch batch(std::int64_t iteration, std::int64_t batch_size, std::int64_t first, std::int64_t count);
+  TeacherBatch batch(std::int64_t iteration, std::int64_t batch_size, std::int64_t first, std::int64_t count) override;
 
  private:
   using Trajectory = std::vector<at::Tensor>;  // [C, H, W] at the end of each student step

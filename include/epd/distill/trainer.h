@@ -30,12 +30,16 @@ struct IterationReport {
   std::int64_t nonfinite_gradients = 0;
 };
 
+/// The teacher that these options ask for, with its states where the student's steps end.
+std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const Denoiser& denoiser,
+                                               ConditionSource condition, at::Device device);
+
 /// Distils a predictor: the student follows the teacher's trajectories (EPD Algorithm 1; method.md "Distillation").
 /// Each image's gradient by the parameters stands in its own row, whichever process found it, and the rows are summed
 /// in order of the images: so neither processes nor passes change a bit of the result.
 class Trainer {
  public:
-  Trainer(const TrainOptions& options, const Denoiser& denoiser, ConditionSource condition,
+  Trainer(const TrainOptions& options, const Denoiser& denoiser, std::unique_ptr<TrajectorySource> teacher,
           std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group);
 
   /// One batch: one update of the parameters under end_to_end, one per student step under per_step.
@@ -47,7 +51,8 @@ class Trainer {
   bool done() const { return iteration_ >= num_iterations(); }
   /// The student as it stands.
   PredictorSpec predictor() const;
-  TrainingState state() const;
+  /// Where the run stands after its last whole iteration: an iteration that an exception ended never happened.
+  TrainingState state() const { return whole_; }
   void restore(const TrainingState& state);
   /// The student's and the teacher's images of training images [0, count), for a look: [count, C, H, W] each.
   std::pair<at::Tensor, at::Tensor> preview(std::int64_t count);
@@ -62,6 +67,7 @@ class Trainer {
   void compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients);
   double update(const Gradients& gradients, std::size_t step, IterationReport& report);
   const Loss& loss_of(std::size_t step) const;
+  TrainingState present_state() const;
 
   TrainOptions options_;
   const Denoiser& denoiser_;
@@ -69,10 +75,11 @@ class Trainer {
   ProcessGroup& group_;
   PredictorSpec spec_;
   TimeSteps t_;
-  Teacher teacher_;
+  std::unique_ptr<TrajectorySource> teacher_;
   std::unique_ptr<Loss> l2_, last_loss_;
   AdamOptimizer optimizer_;
   std::int64_t iteration_ = 0;
+  TrainingState whole_;
 };
 
 }  // namespace epd

@@ -1,0 +1,249 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "epd/core/interrupt.h"
+#include "epd/distill/trainer.h"
+#include "support/mixture_denoiser.h"
+
+namespace epd {
+namespace {
+
+using testing::TensorMixture;
+
+/// A tiny state under the closed mixtures.
+class FactualMixture : public TensorMixture {
+ public:
+  FactualMixture() {
+    facts_.dataset_name = "mixture";
+    facts_.resolution = 2;
+    facts_.channels = 3;
+  }
+  const ModelFacts& facts() const override { return facts_; }
+
+ private:
+  ModelFacts facts_;
+};
+
+/// Answers so many forwards, then is interrupted.
+class Interruptible : public FactualMixture {
+ public:
+  at::Tensor evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                      const Condition& condition) const override {
+    if (left-- == 0) throw Interrupted(15);
+    return FactualMixture::evaluate(x, sigma, num_points, condition);
+  }
+  mutable std::int64_t left = -1;
+};
+
+Condition unconditional(const std::vector<std::uint64_t>&, const at::Tensor&) { return {}; }
+
+TrainOptions small_options() {
+  TrainOptions options;
+  options.dataset_name = "mixture";
+  options.num_steps = 3;
+  options.objective = Objective::kPerStep;
+  options.num_inserted = 1;
+  options.afs = true;
+  options.batch = 5;
+  options.total_kimg = 0.02;
+  options.seed = 7;
+  return options;
+}
+
+Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
+                     TrainerResources resources = {}) {
+  return Trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU), l2_loss(), resources,
+                 group);
+}
+
+std::vector<double> trained(const TrainOptions& options, TrainerResources resources) {
+  const FactualMixture denoiser;
+  const auto group = ProcessGroup::alone();
+  auto trainer = make_trainer(options, denoiser, *group, resources);
+  while (!trainer.done()) trainer.iterate();
+  return trainer.predictor().parameters;
+}
+
+TEST(Trainer, PassesAndMemoryChangeNoBit) {
+  auto options = small_options();
+  const auto expected = trained(options, {});
+  for (const std::int64_t batch_gpu : {1, 2, 3, 5}) {
+    for (const auto adjoint : {AdjointMemory::kRecompute, AdjointMemory::kKeep}) {
+      TrainerResources resources;
+      resources.batch_gpu = batch_gpu;
+      resources.adjoint = adjoint;
+      EXPECT_EQ(trained(options, resources), expected) << batch_gpu;
+    }
+  }
+  options.seed = 8;
+  EXPECT_NE(trained(options, {}), expected);
+}
+
+TEST(Trainer, AnIterationThatWasInterruptedNeverHappened) {
+  const Interruptible denoiser;
+  const auto group = ProcessGroup::alone();
+  auto trainer = make_trainer(small_options(), denoiser, *group);
+  trainer.iterate();
+  const TrainingState before = trainer.state();
+  // By then the first step has moved the parameters: 8 steps' forwards of the teacher, and the student's second step.
+  int forwards = denoiser.forwards;
+  trainer.iterate();
+  forwards = denoiser.forwards - forwards;
+  trainer.restore(before);
+  denoiser.left = forwards - 1;
+  EXPECT_THROW(trainer.iterate(), Interrupted);
+  EXPECT_NE(trainer.predictor().parameters, before.parameters);
+  EXPECT_EQ(trainer.state(), before);
+}
+
+TEST(Trainer, GoesOnFromItsStateToTheSameBits) {
+  const auto options = small_options();
+  const auto expected = trained(options, {});
+  const FactualMixture denoiser;
+  const auto group = ProcessGroup::alone();
+  auto first = make_trainer(options, denoiser, *group);
+  first.iterate();
+  auto second = make_trainer(options, denoiser, *group);
+  second.restore(first.state());
+  EXPECT_EQ(second.iteration(), 1);
+  while (!second.done()) second.iterate();
+  EXPECT_EQ(second.predictor().parameters, expected);
+}
+
+TEST(Trainer, StopsAtALossThatIsNoNumber) {
+  class Broken : public FactualMixture {
+    at::Tensor evaluate(const at::Tensor& x, const at::Tensor&, std::int64_t, const Condition&) const override {
+      return x * std::numeric_limits<double>::quiet_NaN();
+    }
+  };
+  const Broken denoiser;
+  const auto group = ProcessGroup::alone();
+  auto trainer = make_trainer(small_options(), denoiser, *group);
+  try {
+    trainer.iterate();
+    FAIL() << "nothing was thrown";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("the loss of step 0 in iteration 0 is"));
+  }
+}
+
+TEST(FeatureLoss, ShowsItsNetworkAlwaysAsManyImages) {
+  std::set<std::int64_t> sizes;
+  const FeatureFunction features = [&](const at::Tensor& images) {
+    sizes.insert(images.size(0));
+    return images.flatten(1).square() / 255;
+  };
+  const auto identity = [](const at::Tensor& states) { return states; };
+  const auto loss = feature_loss(features, identity, 10, /*chunk=*/4);
+  const auto student = at::randn({6, 3, 2, 2}, at::kDouble) / 4, teacher = at::randn({6, 3, 2, 2}, at::kDouble) / 4;
+  const auto all = loss->compare(student, teacher);
+  ASSERT_EQ(all.per_image.sizes(), (std::vector<std::int64_t>{6}));
+  for (std::int64_t i = 0; i < 6; ++i) {
+    const auto one = loss->compare(student.narrow(0, i, 1), teacher.narrow(0, i, 1));
+    EXPECT_TRUE(at::equal(one.per_image[0], all.per_image[i]));
+    EXPECT_TRUE(at::equal(one.gradient[0], all.gradient[i]));
+  }
+  EXPECT_EQ(sizes, (std::set<std::int64_t>{4}));
+}
+
+TEST(FeatureLoss, IsAlphaTimesTheStatesSizeTimesTheMeanSquare) {
+  const FeatureFunction features = [](const at::Tensor& images) { return images.flatten(1).narrow(1, 0, 2); };
+  const auto loss = feature_loss(
+      features, [](const at::Tensor& states) { return states; }, 10, 1);
+  auto student = at::zeros({1, 3, 1, 1}, at::kDouble);
+  student[0][0] = 0.1;  // 12.75 grey levels away, of which there are two features
+  student[0][2] = 9;    // seen by no feature
+  const auto value = loss->compare(student, at::zeros_like(student));
+  EXPECT_NEAR(value.per_image.item<double>(), 10 * 3 * 12.75 * 12.75 / 2, 1e-9);
+  EXPECT_NEAR(value.gradient[0][0].item<double>(), 10 * 3 * 12.75 * 127.5, 1e-9);
+  EXPECT_EQ(value.gradient[0][2].item<double>(), 0);
+}
+
+TEST(Teacher, ComputesACachedTrajectoryOnceAndShufflesEveryPass) {
+  auto options = small_options();
+  options.teacher_cache = 10;  // two iterations a pass
+  const FactualMixture denoiser;
+  const auto teacher = make_teacher(options, denoiser, unconditional, at::kCPU);
+  const auto pass = [&](std::int64_t first) {
+    return at::cat({teacher->batch(first, 5, 0, 5).start, teacher->batch(first + 1, 5, 0, 5).start});
+  };
+  const auto first = pass(0);
+  const int forwards = denoiser.forwards;
+  const auto second = pass(2);
+  EXPECT_EQ(denoiser.forwards, forwards);
+  EXPECT_FALSE(at::equal(first, second));
+  EXPECT_TRUE(at::equal(std::get<0>(first.flatten().sort()), std::get<0>(second.flatten().sort())));
+}
+
+TEST(Teacher, PartsOfABatchAreThatBatch) {
+  for (const std::int64_t cache : {0, 7}) {
+    auto options = small_options();
+    options.teacher_cache = cache;
+    const FactualMixture denoiser;
+    const auto whole = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(3, 5, 0, 5);
+    const auto parts = make_teacher(options, denoiser, unconditional, at::kCPU);
+    ASSERT_EQ(whole.states.size(), 2U);
+    for (const auto& [first, count] : {std::pair{3, 2}, std::pair{0, 3}}) {
+      const auto part = parts->batch(3, 5, first, count);
+      EXPECT_TRUE(at::equal(part.start, whole.start.narrow(0, first, count)));
+      EXPECT_TRUE(at::equal(part.states[1], whole.states[1].narrow(0, first, count)));
+    }
+  }
+}
+
+TEST(Teacher, TrainingSeedsLieAboveThoseOfSampling) {
+  std::set<std::uint64_t> seeds;
+  for (std::uint64_t number = 0; number < 1000; ++number) seeds.insert(training_seed(3, number));
+  EXPECT_GE(seeds.size(), 999U);
+  EXPECT_GE(*seeds.begin(), std::uint64_t{1} << 31);
+  EXPECT_LT(*seeds.rbegin(), std::uint64_t{1} << 32);
+}
+
+TEST(TrainOptions, TheCosineFallsFromTheLearningRateToAHundredth) {
+  TrainOptions options;
+  options.total_kimg = 10;
+  options.batch = 128;
+  EXPECT_EQ(options.num_iterations(), 79);
+  EXPECT_EQ(options.learning_rate(40), 0.2);
+  options.coslr = true;
+  EXPECT_DOUBLE_EQ(options.learning_rate(0), 0.2);
+  EXPECT_NEAR(options.learning_rate(79), 0.01, 1e-12);
+  EXPECT_NEAR(options.learning_rate(20), 0.01 + 0.095 * (1 + std::cos(M_PI * 20 / 79)), 1e-12);
+}
+
+TEST(TrainOptions, AutoIsEndToEndForEpdOnPixelsWithFewSteps) {
+  TrainOptions options;
+  options.dataset_name = "cifar10";
+  EXPECT_EQ(options.resolved_objective(), Objective::kEndToEnd);
+  options.num_steps = 6;
+  EXPECT_EQ(options.resolved_objective(), Objective::kPerStep);
+  options.num_steps = 5;
+  options.student = StudentKind::kIpndm;
+  EXPECT_EQ(options.resolved_objective(), Objective::kPerStep);
+  options.student = StudentKind::kEpd;
+  options.dataset_name = "lsun_bedroom_ldm";
+  EXPECT_EQ(options.resolved_objective(), Objective::kPerStep);
+}
+
+TEST(TrainOptions, TheMidpointStartIsTheMidpointRule) {
+  auto options = small_options();
+  options.init = ParameterInit::kMidpoint;
+  options.num_points = 1;
+  const auto spec = options.initial_predictor(FactualMixture().facts());
+  const auto table = epd_table(spec, spec.parameters);
+  const auto t = spec.time_steps();
+  for (std::size_t n = 0; n < table.size(); ++n) {
+    const double t_mid = std::pow(t[n + 1], table[n].r[0]) * std::pow(t[n], 1 - table[n].r[0]);
+    EXPECT_NEAR(t_mid, (t[n] + t[n + 1]) / 2, 1e-9 * t[n]);
+    EXPECT_DOUBLE_EQ(table[n].weight[0], 1);
+    EXPECT_DOUBLE_EQ(table[n].scale_dir[0], 1);
+    EXPECT_DOUBLE_EQ(table[n].scale_time[0], 1);
+  }
+}
+
+}  // namespace
+}  // namespace epd
