@@ -60,7 +60,9 @@ TEST_F(SampleProgram, KilledAtAnyMomentItEndsWithTheSameFiles) {
     child.wait(10s);
     if (!fs::exists(out("killed"))) continue;
     for (const auto& [name, bytes] : files("killed")) {
-      if (expected.contains(name)) EXPECT_EQ(bytes, expected.at(name)) << name;
+      if (expected.contains(name)) {
+        EXPECT_EQ(bytes, expected.at(name)) << name;
+      }
     }
   }
   expect_success({run("killed", many)});
