@@ -10,8 +10,6 @@ refused with UnsafePickle. Source code inside a file is never looked at.
 import codecs
 import collections
 import io
-import json
-import math
 import pickle
 import struct
 import zipfile
@@ -20,6 +18,8 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from safetensors_file import read_safetensors
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -123,20 +123,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def _numpy_scalar(dtype: Any, content: Any = b"") -> Any:
     """A number saved by NumPy; any other kind of scalar stays a Record."""
     code = dtype.args[0] if isinstance(dtype, Record) and dtype.args else ""
-    kind = {
-        "f2": "e",
-        "f4": "f",
-        "f8": "d",
-        "i1": "b",
-        "i2": "h",
-        "i4": "i",
-        "i8": "q",
-        "u1": "B",
-        "u2": "H",
-        "u4": "I",
-        "u8": "Q",
-        "b1": "?",
-    }
+    kind = dict(f2="e", f4="f", f8="d", i1="b", i2="h", i4="i", i8="q", u1="B", u2="H", u4="I", u8="Q", b1="?")
     if code in kind and isinstance(content, bytes) and len(content) == struct.calcsize("<" + kind[code]):
         return struct.unpack("<" + kind[code], content)[0]
     return make_record("numpy.scalar", dtype, content)
@@ -151,20 +138,7 @@ _DTYPES = {
     "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
     "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
 }  # fmt: skip
-_DTYPE_NAMES = {
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
-    "complex64",
-    "complex128",
-}
+_DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()}
 
 _CALLS: dict[str, Any] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
@@ -208,7 +182,7 @@ class _Unpickler(pickle.Unpickler):
         if full in ("torch.storage.UntypedStorage", "torch.storage._UntypedStorage"):
             return _StorageType(torch.uint8)
         if module == "torch" and name in _DTYPE_NAMES:
-            return getattr(torch, name)
+            return _DTYPE_NAMES[name]
         return self.stand_ins.setdefault(full, _stand_in(full))
 
     def persistent_load(self, saved: Any) -> Any:
@@ -247,7 +221,7 @@ def _load(file: BinaryIO, size: int, name: str) -> Any:
         if start[:1] == b"\x80":
             return _load_legacy(file, size)
         if start[8:9] == b"{":
-            return _load_safetensors(file, size)
+            return read_safetensors(file, size)
     except UnsafePickle as error:
         raise UnsafePickle(f"{name}: {error}") from None
     except _DAMAGE as error:
@@ -306,29 +280,6 @@ def _load_legacy(file: BinaryIO, size: int) -> Any:
             raise ValueError(f"storage {key} is cut short")
         target.copy_(_flat(content, target.dtype))
     return result
-
-
-_SAFETENSORS_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
-
-
-def _load_safetensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
-    header_size = struct.unpack("<Q", file.read(8))[0]
-    if header_size > size - 8:
-        raise ValueError("the safetensors header is longer than the file")
-    header = json.loads(file.read(header_size))
-    start, tensors = 8 + header_size, {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, (begin, end) = _SAFETENSORS_DTYPES[entry["dtype"]], entry["data_offsets"]
-        if not 0 <= begin <= end <= size - start or end - begin != math.prod(entry["shape"]) * dtype.itemsize:
-            raise ValueError(f"the place of {name} in the file does not fit its shape")
-        file.seek(start + begin)
-        tensors[name] = _flat(file.read(end - begin), dtype).reshape(entry["shape"])
-    return tensors
 
 
 def state_of(module: Record) -> dict[str, Tensor]:

@@ -1,0 +1,38 @@
+"""The safetensors format: the length of a JSON header, the header with each tensor's place, and the tensors' bytes."""
+
+import json
+import math
+import struct
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+def _tensor(content: bytes, dtype: torch.dtype, shape: list[int]) -> Tensor:
+    return (
+        torch.frombuffer(bytearray(content), dtype=dtype).reshape(shape) if content else torch.empty(shape, dtype=dtype)
+    )
+
+
+def read_safetensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
+    """The tensors of a file of `size` bytes. Raises ValueError, LookupError or TypeError for a damaged one."""
+    header_size = struct.unpack("<Q", file.read(8))[0]
+    if header_size > size - 8:
+        raise ValueError("the safetensors header is longer than the file")
+    header = json.loads(file.read(header_size))
+    start, tensors = 8 + header_size, {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype, (begin, end) = _DTYPES[entry["dtype"]], entry["data_offsets"]
+        if not 0 <= begin <= end <= size - start or end - begin != math.prod(entry["shape"]) * dtype.itemsize:
+            raise ValueError(f"the place of {name} in the file does not fit its shape")
+        file.seek(start + begin)
+        tensors[name] = _tensor(file.read(end - begin), dtype, entry["shape"])
+    return tensors
