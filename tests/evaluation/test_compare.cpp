@@ -1,0 +1,125 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "distributed/job.h"
+#include "epd/evaluation/compare.h"
+#include "epd/io/atomic_file.h"
+#include "epd/io/png.h"
+#include "io/support.h"
+#include "support/tiny_model.h"
+
+namespace epd {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+/// The program `compare` on a tiny class-conditional model.
+class CompareProgram : public ::testing::Test {
+ protected:
+  CompareProgram() {
+    testing::TinyModelOptions model;
+    model.facts.condition = ConditionKind::kLabel;
+    model.facts.label_dim = 4;
+    testing::make_tiny_model(folder_ / "denoiser.ts", model);
+    testing::make_tiny_detector(folder_ / "features.ts", 4);
+  }
+
+  std::vector<std::string> command(const std::string& outdir, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> result{std::string(EPD_BINARY_DIR) + "/bin/compare"};
+    const auto add = [&](const std::string& name, const std::string& value) {
+      result.insert(result.end(), {name, value});
+    };
+    add("--device", "cpu");
+    add("--model_path", (folder_ / "denoiser.ts").string());
+    add("--detector", (folder_ / "features.ts").string());
+    add("--outdir", (folder_ / outdir).string());
+    add("--seeds", "0-12");
+    add("--chunk", "4");
+    add("--batch", "8");
+    add("--solvers", "euler");
+    add("--schedules", "polynomial");
+    add("--nfe", "4,8,16");
+    add("--extra", "heun@polynomial#5,dpmpp:3@logsnr#40");
+    result.insert(result.end(), more.begin(), more.end());
+    return result;
+  }
+  json rows(const std::string& outdir) const {
+    return json::parse(read_file(folder_ / outdir / "results.json")).at("rows");
+  }
+  test::Ended run(const std::string& outdir, const std::vector<std::string>& more = {}) const {
+    return test::Child(command(outdir, more), {}, logs_.path().string()).wait(120s);
+  }
+
+  test::TemporaryFolder folder_, logs_;
+};
+
+TEST_F(CompareProgram, ScoresEveryRowAgainstTheExactOde) {
+  const auto ended = run("one");
+  ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+  const auto table = rows("one");
+  ASSERT_EQ(table.size(), 6U);
+  for (const auto& row : table) EXPECT_EQ(row.size(), 8U);
+  EXPECT_GT(table[0].at("rmse"), table[1].at("rmse"));
+  EXPECT_GT(table[1].at("rmse"), table[2].at("rmse"));
+  EXPECT_GT(table[2].at("rmse"), 1e-4);
+  EXPECT_EQ(table[1].at("nfe"), 8);
+  EXPECT_EQ(table[3].at("nfe"), 5);
+  // The fine trajectory as a contender is itself.
+  EXPECT_EQ(table[4].at("rmse"), 0);
+  EXPECT_NEAR(table[4].at("fd_exact"), 0, 1e-9);
+  EXPECT_EQ(table[5].at("rmse"), 0);
+  EXPECT_EQ(table[5].at("fd_exact"), 0);
+  EXPECT_TRUE(table[5].at("fd_data").is_null());
+  EXPECT_THAT(table[5].at("solver").get<std::string>(), HasSubstr("exact"));
+  const auto picture = decode_png(read_file(folder_ / "one" / "compare.png"), "compare.png");
+  EXPECT_GT(picture.height, 6 * 64);
+  EXPECT_GT(picture.width, 12 * 64);
+}
+
+TEST_F(CompareProgram, FindsTheSameInTwoProcessesAndInMoreThanThereAreImages) {
+  ASSERT_EQ(run("one", {"--seeds", "0-2"}).exit_code, 0);
+  const auto expected = rows("one");
+  for (const int size : {2, 4}) {
+    const auto outdir = "by" + std::to_string(size);
+    const auto port = test::free_port();
+    std::vector<test::Child> children;
+    for (int rank = 0; rank < size; ++rank) {
+      children.emplace_back(command(outdir, {"--seeds", "0-2"}), test::rank_variables(rank, size, port),
+                            logs_.path().string());
+    }
+    for (auto& child : children) {
+      const auto ended = child.wait(120s);
+      ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+    }
+    const auto table = rows(outdir);
+    ASSERT_EQ(table.size(), expected.size());
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      const double rmse = expected[i].at("rmse"), fd = expected[i].at("fd_exact");
+      EXPECT_NEAR(table[i].at("rmse"), rmse, 1e-12 * rmse) << table[i];
+      EXPECT_NEAR(table[i].at("fd_exact"), fd, 1e-9 * fd + 1e-9) << table[i];
+    }
+  }
+}
+
+TEST_F(CompareProgram, RefusesWhatItCannotCompareInOneLine) {
+  for (const std::vector<std::string>& more :
+       std::vector<std::vector<std::string>>{{"--solvers", "amed"},
+                                             {"--seeds", "1"},
+                                             {"--nfe", "0"},
+                                             {"--extra", "euler@logsnr"},
+                                             {"--schedules", "karras"},
+                                             {"--data", (folder_ / "absent.npz").string()}}) {
+    const auto ended = run("refused", more);
+    EXPECT_THAT(ended.exit_code, ::testing::AnyOf(1, 2)) << more[0];
+    EXPECT_EQ(test::error_lines(ended.errors), 1) << ended.errors;
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "refused")) << more[0];
+  }
+}
+
+}  // namespace
+}  // namespace epd
