@@ -47,4 +47,12 @@ fs::path find_detector(const std::string& dataset_name, const std::string& detec
   return path;
 }
 
+fs::path find_captions(const std::string& dataset_name) {
+  if (dataset_name != "ms_coco") return {};
+  const fs::path path = cache_dir() / "models" / dataset_name / "MS-COCO_val2014_30k_captions.csv";
+  EPD_REQUIRE(fs::exists(path), "prompt: none given, and no captions at ", path.string(),
+              "; fetch them with python3 models/fetch.py ", dataset_name, " captions, or give a prompt");
+  return path;
+}
+
 }  // namespace epd

@@ -48,8 +48,8 @@ std::vector<Block> blocks_of(std::int64_t num_points, std::int64_t batch, const 
 
 }  // namespace
 
-ChunkedDenoiser::ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options)
-    : inner_(std::move(inner)), options_(options) {
+ChunkedDenoiser::ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options, at::Device device)
+    : inner_(std::move(inner)), options_(options), lanes_(device) {
   EPD_REQUIRE_USAGE(options_.chunk >= 1, "chunk: expected at least 1, got ", options_.chunk);
   EPD_REQUIRE_USAGE(options_.points_at_once >= 0, "points_at_once: expected 0 (all) or more, got ",
                     options_.points_at_once);
@@ -58,12 +58,14 @@ ChunkedDenoiser::ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOpt
 at::Tensor ChunkedDenoiser::forward(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                                     const Condition& condition) const {
   const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
-  for (const Block& block : blocks_of(num_points, x.size(0) / num_points, options_)) {
+  const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
+  lanes_.run(blocks.size(), [&](std::size_t i) {
+    const Block& block = blocks[i];
     const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
     const auto denoised = inner_->forward(block.rows(x, num_points, options_.chunk),
                                           block.rows(sigma, num_points, options_.chunk), block.points, part);
     block.of(result, num_points).copy_(block.unpadded(denoised));
-  }
+  });
   return result;
 }
 

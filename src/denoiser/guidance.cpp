@@ -42,6 +42,8 @@ const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const
                         (facts.condition == ConditionKind::kLabel && facts.label_format == LabelFormat::kOneHot);
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifierFree || can_drop, "guidance_type cfg: the model of ",
                     facts.dataset_name, " has no unconditional state to guide away from");
+  EPD_REQUIRE_USAGE(kind != GuidanceKind::kUnconditional || can_drop || facts.condition == ConditionKind::kNone,
+                    "guidance_type uncond: the model of ", facts.dataset_name, " always needs a label");
   return *this;
 }
 

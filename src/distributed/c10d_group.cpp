@@ -1,21 +1,17 @@
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <sstream>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
+#include "abandon.h"
 #include "backends.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
-#include "epd/core/progress.h"
 #include "epd/core/run_main.h"
 #include "groups.h"
 #include "job_watch.h"
@@ -41,16 +37,6 @@ std::string joined(const std::vector<std::string>& names) {
   std::string result;
   for (const auto& name : names) result += (result.empty() ? "" : ", ") + name;
   return result;
-}
-
-/// Ends the process at its exit() before static destructors run: threads of a broken group may still hang in Torch.
-void skip_static_destructors() {
-  on_exit(
-      [](int status, void*) {
-        std::fflush(nullptr);
-        _exit(status);
-      },
-      nullptr);
 }
 
 at::Tensor as_tensor(const std::string& bytes, std::int64_t length) {
@@ -285,8 +271,13 @@ std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, at:
   log::debug(met.processes[environment.rank], " of ", environment.size, " (", environment.launcher, ") is there");
   try {
     return std::make_shared<C10dGroup>(environment, device, timeout, std::move(met));
-  } catch (...) {
-    rethrow_as_error();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    log::debug(e.what());
+    throw Error(text("rank ", environment.rank, ": the ", environment.size, " processes of the job met at ",
+                     environment.master_address, ":", environment.master_port,
+                     " but cannot reach each other, or one has ended: ", one_line(e.what())));
   }
 }
 

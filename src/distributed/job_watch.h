@@ -9,14 +9,11 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 #include <vector>
 
+#include "job_failure.h"
+
 namespace epd {
 
-/// Why the job ends, as the first rank that noticed wrote it into the job's store. A code of 128 + s means signal s.
-struct JobFailure {
-  int reporter = 0;
-  int exit_code = 1;
-  std::string reason;
-};
+class WatchState;
 
 /// Watches over one process's place in its job, beside the work. One thread owns a connection to the job's store: it
 /// leaves a sign of life there twice a second, looks for a failure written by another rank, and (the root over all, the
@@ -51,11 +48,11 @@ class JobWatch {
   void leave(bool serves_store);
 
  private:
-  struct State;
   bool ask(std::function<void(c10d::Store&)> question, std::chrono::milliseconds patience);
-  std::int64_t count(const std::string& key, std::int64_t increment);
+  int size() const;
+  std::int64_t count(const std::string& key, std::int64_t increment, std::chrono::milliseconds patience);
 
-  std::shared_ptr<State> state_;
+  const std::shared_ptr<WatchState> state_;
   std::thread talker_, watcher_;
 };
 

@@ -4,17 +4,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 #include <sstream>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "abandon.h"
 #include "address.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/run_main.h"
+#include "job_failure.h"
 
 namespace epd {
 namespace {
@@ -23,8 +26,6 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 std::string seconds(std::chrono::milliseconds time) { return duration_text(static_cast<double>(time.count()) / 1e3); }
-
-std::string member_key(int rank) { return text("member/", rank); }
 
 /// One process of a job and the patience that is left to it.
 class Meeting {
@@ -70,7 +71,8 @@ class Meeting {
       return c10::make_intrusive<c10d::TCPStore>(environment_.master_address, options);
     } catch (const std::exception& e) {
       const std::string what = e.what();
-      EPD_REQUIRE(what.find("EADDRINUSE") == what.npos, "MASTER_PORT ", environment_.master_port,
+      EPD_REQUIRE(what.find("EADDRINUSE") == what.npos && what.find("already in use") == what.npos, "MASTER_PORT ",
+                  environment_.master_port,
                   " is in use on this machine: choose another (--master_port), or stop the job that holds it");
       throw Error(text("cannot serve this job's store on ", place(), ": ", one_line(what)));
     }
@@ -84,27 +86,45 @@ class Meeting {
       check_interrupt();
       std::this_thread::sleep_for(100ms);
     }
-    try {
-      return c10::make_intrusive<c10d::TCPStore>(environment_.master_address, store_options());
-    } catch (const std::exception& e) {
-      throw Error(text("rank ", environment_.rank, ": no store of a job at ", place(),
-                       ", some other program may hold the port: ", one_line(e.what())));
+    // Its constructor talks to whatever listens there, without a time limit of its own: so it has a thread of its own.
+    std::packaged_task<c10::intrusive_ptr<c10d::TCPStore>()> open(
+        [address = environment_.master_address, options = store_options()] {
+          return c10::make_intrusive<c10d::TCPStore>(address, options);
+        });
+    auto opened = open.get_future();
+    std::thread opening(std::move(open));
+    std::string problem = "no answer";
+    while (opened.wait_for(100ms) != std::future_status::ready && Clock::now() < deadline_ && !stop_requested()) {
     }
+    if (opened.wait_for(0s) == std::future_status::ready) {
+      opening.join();
+      try {
+        return opened.get();
+      } catch (const std::exception& e) {
+        problem = one_line(e.what());
+      }
+    } else {
+      opening.detach();
+      skip_static_destructors();
+      check_interrupt();
+    }
+    throw Error(text("rank ", environment_.rank, ": no store of a job at ", place(),
+                     ", some other program may hold the port: ", problem));
   }
 
   void join(c10d::Store& store) const {
     const int rank = environment_.rank;
     // A second process of this rank belongs to another job that was given the same port.
-    EPD_REQUIRE(store.add(text("came/", rank), 1) == 1, "rank ", rank, " has joined the job at ", place(),
+    EPD_REQUIRE(store.add(job_key::arrivals(rank), 1) == 1, "rank ", rank, " has joined the job at ", place(),
                 " already: does another job use this MASTER_PORT?");
     const auto address = local_address_towards(environment_.master_address);
-    store.set(member_key(rank), text(address, " rank ", rank, " (", host_name(), ", process ", getpid(), ")"));
-    store.set(text("beat/", rank), std::string("0"));
+    store.set(job_key::member(rank), text(address, " rank ", rank, " (", host_name(), ", process ", getpid(), ")"));
+    store.set(job_key::beat(rank), std::string("0"));
   }
 
   std::vector<Member> await_members(c10d::Store& store) const {
     std::vector<std::string> keys;
-    for (int rank = 0; rank < environment_.size; ++rank) keys.push_back(member_key(rank));
+    for (int rank = 0; rank < environment_.size; ++rank) keys.push_back(job_key::member(rank));
     for (auto pause = 1ms; !store.check(keys); pause = std::min(pause * 2, 50ms)) {
       if (Clock::now() >= deadline_) throw Error(missing(store, keys));
       check_interrupt();
@@ -147,9 +167,9 @@ class Meeting {
 }  // namespace
 
 Rendezvous meet(const RankEnvironment& environment, std::chrono::milliseconds timeout) {
-  // A lost connection is ours to report; c10d would add a warning with a C++ stack.
-  constexpr int kErrors = 2;
-  if (log::level() > log::Level::kDebug) FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, kErrors);
+  // A taken port and a lost connection are ours to report, in one line; c10d would add lines with a C++ stack.
+  constexpr int kFatal = 3;
+  if (log::level() > log::Level::kDebug) FLAGS_caffe2_log_level = std::max(FLAGS_caffe2_log_level, kFatal);
   return Meeting(environment, timeout).meet();
 }
 

@@ -1,5 +1,6 @@
 #include <libdeflate.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -62,7 +63,9 @@ std::string text_chunk(const std::string& keyword, const std::string& value) {
               "PNG text: a keyword has 1 to 79 bytes, got '", keyword, "'");
   EPD_REQUIRE(value.size() < (std::size_t{1} << 30) && value.find('\0') == std::string::npos, "PNG text: the text of '",
               keyword, "' is too long or holds a zero byte");
-  const std::string body = "tEXt" + keyword + '\0' + value;
+  const bool ascii = std::ranges::all_of(value, [](unsigned char c) { return c < 0x80; });
+  // iTXt, for UTF-8: uncompressed, of no language, the keyword not translated.
+  const std::string body = (ascii ? "tEXt" + keyword : "iTXt" + keyword + std::string(4, '\0')) + '\0' + value;
   std::string chunk;
   append_big_endian(chunk, static_cast<std::uint32_t>(body.size() - 4));
   chunk += body;

@@ -1,11 +1,10 @@
 #include "epd/sampling/conditions.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
-
-#include <algorithm>
 #include <utility>
 
 #include "epd/core/error.h"
+#include "epd/core/paths.h"
+#include "epd/denoiser/lanes.h"
 #include "epd/sampling/latents.h"
 #include "epd/text/clip_tokenizer.h"
 #include "epd/text/prompts.h"
@@ -32,7 +31,10 @@ class TextConditions : public Conditions {
  public:
   TextConditions(std::shared_ptr<const TorchScriptModel> model, const std::filesystem::path& model_path,
                  const ConditionOptions& options)
-      : model_(std::move(model)), tokenizer_(ClipTokenizer::read(model_path.parent_path())), options_(options) {
+      : model_(std::move(model)),
+        tokenizer_(ClipTokenizer::read(model_path.parent_path())),
+        options_(options),
+        lanes_(model_->device()) {
     if (!options.prompt) captions_.emplace(Prompts::read(options.prompt_file));
     unconditional_ = encoded({""});
     if (options.prompt) same_for_all_ = encoded({*options.prompt});
@@ -47,14 +49,15 @@ class TextConditions : public Conditions {
       condition.value = same_for_all_.expand({batch, -1, -1});
     } else {
       std::vector<std::string> texts;
-      for (const std::uint64_t seed : seeds) texts.push_back(captions_->for_seed(seed));
+      for (const std::uint64_t seed : seeds) texts.push_back(prompt(seed));
       condition.value = encoded(texts);
     }
     return condition;
   }
 
   std::string prompt(std::uint64_t seed) const override {
-    return options_.prompt ? *options_.prompt : captions_->for_seed(seed);
+    if (options_.prompt) return *options_.prompt;
+    return options_.captions_repeat ? captions_->for_any_seed(seed) : captions_->for_seed(seed);
   }
 
  private:
@@ -65,18 +68,18 @@ class TextConditions : public Conditions {
     std::vector<at::Tensor> rows;
     for (const auto& text : texts) rows.push_back(at::tensor(tokenizer_.encode(text, length), at::kLong));
     const auto tokens = at::stack(rows).to(model_->device());
-    const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> states;
-    for (std::int64_t first = 0; first < tokens.size(0); first += options_.chunk) {
-      const auto part = tokens.slice(0, first, std::min(first + options_.chunk, tokens.size(0)));
-      states.push_back(model_->encode_text(padded_rows(part, options_.chunk)).narrow(0, 0, part.size(0)));
-    }
+    const auto parts = tokens.split(options_.chunk);
+    std::vector<at::Tensor> states(parts.size());
+    lanes_.run(parts.size(), [&](std::size_t i) {
+      states[i] = model_->encode_text(padded_rows(parts[i], options_.chunk)).narrow(0, 0, parts[i].size(0));
+    });
     return at::cat(states);
   }
 
   std::shared_ptr<const TorchScriptModel> model_;
   ClipTokenizer tokenizer_;
   ConditionOptions options_;
+  Lanes lanes_;
   std::optional<Prompts> captions_;
   at::Tensor unconditional_;  // [1, tokens, width]: the states of the empty text
   at::Tensor same_for_all_;   // [1, tokens, width], or undefined
@@ -84,26 +87,28 @@ class TextConditions : public Conditions {
 
 }  // namespace
 
-const ConditionOptions& ConditionOptions::validated(const ModelFacts& facts) const {
+ConditionOptions ConditionOptions::resolved(const ModelFacts& facts) const {
   EPD_REQUIRE_USAGE(!label || facts.label_dim > 0, "class: the model of ", facts.dataset_name, " has no classes");
   EPD_REQUIRE_USAGE(!label || (*label >= 0 && *label < facts.label_dim), "class: expected 0 to ", facts.label_dim - 1,
                     " for the model of ", facts.dataset_name, ", got ", label.value_or(0));
   const bool takes_text = facts.condition == ConditionKind::kText;
   EPD_REQUIRE_USAGE(takes_text || (!prompt && prompt_file.empty()), prompt ? "prompt" : "prompt_file",
                     ": the model of ", facts.dataset_name, " takes no text");
-  EPD_REQUIRE_USAGE(!takes_text || prompt || !prompt_file.empty(), "the model of ", facts.dataset_name,
-                    " is conditioned on text: give --prompt or --prompt_file");
-  EPD_REQUIRE_USAGE(!prompt || prompt_file.empty(), "--prompt and --prompt_file exclude each other");
-  return *this;
+  EPD_REQUIRE_USAGE(!prompt || prompt_file.empty(), "a prompt and a file of prompts exclude each other");
+  ConditionOptions result = *this;
+  if (takes_text && !prompt && prompt_file.empty()) result.prompt_file = find_captions(facts.dataset_name);
+  EPD_REQUIRE_USAGE(!takes_text || prompt || !result.prompt_file.empty(), "the model of ", facts.dataset_name,
+                    " is conditioned on text: give --prompt, or a file of prompts");
+  return result;
 }
 
 std::unique_ptr<Conditions> make_conditions(std::shared_ptr<const TorchScriptModel> model,
                                             const std::filesystem::path& model_path, const ConditionOptions& options) {
-  options.validated(model->facts());
+  const auto resolved = options.resolved(model->facts());
   if (model->facts().condition == ConditionKind::kText) {
-    return std::make_unique<TextConditions>(std::move(model), model_path, options);
+    return std::make_unique<TextConditions>(std::move(model), model_path, resolved);
   }
-  return std::make_unique<LabelConditions>(std::move(model), options.label);
+  return std::make_unique<LabelConditions>(std::move(model), resolved.label);
 }
 
 }  // namespace epd

@@ -1,5 +1,6 @@
 #include "image_files.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -18,11 +19,10 @@ std::string npy_bytes(const at::Tensor& tensor) {
   return encode_npy(array);
 }
 
-/// PNG text is Latin-1 and a prompt is UTF-8: what lies beyond ASCII becomes question marks.
-std::string ascii(const std::string& utf8) {
-  std::string result;
-  for (const unsigned char c : utf8) result += c >= 0x20 && c < 0x7F ? static_cast<char>(c) : '?';
-  return result;
+/// The text of a PNG holds no zero byte.
+std::string png_text(std::string text) {
+  std::ranges::replace(text, '\0', '?');
+  return text;
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ PngText ImageFiles::text_of(std::uint64_t seed, const at::Tensor& labels, std::s
   if (labels.defined()) {
     text.emplace_back("label", std::to_string(labels[static_cast<std::int64_t>(index)].item<std::int64_t>()));
   }
-  if (const auto prompt = conditions_->prompt(seed); !prompt.empty()) text.emplace_back("prompt", ascii(prompt));
+  if (const auto prompt = conditions_->prompt(seed); !prompt.empty()) text.emplace_back("prompt", png_text(prompt));
   text.insert(text.end(), text_.begin(), text_.end());
   return text;
 }

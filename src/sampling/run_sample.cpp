@@ -49,7 +49,7 @@ class SampleRun {
                                   : 64,
                 options.points_at_once},
         model_(open_model({resolved_.model_path, device, options.precision, resolved_.method.guidance, chunks_})) {
-    auto condition = options.condition;
+    auto condition = resolved_.condition;
     condition.chunk = chunks_.chunk;
     conditions_ = make_conditions(model_.model, resolved_.model_path, condition);
     if (options.scoring.wanted()) {
@@ -146,10 +146,11 @@ class SampleRun {
     return {all.begin() + shard.begin, all.begin() + shard.end};
   }
 
-  /// This process's part of a batch, as whole chunks: a chunk that is not full costs as much as one that is.
+  /// This process's part of a batch, as whole rounds of chunks, a lane each: one that is not full costs as much.
   std::int64_t at_once() const {
     const std::int64_t part = (options_.batch + group_.size() - 1) / group_.size();
-    return (part + chunks_.chunk - 1) / chunks_.chunk * chunks_.chunk;
+    const std::int64_t round = chunks_.chunk * num_lanes(device_);
+    return (part + round - 1) / round * round;
   }
 
   std::string title() const {

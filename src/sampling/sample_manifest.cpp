@@ -49,7 +49,7 @@ Manifest manifest_of(const SampleOptions& options, const ResolvedSample& resolve
   manifest.set("dataset_name", json_string(resolved.dataset_name));
   manifest.set("model_sha256", json_string(model.sha256()));
   add_method(manifest, resolved.method);
-  add_condition(manifest, options.condition);
+  add_condition(manifest, resolved.condition);
   manifest.set("chunk", std::to_string(chunks.chunk));
   manifest.set("points_at_once", std::to_string(chunks.points_at_once));
   manifest.set("decode_batch", std::to_string(options.decode_batch));

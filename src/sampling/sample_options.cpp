@@ -54,12 +54,12 @@ ResolvedSample resolve(const SampleOptions& options) {
   const std::string dataset = dataset_for(options, predictor);
   const auto model_path = find_model(dataset, options.model_path);
   const auto facts = read_model_facts(model_path);
-  options.condition.validated(facts);
+  auto condition = options.condition.resolved(facts);
   require_pixels(options, facts);
   auto method = make_method(options.method, std::move(predictor), facts);
   const std::string name = dataset.empty() ? facts.dataset_name : dataset;
   const auto outdir = options.outdir.empty() ? default_outdir(options, name, method) : options.outdir;
-  return {model_path, facts, name, std::move(method), outdir};
+  return {model_path, facts, name, std::move(condition), std::move(method), outdir};
 }
 
 Method method_without_model(const SampleOptions& options) {

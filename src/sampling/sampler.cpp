@@ -40,7 +40,8 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
       conditions_(std::move(conditions)),
       plan_(std::move(plan)),
       t_0_(t_0),
-      options_(options) {}
+      options_(options),
+      lanes_(model_.model->device()) {}
 
 Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   const at::NoGradGuard no_grad;
@@ -61,12 +62,12 @@ Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
 
 at::Tensor Sampler::decoded(const at::Tensor& states) const {
   if (!model_.facts().latent) return states;
-  std::vector<at::Tensor> images;
-  for (std::int64_t first = 0; first < states.size(0); first += options_.decode_batch) {
+  const auto slices = states.split(options_.decode_batch);
+  std::vector<at::Tensor> images(slices.size());
+  lanes_.run(slices.size(), [&](std::size_t i) {
     check_interrupt();
-    const auto part = states.slice(0, first, std::min(first + options_.decode_batch, states.size(0)));
-    images.push_back(model_.model->decode(padded_rows(part, options_.decode_batch)).narrow(0, 0, part.size(0)));
-  }
+    images[i] = model_.model->decode(padded_rows(slices[i], options_.decode_batch)).narrow(0, 0, slices[i].size(0));
+  });
   return at::cat(images);
 }
 

@@ -67,6 +67,11 @@ Child::~Child() {
 
 void Child::signal(int number) const { kill(id_, number); }
 
+bool Child::runs() const {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(id_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+}
+
 void Child::await_output(const std::string& text) const {
   for (const auto until = std::chrono::steady_clock::now() + 60s; std::chrono::steady_clock::now() < until;) {
     if (contents(output_path_).find(text) != std::string::npos) return;

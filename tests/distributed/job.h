@@ -27,6 +27,7 @@ class Child {
   Child& operator=(Child&&) = delete;
 
   void signal(int number) const;
+  bool runs() const;
   /// Waits until it has written this much to stdout.
   void await_output(const std::string& text) const;
   /// Waits for the end, at most this long (then kills it and reports 137).

@@ -185,6 +185,9 @@ int main(int argc, char** argv) {
     const auto timeout = std::chrono::milliseconds(static_cast<int>(std::stod(argv[2]) * 1000));
     const auto group = epd::ProcessGroup::from_environment(at::kCPU, timeout);
     std::cout << "started\n" << std::flush;
-    group->run([&] { scenario(*group); });
+    group->run([&] {
+      group->barrier("all are there");
+      scenario(*group);
+    });
   });
 }

@@ -20,4 +20,8 @@ std::filesystem::path find_model(const std::string& dataset_name, const std::str
 /// name of one: inception, inception-pytorch, demo), else the demo's for the demo and Inception. Throws Error likewise.
 std::filesystem::path find_detector(const std::string& dataset_name, const std::string& detector);
 
+/// The captions that a dataset's model draws from where no prompt is given: ms_coco's, beside its model in the cache.
+/// Empty for other datasets. Throws Error with the command that fetches them where they are missing.
+std::filesystem::path find_captions(const std::string& dataset_name);
+
 }  // namespace epd

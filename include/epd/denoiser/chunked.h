@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "epd/denoiser/denoiser.h"
+#include "epd/denoiser/lanes.h"
 
 namespace epd {
 
@@ -12,10 +13,11 @@ struct ChunkOptions {
 };
 
 /// Runs the network on chunks of one fixed number of images, whatever the batch: so an image's numbers depend neither
-/// on the batch it came in nor on how many processes share the work, and kernels see one shape.
+/// on the batch it came in nor on how many processes share the work, and kernels see one shape. On the CPU forward runs
+/// chunks side by side, each on one thread (lanes.h), so its numbers do not depend on the number of threads either.
 class ChunkedDenoiser : public Denoiser {
  public:
-  ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options);
+  ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options, at::Device device = at::kCPU);
 
   const ModelFacts& facts() const override { return inner_->facts(); }
   int cost() const override { return inner_->cost(); }
@@ -27,6 +29,7 @@ class ChunkedDenoiser : public Denoiser {
  private:
   std::shared_ptr<const Denoiser> inner_;
   ChunkOptions options_;
+  Lanes lanes_;
 };
 
 }  // namespace epd

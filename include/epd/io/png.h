@@ -10,7 +10,7 @@
 
 namespace epd {
 
-/// tEXt chunks: keyword (1 to 79 bytes of Latin-1) and text.
+/// Keyword (1 to 79 ASCII characters) and text in UTF-8: tEXt chunks, iTXt beyond ASCII.
 using PngText = std::vector<std::pair<std::string, std::string>>;
 
 /// How hard encode_png compresses, 1 (fast) to 12 (small): the pixels are the same. Level 1 is within 3 % of the size

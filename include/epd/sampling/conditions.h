@@ -19,10 +19,12 @@ struct ConditionOptions {
   std::optional<std::int64_t> label;  // one class for all
   std::optional<std::string> prompt;  // one text for all
   std::filesystem::path prompt_file;  // caption i for seed i: lines, or a CSV with the column `text`
+  bool captions_repeat = false;       // for seeds beyond the last caption; else they are refused
   std::int64_t chunk = 16;            // texts encoded in one forward, a smaller last chunk padded
 
-  /// *this, or throws UsageError where the model has no such condition, or the label is none of its own.
-  const ConditionOptions& validated(const ModelFacts& facts) const;
+  /// These options, with the dataset's own captions where the model takes text and none is given. Throws UsageError
+  /// where the model has no such condition, or the label is none of its own.
+  ConditionOptions resolved(const ModelFacts& facts) const;
 };
 
 /// The condition of each image, a function of its seed.

@@ -61,6 +61,7 @@ struct ResolvedSample {
   std::filesystem::path model_path;
   ModelFacts facts;
   std::string dataset_name;
+  ConditionOptions condition;
   Method method;
   std::filesystem::path outdir;
 };

@@ -41,6 +41,7 @@ class Sampler {
   Plan<double> plan_;
   double t_0_;
   SamplerOptions options_;
+  Lanes lanes_;
 };
 
 }  // namespace epd

@@ -16,6 +16,8 @@ class Prompts {
 
   /// Throws UsageError for a seed beyond the last caption.
   const std::string& for_seed(std::uint64_t seed) const;
+  /// The same for any seed: beyond the last caption they begin again.
+  const std::string& for_any_seed(std::uint64_t seed) const { return captions_[seed % captions_.size()]; }
   std::size_t size() const { return captions_.size(); }
 
  private:

@@ -1,0 +1,59 @@
+#include "job_fixture.h"
+
+namespace epd::test {
+namespace {
+
+/// Every collective, with 1, 2 and 4 processes: the worker compares with what must come out.
+class Collectives : public JobTest, public ::testing::WithParamInterface<int> {
+ protected:
+  void expect_success(const std::string& scenario) const {
+    const auto ranks = run(scenario, GetParam());
+    expect_exit_codes(ranks, std::vector<int>(GetParam(), 0));
+    EXPECT_EQ(all_errors(ranks), "");
+  }
+};
+
+TEST_P(Collectives, SumsAreRightAndTheSameBitsOnAllRanks) { expect_success("sums"); }
+
+TEST_P(Collectives, TensorsAndBytesArriveWhole) { expect_success("copies"); }
+
+TEST_P(Collectives, TheRootIsFirst) { expect_success("root_first"); }
+
+TEST_P(Collectives, RanksThatEndAtDifferentTimesAllEndWell) { expect_success("uneven_ends"); }
+
+INSTANTIATE_TEST_SUITE_P(Processes, Collectives, ::testing::Values(1, 2, 4));
+
+TEST_F(JobTest, DifferentOptionsAreRefused) {
+  const auto ranks = run("unequal", 2);
+  expect_exit_codes(ranks, {1, 1});
+  EXPECT_THAT(all_errors(ranks), ::testing::HasSubstr("option --batch differs between the processes: '64' on rank 0"));
+}
+
+TEST_F(JobTest, SlurmsVariablesMakeAJob) {
+  const std::string id = std::to_string(free_port());
+  std::vector<Child> ranks;
+  for (const char* rank : {"0", "1"}) {
+    ranks.push_back(start("sums", "60",
+                          {{"SLURM_PROCID", rank},
+                           {"SLURM_LOCALID", rank},
+                           {"SLURM_NTASKS", "2"},
+                           {"SLURM_JOB_ID", id},
+                           {"SLURM_JOB_NODELIST", "localhost"}}));
+  }
+  expect_exit_codes(wait_all(ranks), {0, 0});
+}
+
+TEST_F(JobTest, OpenMpisVariablesMakeAJob) {
+  std::vector<Child> ranks;
+  for (const char* rank : {"0", "1"}) {
+    ranks.push_back(start("sums", "60",
+                          {{"OMPI_COMM_WORLD_RANK", rank},
+                           {"OMPI_COMM_WORLD_LOCAL_RANK", rank},
+                           {"OMPI_COMM_WORLD_SIZE", "2"},
+                           {"PMIX_NAMESPACE", folder_}}));
+  }
+  expect_exit_codes(wait_all(ranks), {0, 0});
+}
+
+}  // namespace
+}  // namespace epd::test
