@@ -13,7 +13,7 @@ namespace epd::test {
 /// A folder for the output of the processes, gone after the test, and jobs of distributed_worker.
 class JobTest : public ::testing::Test {
  protected:
-  static constexpr std::chrono::seconds kPatience{120};  // only a hang lasts longer, however busy the machine
+  static constexpr std::chrono::seconds kPatience{240};  // only a hang lasts longer, however busy the machine
 
   JobTest() {
     std::string name = (std::filesystem::temp_directory_path() / "epd-job-XXXXXX").string();
