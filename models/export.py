@@ -2,7 +2,8 @@
 
 NAME is a dataset name of registry.json; the files stand in the order that it lists them (imagenet256: the diffusion
 model, then the classifier; *_ldm: the latent diffusion model, then the first stage where the former lacks it). A zip
-archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run.
+archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run. The
+detectors inception and inception-pytorch (inception.py) are made in the same way.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 
 import contract
 import fetch
+import inception
 import registry
 from clip_vocabulary import write_tokenizer
 from torch import nn
@@ -44,6 +46,8 @@ def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn
 
 def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes = Sizes()) -> Path:
     """Read, verify and write the model file of a dataset name; returns its path."""
+    if name in inception.NAMES:
+        return inception.export(name, files[0] if files else None, dest)
     dest = dest or registry.model_path(name)
     if registry.find(name).family == "demo":
         from demo.export import WEIGHTS
@@ -58,7 +62,7 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", metavar="NAME", help=", ".join(registry.load()))
+    parser.add_argument("name", metavar="NAME", help=", ".join([*registry.load(), *inception.NAMES]))
     parser.add_argument(
         "--source",
         nargs="+",
@@ -79,7 +83,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
     sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads)
     try:
-        files = arguments.source or fetch.checkpoints(arguments.name)
+        fetched = arguments.name not in inception.NAMES  # the detectors' module fetches its own
+        files = arguments.source or (fetch.checkpoints(arguments.name) if fetched else [])
         print(export(arguments.name, files, arguments.dest, sizes))
     except (ValueError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
