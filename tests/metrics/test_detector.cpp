@@ -1,0 +1,131 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/script.h>
+
+#include <fstream>
+
+#include "epd/core/error.h"
+#include "epd/distributed/process_group.h"
+#include "epd/metrics/detector.h"
+#include "epd/metrics/scorer.h"
+#include "io/support.h"
+#include "metrics/support.h"
+#include "support/tiny_model.h"
+
+namespace epd::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+at::Tensor random_images(std::int64_t count, std::int64_t size = 16) {
+  return (random_normal({count, 3, size, size}, 1) * 50 + 128).clamp(0, 255).to(at::kByte);
+}
+
+class DetectorFile : public ::testing::Test {
+ protected:
+  DetectorFile() { testing::make_tiny_detector(path_); }
+
+  std::string refusal(const std::filesystem::path& path) const {
+    try {
+      const Detector detector(path);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "loaded";
+  }
+  std::string refusal_of(const std::string& forward) const {
+    torch::jit::Module module("Broken");
+    module.define(forward);
+    const auto path = folder_ / "broken.ts";
+    module.save(path.string());
+    return refusal(path);
+  }
+
+  TemporaryFolder folder_;
+  std::filesystem::path path_ = folder_ / "tiny.ts";
+};
+
+TEST_F(DetectorFile, FeaturesDoNotDependOnTheBatch) {
+  const Detector detector(path_, {.chunk = 8});
+  const auto images = random_images(21);
+  const auto features = detector.features(images);
+  EXPECT_EQ(features.sizes(), (at::IntArrayRef{21, detector.num_features()}));
+  for (const std::int64_t i : {0, 7, 8, 20}) {
+    EXPECT_TRUE(at::equal(detector.features(images.narrow(0, i, 1)), features.narrow(0, i, 1)));
+  }
+}
+
+TEST_F(DetectorFile, GradientsFlowToFloatPictures) {
+  const Detector detector(path_);
+  const auto images = random_images(3).to(at::kFloat).requires_grad_();
+  detector.features_of(images).sum().backward();
+  EXPECT_GT(images.grad().abs().sum().item<double>(), 0);
+  EXPECT_TRUE(at::allclose(detector.features_of(images).detach(), detector.features(random_images(3)), 1e-4, 1e-5));
+}
+
+TEST_F(DetectorFile, KnowsItsNameAndHash) {
+  const Detector detector(path_);
+  EXPECT_EQ(detector.name(), "tiny");
+  EXPECT_EQ(detector.sha256().size(), 64u);
+  const Detector demo(std::string(EPD_SOURCE_DIR) + "/models/demo/features.ts");
+  EXPECT_EQ(demo.name(), "demo");
+  EXPECT_EQ(demo.num_features(), 64);
+}
+
+TEST_F(DetectorFile, WhatIsNoDetectorIsRefusedWithTheReason) {
+  EXPECT_THAT(refusal(folder_ / "none.ts"), HasSubstr("no file"));
+  std::ofstream(folder_ / "text.ts") << "not a network";
+  EXPECT_THAT(refusal(folder_ / "text.ts"), HasSubstr("cannot load the detector"));
+  EXPECT_THAT(refusal_of("def forward(self, x: Tensor) -> Tensor:\n  return torch.flatten(x, 1)\n"),
+              HasSubstr("should be float32"));
+  EXPECT_THAT(refusal_of("def forward(self, x: Tensor) -> Tensor:\n  return x.float()\n"),
+              HasSubstr("should be [1, F]"));
+  EXPECT_THAT(refusal_of("def forward(self, x: Tensor) -> Tensor:\n  return torch.flatten(x.long().float(), 1)\n"),
+              HasSubstr("differentiable"));
+  EXPECT_THAT(refusal_of("def forward(self, x: Tensor, y: Tensor) -> Tensor:\n  return x + y\n"),
+              HasSubstr("forward failed"));
+}
+
+TEST_F(DetectorFile, WrongPicturesAreRefused) {
+  const Detector detector(path_);
+  EXPECT_THROW(detector.features(random_images(2).to(at::kFloat)), Error);
+  EXPECT_THROW(detector.features(random_images(2).narrow(1, 0, 1)), Error);
+  EXPECT_THROW(detector.features_of(random_images(2)), Error);
+}
+
+TEST_F(DetectorFile, TheScorersBitsDoNotDependOnThePieces) {
+  const auto detector = std::make_shared<const Detector>(path_, DetectorOptions{.chunk = 8});
+  const auto images = random_images(29);
+  const auto group = ProcessGroup::alone();
+  const auto scored = [&](std::int64_t piece) {
+    Scorer scorer(detector, /*keep_features=*/true);
+    for (std::int64_t begin = 0; begin < 29; begin += piece) {
+      scorer.add(images.narrow(0, begin, std::min(piece, 29 - begin)));
+    }
+    EXPECT_EQ(scorer.count(), 29);
+    return scorer.collect(*group, "pictures");
+  };
+  const auto whole = scored(29);
+  EXPECT_TRUE(at::equal(whole.features, detector->features(images)));
+  for (const std::int64_t piece : {1, 5, 8, 12}) {
+    const auto pieces = scored(piece);
+    EXPECT_TRUE(at::equal(pieces.statistics.sigma, whole.statistics.sigma)) << piece;
+    EXPECT_TRUE(at::equal(pieces.features, whole.features)) << piece;
+  }
+  EXPECT_EQ(whole.statistics.detector, "tiny");
+  EXPECT_EQ(whole.statistics.source, "pictures");
+}
+
+TEST_F(DetectorFile, TheScorerTakesPicturesOfSeveralSizes) {
+  const auto detector = std::make_shared<const Detector>(path_, DetectorOptions{.chunk = 4});
+  Scorer scorer(detector, true);
+  scorer.add(random_images(3, 16));
+  scorer.add(random_images(2, 24));
+  scorer.add(random_images(1, 16));
+  const auto set = scorer.collect(*ProcessGroup::alone(), "mixed");
+  EXPECT_EQ(set.statistics.count, 6);
+  EXPECT_TRUE(at::allclose(set.features.narrow(0, 3, 2), detector->features(random_images(2, 24)), 1e-5, 1e-6));
+}
+
+}  // namespace
+}  // namespace epd::test

@@ -1,0 +1,73 @@
+#include <gtest/gtest.h>
+
+#include "epd/core/error.h"
+#include "epd/metrics/kid.h"
+#include "epd/metrics/prdc.h"
+#include "metrics/support.h"
+
+namespace epd::test {
+namespace {
+
+TEST(Kid, AgreesWithTorchFidelity) {
+  const auto expected = golden("kid");  // subsets of 20, and of all 60
+  for (const auto& [row, size] : {std::pair{0, 20}, {1, 60}}) {
+    const auto kid = kernel_distance(golden("generated"), golden("real"), {.subsets = 10, .subset_size = size});
+    EXPECT_NEAR(kid.mean, expected[row][0].item<double>(), 1e-10);
+    EXPECT_NEAR(kid.deviation, expected[row][1].item<double>(), 1e-10);
+  }
+}
+
+TEST(Kid, IsUnbiasedWhereBothSetsComeFromOneDistribution) {
+  const auto kid = kernel_distance(random_normal({2000, 4}, 1), random_normal({2000, 4}, 2), {.subset_size = 200});
+  EXPECT_NEAR(kid.mean, 0, 0.02);  // 100 subsets; a biased estimate would be about +0.1
+  EXPECT_EQ(kid.subset_size, 200);
+}
+
+TEST(Kid, TakesAllPicturesOfASmallSet) {
+  EXPECT_EQ(kernel_distance(random_normal({30, 4}, 1), random_normal({50, 4}, 2), {.subsets = 2}).subset_size, 30);
+  EXPECT_THROW(kernel_distance(random_normal({1, 4}, 1), random_normal({50, 4}, 2)), Error);
+}
+
+TEST(Prdc, AgreesWithThePrdcPackage) {
+  const auto expected = golden("prdc");
+  const auto found = prdc(golden("generated"), golden("real"));
+  EXPECT_DOUBLE_EQ(found.precision, expected[0].item<double>());
+  EXPECT_DOUBLE_EQ(found.recall, expected[1].item<double>());
+  EXPECT_NEAR(found.density, expected[2].item<double>(), 1e-12);
+  EXPECT_DOUBLE_EQ(found.coverage, expected[3].item<double>());
+}
+
+TEST(Prdc, ModeCollapseKeepsPrecisionAndLosesRecall) {
+  const auto real = random_normal({300, 2}, 3);
+  const auto collapsed = random_normal({300, 2}, 4) * 0.01;
+  const auto found = prdc(collapsed, real);
+  EXPECT_GT(found.precision, 0.95);
+  EXPECT_LT(found.recall, 0.05);
+  EXPECT_LT(found.coverage, 0.2);
+}
+
+TEST(Prdc, FarPicturesScoreNothing) {
+  const auto found = prdc(random_normal({50, 2}, 5) + 100, random_normal({50, 2}, 6));
+  EXPECT_EQ(found.precision + found.recall + found.density + found.coverage, 0);
+}
+
+TEST(Prdc, LargeSetsAreBoundedByANamedSubset) {
+  const auto found = prdc(random_normal({50, 2}, 5), random_normal({40, 2}, 6), {.max_pictures = 30});
+  EXPECT_EQ(found.num_generated, 30);
+  EXPECT_EQ(found.num_real, 30);
+}
+
+TEST(Prdc, NeedsMorePicturesThanNeighbours) {
+  EXPECT_THROW(prdc(random_normal({5, 2}, 5), random_normal({40, 2}, 6)), Error);
+}
+
+TEST(NearestNeighbours, AreThoseOfAllDistances) {
+  const auto queries = random_normal({1500, 3}, 7), points = random_normal({200, 3}, 8);
+  const auto found = nearest_neighbours(queries, points);
+  const auto [distance, index] = at::cdist(queries, points).min(1);
+  EXPECT_TRUE(at::equal(found.index, index));
+  EXPECT_LT((found.distance - distance).abs().max().item<double>(), 1e-7);
+}
+
+}  // namespace
+}  // namespace epd::test
