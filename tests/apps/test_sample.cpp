@@ -34,6 +34,12 @@ TEST_F(SampleProgram, MakesTheSameFilesForAnyNumberOfProcessesAndAnyBatch) {
   }
 }
 
+TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfThreads) {
+  const Arguments raw{"--seeds", kScatteredSeeds, "--format", "raw"};
+  expect_success({run("one", raw), run("three", raw, {{"OMP_NUM_THREADS", "3"}})});
+  EXPECT_EQ(read_file(out("one") / "images.npy"), read_file(out("three") / "images.npy"));
+}
+
 TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfProcesses) {
   const Arguments raw{"--seeds", kScatteredSeeds, "--format", "raw"};
   expect_success({run("one", raw)});

@@ -1,0 +1,66 @@
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+#include "epd/denoiser/lanes.h"
+
+namespace epd {
+namespace {
+
+TEST(Lanes, RunEveryPieceOnce) {
+  const Lanes lanes(at::kCPU);
+  for (const std::size_t count : {0, 1, 2, 17}) {
+    std::vector<std::atomic<int>> runs(count);
+    lanes.run(count, [&](std::size_t i) { ++runs[i]; });
+    for (const auto& number : runs) EXPECT_EQ(number, 1);
+  }
+}
+
+TEST(Lanes, GiveAPieceOneThreadAndLeaveTheCallersNumber) {
+  const int before = at::get_num_threads();
+  std::atomic<int> most{0};
+  Lanes(at::kCPU).run(8, [&](std::size_t) { most = std::max(most.load(), at::get_num_threads()); });
+  EXPECT_EQ(most, 1);
+  EXPECT_EQ(at::get_num_threads(), before);
+}
+
+TEST(Lanes, ComputeTheSameBitsForAnyNumberOfThreads) {
+  const auto x = at::randn({16, 64, 32, 32}), weight = at::randn({64, 64, 3, 3});
+  const auto convolved = [&] {
+    at::Tensor y;
+    Lanes(at::kCPU).run(1, [&](std::size_t) { y = at::conv2d(x, weight); });
+    return y;
+  };
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto alone = convolved();
+  at::set_num_threads(3);
+  EXPECT_TRUE(at::equal(convolved(), alone));
+  at::set_num_threads(before);
+}
+
+TEST(Lanes, ThrowWhatAPieceThrewAndWorkOn) {
+  const Lanes lanes(at::kCPU);
+  EXPECT_THROW(lanes.run(5,
+                         [](std::size_t i) {
+                           if (i == 3) throw std::runtime_error("piece 3");
+                         }),
+               std::runtime_error);
+  std::atomic<int> runs{0};
+  lanes.run(5, [&](std::size_t) { ++runs; });
+  EXPECT_EQ(runs, 5);
+}
+
+TEST(Lanes, RecordNoGraph) {
+  const auto x = at::ones({2}).requires_grad_(true);
+  bool recorded = true;
+  Lanes(at::kCPU).run(1, [&](std::size_t) { recorded = (x * 2).requires_grad(); });
+  EXPECT_FALSE(recorded);
+}
+
+}  // namespace
+}  // namespace epd
