@@ -138,6 +138,17 @@ environment() {
   exec 8>&-
 }
 
+# The cached LibTorch, and CUDA's compile-time headers for NCCL's collectives where pip brought a LibTorch for GPUs.
+torch_environment() {
+  local -r folder=$cache/libtorch-$torch_version
+  [[ ! -e $folder/.complete ]] || return 0
+  environment libtorch-$torch_version torch==$torch_version numpy
+  [[ -e $(echo "$folder"/lib/python3*/site-packages/nvidia/cu13) ]] || return 0
+  "$folder/bin/python3" -m pip install --disable-pip-version-check --quiet --no-deps 'nvidia-cuda-crt==13.0.*' \
+    'nvidia-cuda-cccl==13.0.*' >&2 ||
+    say "no nvidia-cuda-crt and nvidia-cuda-cccl: several GPUs will exchange their sums over the CPU"
+}
+
 ensure_cmake() {
   if have cmake && at_least "$(cmake --version | awk 'NR == 1 {print $3}')" $oldest_cmake; then return; fi
   environment tools "cmake>=$oldest_cmake,<4" ninja
@@ -178,7 +189,7 @@ find_torch() {
     python=$(command -v python3)
     torch_dir=$folder/share/cmake/Torch
   else
-    environment libtorch-$torch_version torch==$torch_version numpy
+    torch_environment
     python=$cache/libtorch-$torch_version/bin/python3
     torch_dir=$(torch_of "$python")/share/cmake/Torch
     [[ -e $torch_dir/TorchConfig.cmake ]] || die "no torch in $cache/libtorch-$torch_version; remove that folder and call again"
@@ -191,7 +202,7 @@ find_python() {
   if have python3 && [[ -n $(torch_of python3) ]] && python3 -c 'import numpy' 2>/dev/null; then
     python=$(command -v python3)
   else
-    environment libtorch-$torch_version torch==$torch_version numpy
+    torch_environment
     python=$cache/libtorch-$torch_version/bin/python3
   fi
 }
