@@ -1,0 +1,125 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <new>
+#include <stdexcept>
+
+#include "epd/core/interrupt.h"
+#include "epd/core/run_main.h"
+
+namespace epd {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::internal::CaptureStderr;
+using ::testing::internal::GetCapturedStderr;
+
+class Stopping : public ::testing::Test {
+ protected:
+  ~Stopping() override {
+    clear_stop_request();
+    std::signal(SIGINT, SIG_DFL);
+    std::signal(SIGTERM, SIG_DFL);
+  }
+
+  /// The exit code of this work, and the stderr it left.
+  std::pair<int, std::string> ended(const std::function<void()>& work) {
+    CaptureStderr();
+    const int code = run_main(work);
+    return {code, GetCapturedStderr()};
+  }
+};
+
+TEST_F(Stopping, GoodWorkIsSilentAndZero) {
+  EXPECT_EQ(ended([] {}), std::pair(0, std::string()));
+}
+
+TEST_F(Stopping, AnErrorIsOneLineAndOne) {
+  EXPECT_EQ(ended([] { throw Error("cannot read a.ts"); }), std::pair(1, std::string("error: cannot read a.ts\n")));
+}
+
+TEST_F(Stopping, WrongUsageIsTwo) {
+  EXPECT_EQ(ended([] { throw UsageError("--batch 0"); }).first, 2);
+}
+
+TEST_F(Stopping, WhatAnotherProcessReportedIsNotSaidAgain) {
+  EXPECT_EQ(ended([] { throw AlreadyReported("elsewhere", 2); }), std::pair(2, std::string()));
+}
+
+TEST_F(Stopping, WhateverIsThrownIsOneLineAndOne) {
+  EXPECT_EQ(ended([] { throw std::bad_alloc(); }).second, "error: out of memory: try a smaller batch\n");
+  EXPECT_EQ(ended([] { throw std::runtime_error("first\nsecond"); }).second, "error: first\n");
+  EXPECT_EQ(ended([] { throw 3; }), std::pair(1, std::string("error: unknown error\n")));
+}
+
+TEST_F(Stopping, ASignalEndsTheWorkWhereItLooks) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}}) {
+    clear_stop_request();
+    EXPECT_EQ(ended([signal] {
+                std::raise(signal);
+                EXPECT_EQ(pending_signal(), signal);
+                EXPECT_TRUE(stop_requested());
+                check_interrupt();
+              }).first,
+              code);
+  }
+}
+
+TEST_F(Stopping, ASecondSignalKills) {
+  catch_signals();
+  EXPECT_EXIT(
+      {
+        std::raise(SIGINT);
+        std::raise(SIGINT);
+      },
+      ::testing::KilledBySignal(SIGINT), "");
+}
+
+TEST_F(Stopping, NothingIsThrownWithoutARequest) {
+  EXPECT_FALSE(stop_requested());
+  EXPECT_NO_THROW(check_interrupt());
+}
+
+TEST_F(Stopping, TheFirstReasonStaysAndIsThrown) {
+  request_stop("rank 1: the disk is full");
+  request_stop("rank 2: connection lost");
+  try {
+    check_interrupt();
+    FAIL() << "nothing was thrown";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "rank 1: the disk is full");
+  }
+}
+
+TEST_F(Stopping, AnotherProcessesSignalCountsLikeOurs) {
+  request_stop(SIGTERM);
+  try {
+    check_interrupt();
+    FAIL() << "nothing was thrown";
+  } catch (const Interrupted& e) {
+    EXPECT_EQ(e.exit_code(), 143);
+  }
+}
+
+TEST(OneLine, LeavesOutTheStackOfATorchError) {
+  EXPECT_EQ(one_line("mat1 and mat2 differ\nException raised from meta at x.cpp:1 (most recent call first):\nframe #0"),
+            "mat1 and mat2 differ");
+}
+
+TEST(OneLine, TakesTheErrorAtTheEndOfATorchScriptTraceback) {
+  EXPECT_EQ(one_line("The following operation failed in the TorchScript interpreter.\n"
+                     "Traceback of TorchScript, serialized code (most recent call last):\n"
+                     "  File \"code/x.py\", line 9, in forward\n    y = x @ x\n        ~~~~~ <--- HERE\n"
+                     "RuntimeError: mat1 and mat2 differ\n"),
+            "RuntimeError: mat1 and mat2 differ");
+}
+
+TEST(OneLine, IsNeverEmpty) {
+  EXPECT_EQ(one_line(""), "unknown error");
+  EXPECT_EQ(one_line("\n \n"), "unknown error");
+  EXPECT_EQ(one_line("\n  cause \nmore"), "cause");
+}
+
+}  // namespace
+}  // namespace epd
