@@ -85,7 +85,7 @@ read_launch_options() {
   ((nnodes == 1)) || [[ -n $master_addr ]] || die "--nnodes=$nnodes needs --master_addr: the host of node 0"
   if [[ -n $preset ]]; then
     local -r file=$root/exp/presets/$preset.json
-    [[ -e $file ]] || die "--preset=$preset: no such file as $file; there are: $(cd "$root/exp/presets" 2>/dev/null && echo *)"
+    [[ -e $file ]] || die "--preset=$preset: there is no $file"
     program_arguments=(--config "$file" "${program_arguments[@]}")
   fi
 }

@@ -87,12 +87,12 @@ missing_packages() {
 
 # install_packages PACKAGE...: as root; otherwise says the command and ends.
 install_packages() {
-  local -r command="apt-get update && apt-get install -y --no-install-recommends $*"
+  local -r install="apt-get install -y --no-install-recommends $*"
   have apt-get || die "these packages are missing (Debian's names): $*; install them and call again"
-  [[ $(id -u) == 0 ]] || die "packages are missing; run: sudo sh -c '$command'"
+  [[ $(id -u) == 0 ]] || die "packages are missing; run: sudo apt-get update && sudo $install"
   say "installing $*"
-  DEBIAN_FRONTEND=noninteractive sh -c "$command" >"$build/apt.log" 2>&1 ||
-    die "the packages could not be installed (see $build/apt.log); run: $command"
+  DEBIAN_FRONTEND=noninteractive sh -c "apt-get update && $install" >"$build/apt.log" 2>&1 ||
+    die "the packages could not be installed (see $build/apt.log); run: apt-get update && $install"
 }
 
 ensure_packages() {
