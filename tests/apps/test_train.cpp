@@ -86,6 +86,12 @@ class TrainProgram : public ::testing::Test {
     }
   }
 
+  static void await_file(const fs::path& path) {
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    while (!fs::exists(path) && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(2ms);
+    ASSERT_TRUE(fs::exists(path)) << path;
+  }
+
   std::string predictor(const std::string& outdir) const { return read_file(out(outdir) / "predictor.json"); }
 
   /// The run's predictor when nothing disturbs it.
@@ -149,7 +155,7 @@ TEST_F(TrainProgram, StoppedByASignalItGoesOnToTheSamePredictor) {
   const Arguments longer{"--total_kimg", "0.6", "--tick", "0.06"};
   const auto expected = undisturbed(longer);
   auto child = start(command("stopped", longer));
-  std::this_thread::sleep_for(1500ms);
+  await_file(out("stopped") / "stats.jsonl");  // a tick of ten, however slow the machine
   child.signal(SIGTERM);
   const auto ended = child.wait(30s);
   ASSERT_EQ(ended.exit_code, 143) << ended.errors;
