@@ -14,7 +14,7 @@ EPD: few-step sampling of diffusion models with learned parallel directions.
   ./launch.sh build                       set up and build the programs into build/bin
   ./launch.sh train  [LAUNCH] OPTIONS     distil a predictor          (--help lists the options)
   ./launch.sh sample [LAUNCH] OPTIONS     draw images                 (--help)
-  ./launch.sh fid    [LAUNCH] calc|ref    Frechet distance            (--help)
+  ./launch.sh fid    [LAUNCH] calc|ref|prepare   Frechet distance, statistics, datasets (--help)
   ./launch.sh compare [LAUNCH] OPTIONS    a table of solvers          (--help)
   ./launch.sh model NAME [OPTIONS]        fetch a model and export it (--help)
   ./launch.sh clean                       remove the build

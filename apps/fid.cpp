@@ -51,6 +51,19 @@ void ref(const cli::FidFlags& flags) {
   });
 }
 
+/// One process does all of it; others of the job have nothing to do.
+void prepare(const cli::FidFlags& flags) {
+  const auto options = cli::read_prepare(flags);
+  on_all_processes(flags.common, [&](ProcessGroup& group, at::Device) {
+    if (!group.is_root()) return;
+    prepare_output(options.dest);
+    if (!flags.json.empty()) prepare_output(flags.json);
+    const auto record = prepare_dataset(options);
+    if (!flags.json.empty()) write_file(flags.json, record.pretty() + "\n");
+    std::cout << options.dest.string() << "\n";
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -63,5 +76,6 @@ int main(int argc, char** argv) {
     cli::apply(flags.common);
     if (commands.calc->parsed()) return calc(flags, *commands.calc);
     if (commands.ref->parsed()) return ref(flags);
+    prepare(flags);
   });
 }

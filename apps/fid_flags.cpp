@@ -10,7 +10,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kPictures = "pictures: a folder (with all below it), a zip, or an npy/npz of uint8 [N, H, W, C]";
+constexpr const char* kPictures =
+    "pictures: a folder (with all below it), a zip, an npy/npz of uint8 [N, H, W, C], cifar-10-python.tar.gz";
 
 void add_picture_flags(CLI::App& command, FidFlags& flags) {
   auto& o = flags.pictures;
@@ -52,6 +53,23 @@ CLI::App* add_ref(CLI::App& app, FidFlags& flags) {
   return ref;
 }
 
+CLI::App* add_prepare(CLI::App& app, FidFlags& flags) {
+  auto* prepare =
+      app.add_subcommand("prepare", "Make a dataset in EDM's form: a zip of PNGs of one size, with classes");
+  auto& o = flags.prepare;
+  prepare->add_option("--source", flags.path, kPictures)->required()->type_name("PATH");
+  prepare->add_option("--dest", flags.dest, "the zip to write")->required()->type_name("FILE");
+  prepare->add_option("--resolution", flags.resolution, "width and height to resize to (unset: the pictures' own)")
+      ->type_name("WxH");
+  add_choice(*prepare, "--transform", o.transform, kCropNames, "what is cut off before resizing");
+  add_optional(*prepare, "--max_images", o.max_images, "only the first of the pictures", "all")->type_name("INT");
+  add_choice(*prepare, "--alpha", o.alpha, kAlphaNames, "what becomes of transparency");
+  prepare->add_option("--workers", o.workers, "threads that decode and resize pictures");
+  prepare->add_option("--json", flags.json, "write there what was made, and how")->type_name("FILE");
+  add_common(*prepare, flags.common);
+  return prepare;
+}
+
 /// A published reference by the name of its dataset: models/registry.json says which file it is, the cache holds it.
 fs::path statistics_of_dataset(const std::string& name) {
   const auto registry_path = project_dir() / "models" / "registry.json";
@@ -74,6 +92,7 @@ FidCommands add_flags(CLI::App& app, FidFlags& flags) {
   FidCommands commands;
   commands.calc = add_calc(app, flags);
   commands.ref = add_ref(app, flags);
+  commands.prepare = add_prepare(app, flags);
   return commands;
 }
 
@@ -95,6 +114,14 @@ RefOptions read_ref(const FidFlags& flags) {
   options.pictures.path = flags.path;
   options.pictures.validated();
   return options;
+}
+
+PrepareOptions read_prepare(const FidFlags& flags) {
+  auto options = flags.prepare;
+  options.source = flags.path;
+  options.dest = flags.dest;
+  if (!flags.resolution.empty()) options.resolution = PrepareOptions::parse_resolution(flags.resolution);
+  return options.validated();
 }
 
 }  // namespace epd::cli

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "cli.h"
+#include "epd/io/prepare.h"
 #include "epd/metrics/run_fid.h"
 
 namespace epd::cli {
@@ -11,12 +12,13 @@ namespace epd::cli {
 struct FidFlags {
   Common common;
   PictureOptions pictures;
-  std::string path, reference, metrics = "fid", json, report, dest;
+  PrepareOptions prepare;
+  std::string path, reference, metrics = "fid", json, report, dest, resolution;
   bool save_features = false;
 };
 
 struct FidCommands {
-  CLI::App *calc = nullptr, *ref = nullptr;
+  CLI::App *calc = nullptr, *ref = nullptr, *prepare = nullptr;
 };
 
 FidCommands add_flags(CLI::App& app, FidFlags& flags);
@@ -24,6 +26,7 @@ FidCommands add_flags(CLI::App& app, FidFlags& flags);
 /// Throws UsageError for what cannot be meant; Error for a reference name whose file is not there.
 CalcOptions read_calc(const FidFlags& flags);
 RefOptions read_ref(const FidFlags& flags);
+PrepareOptions read_prepare(const FidFlags& flags);
 
 /// The file that --ref names: itself, or by a dataset's name the published statistics in the cache.
 std::filesystem::path find_reference(const std::string& path_or_name);

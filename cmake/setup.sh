@@ -29,6 +29,7 @@ at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]];
 
 # A package and the header that shows it is there: the names are the same in Debian 12 and Ubuntu 22.04 and 24.04.
 readonly headers="
+libarchive-dev archive.h
 libcli11-dev CLI/CLI.hpp
 libcsv-dev csv.h
 libdeflate-dev libdeflate.h
@@ -39,6 +40,7 @@ libpng-dev png.h
 libspdlog-dev spdlog/spdlog.h
 libssl-dev openssl/evp.h
 libstb-dev stb/stb_image_write.h
+libzimg-dev zimg.h
 libzip-dev zip.h
 nlohmann-json3-dev nlohmann/json.hpp
 "

@@ -78,7 +78,9 @@ std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path
   if (std::filesystem::is_directory(status)) return open_image_folder(path, alpha);
   const std::string extension = lower_case_extension(path.filename().string());
   if (extension == ".npy" || extension == ".npz") return open_image_array(path);
-  EPD_REQUIRE(extension == ".zip", "pictures: ", path.string(), " is neither a folder nor a .zip, .npz or .npy file");
+  if (path.filename().string().ends_with(".tar.gz")) return open_image_cifar(path);
+  EPD_REQUIRE(extension == ".zip", "pictures: ", path.string(),
+              " is neither a folder nor a .zip, .npz or .npy file nor CIFAR-10's .tar.gz");
   return open_image_zip(path, alpha);
 }
 

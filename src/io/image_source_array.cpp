@@ -45,7 +45,8 @@ ReadData from_compressed(const NpzReader& npz, const std::string& name, std::uin
 
 class ArrayImages : public ImageSource {
  public:
-  ArrayImages(const NpyHeader& header, const std::string& array, ReadData read) : read_(std::move(read)) {
+  ArrayImages(const NpyHeader& header, const std::string& array, ReadData read, std::vector<std::int64_t> labels = {})
+      : read_(std::move(read)), labels_(std::move(labels)) {
     height_ = static_cast<int>(header.shape[1]);
     width_ = static_cast<int>(header.shape[2]);
     channels_ = static_cast<int>(header.shape[3]);
@@ -53,7 +54,9 @@ class ArrayImages : public ImageSource {
   }
   std::size_t size() const override { return names_.size(); }
   const std::string& name(std::size_t i) const override { return names_.at(i); }
-  std::optional<int> label(std::size_t) const override { return std::nullopt; }
+  std::optional<int> label(std::size_t i) const override {
+    return labels_.empty() ? std::nullopt : std::optional(static_cast<int>(labels_.at(i)));
+  }
   Image load(std::size_t i) const override {
     Image image(height_, width_, channels_);
     const std::size_t bytes = image.pixels.size();
@@ -67,6 +70,7 @@ class ArrayImages : public ImageSource {
 
  private:
   ReadData read_;
+  std::vector<std::int64_t> labels_;
   int height_ = 0, width_ = 0, channels_ = 0;
   std::vector<std::string> names_;
 };
@@ -102,6 +106,17 @@ std::unique_ptr<ImageSource> open_npy(const std::filesystem::path& path) {
   return std::make_unique<ArrayImages>(header, path.stem().string(), std::move(read));
 }
 
+/// The classes beside the pictures, as guided diffusion's tools store them; nothing where there are none.
+std::vector<std::int64_t> labels_beside(const NpzReader& npz, std::size_t num_pictures) {
+  for (const char* name : {"labels", "arr_1"}) {
+    if (!npz.has(name)) continue;
+    const auto header = npz.header(name);
+    const bool integers = header.dtype.find_first_of("iu") != header.dtype.npos;
+    if (integers && header.shape == std::vector<std::size_t>{num_pictures}) return npz.read(name).as_int64s();
+  }
+  return {};
+}
+
 std::unique_ptr<ImageSource> open_npz(const std::filesystem::path& path) {
   const auto npz = std::make_shared<NpzReader>(path);
   const auto names = npz->names();
@@ -118,7 +133,7 @@ std::unique_ptr<ImageSource> open_npz(const std::filesystem::path& path) {
   } else {
     read = from_compressed(*npz, name, header.header_bytes);
   }
-  return std::make_unique<ArrayImages>(header, name, std::move(read));
+  return std::make_unique<ArrayImages>(header, name, std::move(read), labels_beside(*npz, header.shape[0]));
 }
 
 }  // namespace

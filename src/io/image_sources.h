@@ -16,6 +16,8 @@ std::unique_ptr<ImageSource> open_image_folder(const std::filesystem::path& fold
 std::unique_ptr<ImageSource> open_image_zip(const std::filesystem::path& path, Alpha alpha);
 /// An .npy, or an .npz by its "arr_0" or only array.
 std::unique_ptr<ImageSource> open_image_array(const std::filesystem::path& path);
+/// The training pictures of CIFAR-10 from cifar-10-python.tar.gz, whose pickles are read as data.
+std::unique_ptr<ImageSource> open_image_cifar(const std::filesystem::path& path);
 
 /// Sorts out the names of a folder or archive.
 class PictureNames {

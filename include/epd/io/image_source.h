@@ -21,14 +21,16 @@ class ImageSource {
   virtual const std::string& name(std::size_t i) const = 0;
   /// The picture as RGB (NPY arrays of one channel are repeated). Safe in any thread. Throws Error naming the file.
   virtual Image load(std::size_t i) const = 0;
-  /// The class that dataset.json gives the picture; nothing where there is no dataset.json or its labels are null.
+  /// The class that dataset.json gives the picture, or CIFAR-10, or an .npz in an integer array "arr_1" or "labels" of
+  /// as many entries; nothing where there is none.
   virtual std::optional<int> label(std::size_t i) const = 0;
 };
 
-/// Pictures of a folder (recursive), a zip archive, or a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its
-/// only array). In folders and archives: names ending in .png, .jpg or .jpeg in any case, sorted as strings; hidden
-/// files and __MACOSX are skipped; other files are ignored with one warning. Labels come from a dataset.json at the
-/// top, {"labels": [[name, class], ...]}. Throws Error when the path is missing, unreadable or holds no picture.
+/// Pictures of a folder (recursive), a zip archive, a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its only
+/// array), or the training set in CIFAR-10's cifar-10-python.tar.gz. In folders and archives: names ending in .png,
+/// .jpg or .jpeg in any case, sorted as strings; hidden files and __MACOSX are skipped; other files are ignored with
+/// one warning. Labels come from a dataset.json at the top, {"labels": [[name, class], ...]}. Throws Error when the
+/// path is missing, unreadable or holds no picture.
 std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha = Alpha::kDrop);
 
 /// Decodes a PNG or JPEG by its first bytes, whatever its name says. Throws Error naming it for anything else.
