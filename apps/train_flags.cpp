@@ -4,8 +4,10 @@ namespace epd::cli {
 namespace {
 
 void add_student_flags(CLI::App& app, TrainOptions& o) {
-  add_choice(app, "--sampler_stu", o.student, kStudentNames, "student: EPD, or EPD on iPNDM");
-  app.add_option("--num_steps", o.num_steps, "timestamps N of the student's grid: N - 1 steps of 2 evaluations");
+  add_choice(app, "--sampler_stu", o.student, kStudentNames,
+             "student: EPD, EPD on iPNDM, or a whole plan, every number of it learned");
+  app.add_option("--num_steps", o.num_steps,
+                 "timestamps N of the student's grid: N - 1 steps of 2 evaluations (ns: of 1)");
   app.add_option("--num_points", o.num_points, "parallel points K of a step");
   add_choice(app, "--schedule_type", o.schedule_kind, kScheduleNames, "where the timestamps lie");
   app.add_option("--schedule_rho", o.schedule_rho, "exponent of the schedule (polynomial, time_uniform, discrete)");
@@ -16,7 +18,13 @@ void add_student_flags(CLI::App& app, TrainOptions& o) {
   add_optional(app, "--max_order", o.max_order, "order of multistep students and teachers", "their highest");
   add_optional(app, "--max_order_stu", o.max_order_stu, "the student's alone", "max_order");
   add_optional(app, "--max_order_tea", o.max_order_tea, "the teacher's alone", "max_order");
-  add_choice(app, "--init", o.init, kParameterInitNames, "raw parameters at the start");
+  app.add_option(
+         "--init", o.init,
+         "raw parameters at the start, normal or midpoint (unset: normal); for ns what it starts from, a solver "
+         "on this grid or a predictor (unset: dpmpp)")
+      ->type_name("NAME|FILE|NUMBER");
+  app.add_option("--twin_shift", o.twin_shift,
+                 "ns: the further points of a stage start at this multiple of its noise level");
 }
 
 void add_teacher_flags(CLI::App& app, TrainOptions& o) {
@@ -49,8 +57,11 @@ void add_loss_flags(CLI::App& app, TrainFlags& flags) {
 void add_optimisation_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--total_kimg", o.total_kimg, "thousands of images to train on");
   app.add_option("--batch", o.batch, "images per iteration, over all processes");
-  app.add_option("--lr", o.lr, "learning rate of Adam");
-  add_bool(app, "--coslr", o.coslr, "cosine of the learning rate to 0.01");
+  add_optional(app, "--lr", o.lr, "learning rate of Adam (epd, ipndm)", "0.2");
+  app.add_option("--lr_weights", o.rates.weights, "ns: learning rate of the weights of denoised images");
+  app.add_option("--lr_times", o.rates.times, "ns: of the logarithms of the times");
+  app.add_option("--lr_sigmas", o.rates.sigmas, "ns: of the logarithms of sigma / time");
+  add_bool(app, "--coslr", o.coslr, "cosine of the learning rate to 0.01 (ns: to 0)");
   app.add_option("--seed", o.seed, "of the parameters at the start and of all training images");
 }
 

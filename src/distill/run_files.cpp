@@ -11,6 +11,7 @@
 #include "epd/io/json_reader.h"
 #include "epd/io/json_writer.h"
 #include "epd/io/png.h"
+#include "epd/io/predictor_json.h"
 #include "epd/sampling/pixels.h"
 
 namespace epd {
@@ -34,13 +35,14 @@ std::vector<Image> pictures(const at::Tensor& images) {
 }  // namespace
 
 std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
-  const auto table = epd_table(predictor, predictor.parameters);
   JsonObject line;
   line.add("tick", stats.tick).add("kimg", stats.kimg).add("iteration", stats.iteration);
   line.raw("loss", json_numbers(stats.last.loss)).add("lr", stats.last.learning_rate);
   line.add("nonfinite_gradients", stats.last.nonfinite_gradients);
   line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);
   line.add("peak_memory_gib", peak_memory_gib());
+  if (predictor.kind == StudentKind::kNs) return line.raw("plan", plan_text(predictor.plan)).line();
+  const auto table = epd_table(predictor, predictor.parameters);
   line.raw("r", coefficients(table, &EpdCoefficients<double>::r));
   line.raw("weight", coefficients(table, &EpdCoefficients<double>::weight));
   line.raw("scale_dir", coefficients(table, &EpdCoefficients<double>::scale_dir));

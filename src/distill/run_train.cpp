@@ -16,6 +16,7 @@
 #include "epd/core/log.h"
 #include "epd/core/paths.h"
 #include "epd/core/progress.h"
+#include "epd/core/sha256.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distill/run_files.h"
 #include "epd/io/atomic_file.h"
@@ -45,7 +46,7 @@ std::string fingerprint_of(const TrainOptions& o, const OpenedModel& model, cons
   json.add("dataset_name", o.dataset_name).add("sampler_stu", name_of(kStudentNames, o.student));
   json.add("num_steps", o.num_steps).add("num_points", o.num_points).add("afs", o.afs).add("fcn", o.fcn);
   json.add("schedule_type", name_of(kScheduleNames, o.schedule_kind)).add("schedule_rho", o.schedule_rho);
-  json.add("scale_dir", o.scale_dir).add("scale_time", o.scale_time).add("init", name_of(kParameterInitNames, o.init));
+  json.add("scale_dir", o.scale_dir).add("scale_time", o.scale_time).add("init", o.resolved_init());
   json.add("max_order", order(o.max_order)).add("max_order_stu", order(o.max_order_stu));
   json.add("max_order_tea", order(o.max_order_tea)).add("sampler_tea", name_of(kSolverNames, o.teacher));
   json.add("M", o.num_inserted).add("inner_steps", order(o.inner_steps)).add("predict_x0", o.predict_x0);
@@ -53,8 +54,16 @@ std::string fingerprint_of(const TrainOptions& o, const OpenedModel& model, cons
   json.add("guidance_type", name_of(kGuidanceNames, o.guidance_type)).add("thresholding", o.thresholding);
   json.add("guidance_rate", o.guidance_rate.value_or(1)).add("objective", name_of(kObjectiveNames, o.objective));
   json.add("loss_metric", name_of(kLossMetricNames, o.loss_metric)).add("alpha", o.alpha);
-  json.add("total_kimg", o.total_kimg).add("batch", o.batch).add("lr", o.lr).add("coslr", o.coslr);
-  return json.add("seed", o.seed).pretty();
+  json.add("total_kimg", o.total_kimg)
+      .add("batch", o.batch)
+      .add("lr", o.lr.value_or(o.kDefaultRate))
+      .add("coslr", o.coslr);
+  json.add("seed", o.seed);
+  if (o.student == StudentKind::kNs) {
+    json.add("start", sha256_hex(predictor_text(o.initial_predictor(model.facts()))));
+    json.add("lr_weights", o.rates.weights).add("lr_times", o.rates.times).add("lr_sigmas", o.rates.sigmas);
+  }
+  return json.pretty();
 }
 
 /// The first line in which two fingerprints differ.

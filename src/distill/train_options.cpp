@@ -1,38 +1,11 @@
 #include "epd/distill/train_options.h"
 
-#include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
 namespace epd {
-namespace {
-
-/// Points around the middle of the step, c_k in [0.35, 0.65] of the way in t, with equal weights and no scaling: the
-/// midpoint rule with its point drawn apart, so that the points can learn different things.
-std::vector<double> midpoint_parameters(const PredictorSpec& spec, const TimeSteps& t) {
-  std::vector<double> raw(spec.num_parameters(), 0.0);
-  for (std::size_t n = 0; n < spec.num_intervals(); ++n) {
-    const Interval step = t.interval(n);
-    for (int k = 0; k < spec.num_points; ++k) {
-      const double c = 0.5 + 0.3 * ((k + 0.5) / spec.num_points - 0.5) * (spec.num_points > 1 ? 2 : 0);
-      const double r = std::log((step.cur + c * step.dt()) / step.cur) / std::log(step.next / step.cur);
-      raw[spec.index(PredictorSpec::kR, n, static_cast<std::size_t>(k))] = std::log(r / (1 - r));
-    }
-  }
-  return raw;
-}
-
-std::vector<double> normal_parameters(const PredictorSpec& spec, std::uint64_t seed) {
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  const auto raw = at::randn({static_cast<std::int64_t>(spec.num_parameters())}, generator, at::kDouble);
-  return {raw.const_data_ptr<double>(), raw.const_data_ptr<double>() + raw.numel()};
-}
-
-}  // namespace
-
 const TrainOptions& TrainOptions::validated() const {
   EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name, "' is no name");
   EPD_REQUIRE_USAGE(num_steps >= ScheduleOptions::kMinSteps && num_steps <= ScheduleOptions::kMaxSteps,
@@ -44,16 +17,38 @@ const TrainOptions& TrainOptions::validated() const {
   EPD_REQUIRE_USAGE(scale_time >= 0 && scale_time < 1, "scale_time: expected 0 <= scale_time < 1, got ", scale_time);
   EPD_REQUIRE_USAGE(total_kimg > 0 && total_kimg <= 1e9, "total_kimg: expected a positive number, got ", total_kimg);
   EPD_REQUIRE_USAGE(batch >= 1 && batch <= 1000000, "batch: expected 1 to 1000000, got ", batch);
-  EPD_REQUIRE_USAGE(std::isfinite(lr) && lr > 0, "lr: expected a positive number, got ", lr);
+  EPD_REQUIRE_USAGE(!lr || (std::isfinite(*lr) && *lr > 0), "lr: expected a positive number, got ", lr.value_or(0));
   EPD_REQUIRE_USAGE(std::isfinite(alpha) && alpha > 0, "alpha: expected a positive number, got ", alpha);
+  teacher_options().validated();
   EPD_REQUIRE_USAGE(teacher_cache >= 0, "teacher_cache: expected 0 or more trajectories, got ", teacher_cache);
+  if (student == StudentKind::kNs) {
+    check_plan_options();
+    return *this;
+  }
+  value_of(kParameterInitNames, resolved_init(), "init");
   EPD_REQUIRE_USAGE(!max_order_stu || student == StudentKind::kIpndm,
                     "max_order_stu: student epd keeps no history; it is for --sampler_stu ipndm");
   const auto order = max_order_stu ? max_order_stu : max_order;
   EPD_REQUIRE_USAGE(student == StudentKind::kEpd || !order || (*order >= 1 && *order <= 4),
                     "max_order: expected 1 to 4 for student ipndm, got ", order.value_or(0));
-  teacher_options().validated();
   return *this;
+}
+
+void TrainOptions::check_plan_options() const {
+  EPD_REQUIRE_USAGE(!lr, "lr: student ns has a rate for each group; use --lr_weights, --lr_times and --lr_sigmas");
+  for (const double rate : {rates.weights, rates.times, rates.sigmas}) {
+    EPD_REQUIRE_USAGE(std::isfinite(rate) && rate >= 0, "lr_weights, lr_times, lr_sigmas: expected 0 or more, got ",
+                      rate);
+  }
+  EPD_REQUIRE_USAGE(std::isfinite(twin_shift) && twin_shift > 0, "twin_shift: expected a positive factor, got ",
+                    twin_shift);
+  EPD_REQUIRE_USAGE(objective != Objective::kPerStep,
+                    "objective: the states of student ns leave the teacher's grid as its times move; use end_to_end");
+}
+
+std::string TrainOptions::resolved_init() const {
+  if (!init.empty()) return init;
+  return student == StudentKind::kNs ? "dpmpp" : "normal";
 }
 
 std::int64_t TrainOptions::num_iterations() const {
@@ -63,45 +58,20 @@ std::int64_t TrainOptions::num_iterations() const {
 
 Objective TrainOptions::resolved_objective() const {
   if (objective != Objective::kAuto) return objective;
+  if (student == StudentKind::kNs) return Objective::kEndToEnd;
   static constexpr std::array<const char*, 5> kPixelDatasets{"cifar10", "ffhq", "afhqv2", "imagenet64", "demo"};
   const bool pixels = std::find(kPixelDatasets.begin(), kPixelDatasets.end(), dataset_name) != kPixelDatasets.end();
   return student == StudentKind::kEpd && pixels && num_steps < 6 ? Objective::kEndToEnd : Objective::kPerStep;
 }
 
 double TrainOptions::learning_rate(std::int64_t iteration) const {
-  if (!coslr) return lr;
-  constexpr double kLowest = 0.01;
+  // The groups' rates of student ns stand in the parameters themselves: this is their common factor.
+  const bool factor = student == StudentKind::kNs;
+  const double highest = factor ? 1 : lr.value_or(kDefaultRate), lowest = factor ? 0 : 0.01;
+  if (!coslr) return highest;
   const double period = std::floor(total_kimg * 1000 / static_cast<double>(batch)) + 1;
   const double phase = std::numbers::pi * static_cast<double>(iteration) / period;
-  return kLowest + 0.5 * (lr - kLowest) * (1 + std::cos(phase));
-}
-
-PredictorSpec TrainOptions::initial_predictor(const ModelFacts& facts) const {
-  PredictorSpec spec;
-  spec.kind = student;
-  spec.dataset_name = dataset_name;
-  spec.resolution = facts.resolution;
-  spec.channels = facts.channels;
-  spec.label_dim = facts.label_dim;
-  spec.num_steps = num_steps;
-  spec.num_points = num_points;
-  spec.schedule = {schedule_kind, schedule_rho, facts.sigma_min, facts.sigma_max};
-  spec.afs = afs;
-  if (student == StudentKind::kIpndm) spec.max_order = max_order_stu ? max_order_stu : max_order.value_or(4);
-  spec.scale_dir = scale_dir;
-  spec.scale_time = scale_time;
-  spec.fcn = fcn;
-  spec.guidance_type = guidance_type;
-  spec.guidance_rate = guidance_rate;
-  switch (init) {
-    case ParameterInit::kNormal:
-      spec.parameters = normal_parameters(spec, seed);
-      break;
-    case ParameterInit::kMidpoint:
-      spec.parameters = midpoint_parameters(spec, spec.time_steps(make_sigma_map(facts.noise).get()));
-      break;
-  }
-  return spec.validated();
+  return lowest + 0.5 * (highest - lowest) * (1 + std::cos(phase));
 }
 
 SolverOptions TrainOptions::teacher_options() const {

@@ -18,9 +18,11 @@ TimeSteps teacher_grid(const PredictorSpec& spec, int num_inserted, const ModelF
 }
 
 /// Every (M + 1)-th point of the teacher's grid.
-TimeSteps student_grid(const TimeSteps& teacher, int num_inserted) {
+TimeSteps student_grid(const TrainOptions& o, const ModelFacts& facts) {
+  const auto teacher = teacher_grid(o.initial_predictor(facts), o.num_inserted, facts);
+  const auto stride = static_cast<std::size_t>(o.num_inserted) + 1;
   std::vector<double> t;
-  for (std::size_t i = 0; i < teacher.size(); i += static_cast<std::size_t>(num_inserted) + 1) t.push_back(teacher[i]);
+  for (std::size_t i = 0; i < teacher.size(); i += stride) t.push_back(teacher[i]);
   return TimeSteps(std::move(t));
 }
 
@@ -73,18 +75,18 @@ Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, std::uni
       denoiser_(denoiser),
       resources_(resources),
       group_(group),
-      spec_(options.initial_predictor(denoiser.facts())),
-      t_(student_grid(teacher_grid(spec_, options.num_inserted, denoiser.facts()), options.num_inserted)),
+      t_(student_grid(options, denoiser.facts())),
+      student_(make_student(options, denoiser.facts(), t_)),
       teacher_(std::move(teacher)),
       l2_(l2_loss()),
       last_loss_(std::move(last_loss)),
-      optimizer_(spec_.parameters) {
+      optimizer_(student_->start()) {
   EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
                     resources_.batch_gpu);
   whole_ = present_state();
 }
 
-const Loss& Trainer::loss_of(std::size_t step) const { return step + 1 == spec_.num_intervals() ? *last_loss_ : *l2_; }
+const Loss& Trainer::loss_of(std::size_t step) const { return step + 1 == student_->num_steps() ? *last_loss_ : *l2_; }
 
 std::vector<Trainer::Part> Trainer::make_parts() {
   const Shard mine = shard_of(options_.batch, group_.rank(), group_.size());
@@ -104,15 +106,12 @@ IterationReport Trainer::iterate() {
   report.learning_rate = options_.learning_rate(iteration_);
   const bool per_step = options_.resolved_objective() == Objective::kPerStep;
   auto parts = make_parts();
-  const auto student = make_student(spec_, learning(optimizer_.parameters()));
-  PlanBuilder<Dual> plan;
-  auto x = plan.start();
-  for (std::size_t n = 0; n < t_.num_intervals(); ++n) {
-    if (per_step && n > 0) student->set_table(epd_table(spec_, learning(optimizer_.parameters())));
-    x = walk(plan, *student, x, t_, n, spec_.afs);
-    if (!per_step && n + 1 < t_.num_intervals()) continue;
-    Gradients gradients(options_.batch, spec_.num_parameters());
-    compare(plan.plan(), parts, n, gradients);
+  const auto run = student_->begin();
+  for (std::size_t n = 0; n < student_->num_steps(); ++n) {
+    const auto& plan = run->advance(learning(optimizer_.parameters()));
+    if (!per_step && n + 1 < student_->num_steps()) continue;
+    Gradients gradients(options_.batch, student_->start().size());
+    compare(plan, parts, n, gradients);
     report.loss.push_back(update(gradients, n, report));
   }
   ++iteration_;
@@ -128,7 +127,7 @@ void Trainer::compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::siz
     const auto& wanted = compared.size() == 1 ? compared[0] : compared[step];
     const Register end = plan.grid.back();
     const LossValue loss = loss_of(step).compare(part.run[end], wanted);
-    const auto by_parameters = parameter_gradients(plan, part.run, {{end, loss.gradient}}, spec_.num_parameters());
+    const auto by_parameters = parameter_gradients(plan, part.run, {{end, loss.gradient}}, student_->start().size());
     gradients.of(part).copy_(at::cat({by_parameters, loss.per_image.unsqueeze(1)}, 1));
   }
 }
@@ -138,7 +137,7 @@ double Trainer::update(const Gradients& gradients, std::size_t step, IterationRe
   auto rows = gradients.rows;
   group_.all_reduce_sum(rows, "gradients");  // each row has one process that filled it: the sum is exact
   const auto table = rows.accessor<double, 2>();
-  std::vector<double> sum(spec_.num_parameters() + 1, 0.0);
+  std::vector<double> sum(student_->start().size() + 1, 0.0);
   for (std::int64_t image = 0; image < options_.batch; ++image) {
     for (std::size_t p = 0; p < sum.size(); ++p) sum[p] += table[image][static_cast<std::int64_t>(p)];
   }
@@ -156,11 +155,7 @@ double Trainer::update(const Gradients& gradients, std::size_t step, IterationRe
   return loss;
 }
 
-PredictorSpec Trainer::predictor() const {
-  PredictorSpec spec = spec_;
-  spec.parameters = optimizer_.parameters();
-  return spec;
-}
+PredictorSpec Trainer::predictor() const { return student_->predictor(optimizer_.parameters()); }
 
 TrainingState Trainer::present_state() const {
   const auto moments = optimizer_.moments();
@@ -174,8 +169,8 @@ TrainingState Trainer::present_state() const {
 }
 
 void Trainer::restore(const TrainingState& state) {
-  EPD_REQUIRE(state.parameters.size() == spec_.num_parameters(), "resume: the state holds ", state.parameters.size(),
-              " parameters, these options make ", spec_.num_parameters());
+  EPD_REQUIRE(state.parameters.size() == student_->start().size(), "resume: the state holds ", state.parameters.size(),
+              " parameters, these options make ", student_->start().size());
   optimizer_.restore(state.parameters, {state.adam_mean, state.adam_square, state.adam_steps});
   iteration_ = state.iteration;
   whole_ = present_state();

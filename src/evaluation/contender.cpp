@@ -55,6 +55,7 @@ Contender predictor_contender(const std::string& whole) {
 }
 
 std::string schedule_text(const Method& method) {
+  if (method.predictor && method.predictor->spec.kind == StudentKind::kNs) return "learned";
   const char* name = name_of(kScheduleNames, method.schedule.kind);
   const bool plain = method.schedule.kind == ScheduleKind::kLogSnr || method.schedule.rho == 1;
   return plain ? std::string(name) : text(name, " ", method.schedule.rho);

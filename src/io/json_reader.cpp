@@ -167,6 +167,18 @@ JsonReader JsonReader::object(const std::string& field) {
   return JsonReader(std::make_shared<const Node>(Node{value}), text(where_, ": ", field));
 }
 
+std::vector<JsonReader> JsonReader::objects(const std::string& field) {
+  const json& list = Node::field(*this, field);
+  if (!list.is_array()) fail(field, text("expected a list of objects, found ", list.type_name()));
+  std::vector<JsonReader> result;
+  for (const json& value : list) {
+    const auto name = text(field, " ", result.size());
+    if (!value.is_object()) fail(name, text("expected an object, found ", value.type_name()));
+    result.push_back(JsonReader(std::make_shared<const Node>(Node{value}), text(where_, ": ", name)));
+  }
+  return result;
+}
+
 void JsonReader::finish() const {
   for (const auto& name : fields()) {
     if (!asked_.contains(name)) fail(name, "unknown field");

@@ -45,13 +45,16 @@ void read_schedule(JsonReader json, PredictorSpec& spec) {
   json.finish();
 }
 
-void read_options(JsonReader& json, PredictorSpec& spec) {
-  spec.afs = json.boolean("afs");
+/// What epd and ipndm have, and a plan has not.
+void read_step_options(JsonReader& json, PredictorSpec& spec) {
   spec.fcn = json.boolean("fcn");
   if (!json.has("max_order")) json.fail("max_order", "missing");
   if (!json.is_null("max_order")) spec.max_order = static_cast<int>(json.integer("max_order", 1, 4));
   spec.scale_dir = json.number("scale_dir");
   spec.scale_time = json.number("scale_time");
+}
+
+void read_guidance(JsonReader& json, PredictorSpec& spec) {
   if (!json.has("guidance_type")) json.fail("guidance_type", "missing");
   if (!json.is_null("guidance_type")) {
     spec.guidance_type = value_of(kGuidanceNames, json.string("guidance_type"), "guidance_type");
@@ -66,6 +69,41 @@ void read_parameters(JsonReader json, PredictorSpec& spec) {
     spec.parameters.insert(spec.parameters.end(), raw.begin(), raw.end());
   }
   json.finish();
+}
+
+NsPoint<double> read_point(JsonReader& json) {
+  const NsPoint<double> point{json.number("sigma"), json.number("start"), json.numbers("weights")};
+  json.finish();
+  return point;
+}
+
+void read_plan(JsonReader json, PredictorSpec& spec) {
+  spec.plan.t_0 = json.number("t_0");
+  auto& stages = spec.plan.stages;
+  for (JsonReader& point : json.objects("points")) {
+    const auto count = static_cast<std::int64_t>(stages.size());
+    const auto stage = point.integer("stage", std::max<std::int64_t>(count - 1, 0), count);
+    if (stage == count) stages.emplace_back();
+    stages.back().push_back(read_point(point));
+  }
+  auto end = json.object("end");
+  spec.plan.end = read_point(end);
+  json.finish();
+}
+
+JsonObject& add_point(JsonObject& json, const NsPoint<double>& point) {
+  json.add("sigma", point.sigma).add("start", point.start);
+  return json.raw("weights", json_numbers(point.weights));
+}
+
+JsonObject plan_object(const NsPlan<double>& plan) {
+  JsonObject json, end;
+  std::vector<JsonObject> points;
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    for (const auto& point : plan.stages[s]) add_point(points.emplace_back().add("stage", s), point);
+  }
+  json.add("t_0", plan.t_0).raw("points", json_lines(points));
+  return json.raw("end", add_point(end, plan.end).line());
 }
 
 JsonObject schedule_object(const PredictorSpec& spec) {
@@ -128,8 +166,14 @@ PredictorSpec parse_predictor(std::string_view content, const std::string& where
   try {
     read_header(json, spec);
     read_schedule(json.object("schedule"), spec);
-    read_options(json, spec);
-    read_parameters(json.object("parameters"), spec);
+    spec.afs = json.boolean("afs");
+    read_guidance(json, spec);
+    if (spec.kind == StudentKind::kNs) {
+      read_plan(json.object("plan"), spec);
+    } else {
+      read_step_options(json, spec);
+      read_parameters(json.object("parameters"), spec);
+    }
     json.finish();
     spec.validated();
   } catch (const Error& error) {
@@ -151,14 +195,20 @@ std::string predictor_text(const PredictorSpec& spec) {
   json.add("dataset_name", spec.dataset_name).add("resolution", spec.resolution).add("channels", spec.channels);
   json.add("label_dim", spec.label_dim).add("num_steps", spec.num_steps).add("num_points", spec.num_points);
   json.add("schedule", schedule_object(spec)).add("afs", spec.afs);
-  spec.max_order ? json.add("max_order", *spec.max_order) : json.null("max_order");
-  json.add("scale_dir", spec.scale_dir).add("scale_time", spec.scale_time).add("fcn", spec.fcn);
+  const bool is_plan = spec.kind == StudentKind::kNs;
+  if (!is_plan) {
+    spec.max_order ? json.add("max_order", *spec.max_order) : json.null("max_order");
+    json.add("scale_dir", spec.scale_dir).add("scale_time", spec.scale_time).add("fcn", spec.fcn);
+  }
   const bool guided = spec.guidance_type != GuidanceKind::kNone;
   guided ? json.add("guidance_type", name_of(kGuidanceNames, spec.guidance_type)) : json.null("guidance_type");
   spec.guidance_rate ? json.add("guidance_rate", *spec.guidance_rate) : json.null("guidance_rate");
-  json.add("parameters", parameters_object(spec)).add("source", spec.source);
+  is_plan ? json.raw("plan", plan_text(spec.plan)) : json.add("parameters", parameters_object(spec));
+  json.add("source", spec.source);
   return json.pretty() + "\n";
 }
+
+std::string plan_text(const NsPlan<double>& plan) { return plan_object(plan).pretty(); }
 
 fs::path find_predictor(const std::string& name, const fs::path& exp_dir) {
   EPD_REQUIRE(!name.empty(), "predictor_path: expected a file, a folder or an experiment number");

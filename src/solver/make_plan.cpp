@@ -115,6 +115,7 @@ std::unique_ptr<EpdSolver<S>> make_student(const PredictorSpec& predictor, const
 
 Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
   predictor.validated();
+  if (predictor.kind == StudentKind::kNs) return write_plan(predictor.plan);
   EPD_REQUIRE(t.size() == static_cast<std::size_t>(predictor.num_steps), "predictor: made for ", predictor.num_steps,
               " times, and the grid has ", t.size());
   const auto student = make_student(predictor, predictor.parameters);
@@ -124,7 +125,10 @@ Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
   return plan.plan();
 }
 
-int student_nfe(const PredictorSpec& predictor) { return 2 * (predictor.num_steps - 1) - (predictor.afs ? 1 : 0); }
+int student_nfe(const PredictorSpec& predictor) {
+  const int per_step = predictor.kind == StudentKind::kNs ? 1 : 2;
+  return per_step * (predictor.num_steps - 1) - (predictor.afs ? 1 : 0);
+}
 
 template std::unique_ptr<EpdSolver<double>> make_student(const PredictorSpec&, const std::vector<double>&);
 template std::unique_ptr<EpdSolver<Dual>> make_student(const PredictorSpec&, const std::vector<Dual>&);

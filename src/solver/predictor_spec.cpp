@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace epd {
 namespace {
@@ -43,6 +44,27 @@ const PredictorSpec& PredictorSpec::validated() const {
               ScheduleOptions::kMaxSteps);
   EPD_REQUIRE(num_points >= 1 && num_points <= kMaxPoints, "predictor: num_points is ", num_points, ", expected 1 to ",
               kMaxPoints);
+  EPD_REQUIRE(!guidance_rate || std::isfinite(*guidance_rate), "predictor: guidance_rate is not a finite number");
+  schedule.validated();
+  if (kind != StudentKind::kNs) {
+    check_parameters();
+    return *this;
+  }
+  epd::validated(plan);
+  EPD_REQUIRE(static_cast<std::size_t>(num_points) == plan.num_points(), "predictor: num_points is ", num_points,
+              ", and the largest stage of the plan has ", plan.num_points());
+  EPD_REQUIRE(num_intervals() == plan.stages.size() + (afs ? 1 : 0), "predictor: num_steps is ", num_steps,
+              ", and the plan has ", plan.stages.size(), " stages", afs ? " beside its first step" : "");
+  return *this;
+}
+
+void PredictorSpec::set_plan(NsPlan<double> learned) {
+  plan = std::move(learned);
+  num_steps = static_cast<int>(plan.stages.size()) + (afs ? 2 : 1);
+  num_points = static_cast<int>(plan.num_points());
+}
+
+void PredictorSpec::check_parameters() const {
   EPD_REQUIRE(!max_order || (*max_order >= 1 && *max_order <= AdamsBashforth<double>::kMaxOrder),
               "predictor: max_order is ", max_order.value_or(0), ", expected 1 to 4");
   EPD_REQUIRE(scale_dir >= 0 && scale_dir < 1, "predictor: scale_dir is ", scale_dir, ", expected 0 <= scale_dir < 1");
@@ -51,16 +73,14 @@ const PredictorSpec& PredictorSpec::validated() const {
   EPD_REQUIRE(!t_steps || t_steps->size() == static_cast<std::size_t>(num_steps), "predictor: t_steps has ",
               t_steps ? t_steps->size() : 0, " entries, expected num_steps = ", num_steps);
   if (t_steps) TimeSteps{*t_steps};  // falling and positive, or throws
-  EPD_REQUIRE(!guidance_rate || std::isfinite(*guidance_rate), "predictor: guidance_rate is not a finite number");
   EPD_REQUIRE(parameters.size() == num_parameters(), "predictor: ", parameters.size(), " parameters, expected ",
               num_parameters(), " for num_steps ", num_steps, " and num_points ", num_points);
   const bool finite = std::all_of(parameters.begin(), parameters.end(), [](double p) { return std::isfinite(p); });
   EPD_REQUIRE(finite, "predictor: a parameter is not a finite number");
-  schedule.validated();
-  return *this;
 }
 
 TimeSteps PredictorSpec::time_steps(const SigmaMap* map) const {
+  if (kind == StudentKind::kNs) return TimeSteps({plan.t_0, plan.end.sigma});
   return t_steps ? TimeSteps(*t_steps) : make_time_steps(schedule, num_steps, map);
 }
 

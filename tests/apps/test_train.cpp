@@ -135,18 +135,18 @@ TEST_F(TrainProgram, LeavesEverythingThatItPromises) {
 }
 
 TEST_F(TrainProgram, LearnsTheSameForAnyNumberOfProcessesAndAnyPasses) {
-  for (const char* objective : {"per_step", "end_to_end"}) {
-    const Arguments more{"--objective", objective};
+  for (const Arguments& more : {Arguments{"--objective", "per_step"}, Arguments{"--objective", "end_to_end"},
+                                Arguments{"--sampler_stu", "ns"}}) {
+    const auto& name = more.back();
     const auto expected = undisturbed(more);
     for (const char* batch_gpu : {"1", "4"}) {
-      const auto name = std::string(objective) + batch_gpu;
-      ASSERT_EQ(run(name, {"--objective", objective, "--batch_gpu", batch_gpu}).exit_code, 0);
-      EXPECT_EQ(predictor(name), expected) << name;
+      ASSERT_EQ(run(name + batch_gpu, {more[0], more[1], "--batch_gpu", batch_gpu}).exit_code, 0);
+      EXPECT_EQ(predictor(name + batch_gpu), expected) << name;
     }
-    run_by(2, std::string(objective) + "-by2", more);
-    EXPECT_EQ(predictor(std::string(objective) + "-by2"), expected);
-    run_by(4, std::string(objective) + "-by4", more);
-    EXPECT_EQ(predictor(std::string(objective) + "-by4"), expected);
+    run_by(2, name + "-by2", more);
+    EXPECT_EQ(predictor(name + "-by2"), expected);
+    run_by(4, name + "-by4", more);
+    EXPECT_EQ(predictor(name + "-by4"), expected);
     fs::remove_all(out("undisturbed"));
   }
 }
@@ -163,6 +163,19 @@ TEST_F(TrainProgram, StoppedByASignalItGoesOnToTheSamePredictor) {
   const auto resumed = start({command("").front(), "--resume", out("stopped").string()}).wait(120s);
   EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
   EXPECT_EQ(predictor("stopped"), expected);
+}
+
+TEST_F(TrainProgram, AWholePlanGoesOnToTheSamePredictor) {
+  const Arguments plan{"--sampler_stu", "ns", "--coslr"};
+  const auto expected = undisturbed(plan);
+  fs::remove(out("undisturbed/predictor.json"));
+  fs::copy_file(out("undisturbed/state-previous.bin"), out("undisturbed/state.bin"),
+                fs::copy_options::overwrite_existing);
+  const auto resumed = start({command("").front(), "--resume", out("undisturbed").string()}).wait(120s);
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
+  EXPECT_EQ(predictor("undisturbed"), expected);
+  EXPECT_EQ(read_predictor(out("undisturbed/predictor.json")).kind, StudentKind::kNs);
+  EXPECT_TRUE(fs::exists(out("undisturbed/preview.png")));
 }
 
 TEST_F(TrainProgram, KilledAtAnyMomentItGoesOnToTheSamePredictor) {

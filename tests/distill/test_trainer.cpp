@@ -231,7 +231,7 @@ TEST(TrainOptions, AutoIsEndToEndForEpdOnPixelsWithFewSteps) {
 
 TEST(TrainOptions, TheMidpointStartIsTheMidpointRule) {
   auto options = small_options();
-  options.init = ParameterInit::kMidpoint;
+  options.init = "midpoint";
   options.num_points = 1;
   const auto spec = options.initial_predictor(FactualMixture().facts());
   const auto table = epd_table(spec, spec.parameters);

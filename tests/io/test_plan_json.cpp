@@ -28,7 +28,7 @@ std::vector<Plan<double>> every_plan() {
     }
   }
   plans.push_back(make_plan({.kind = SolverKind::kDpm, .max_order = {}, .afs = true, .inner_steps = 3}, t));
-  for (const auto& [name, kind] : kStudentNames) {
+  for (const auto kind : {StudentKind::kEpd, StudentKind::kIpndm}) {
     PredictorSpec spec;
     spec.kind = kind;
     spec.num_steps = 5;

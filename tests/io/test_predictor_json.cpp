@@ -97,6 +97,61 @@ TEST(PredictorJson, ReadsBackWhatItWrote) {
   }
 }
 
+/// A learned plan: 2 stages, the second of 2 points.
+PredictorSpec some_plan() {
+  auto spec = some_predictor();
+  spec.kind = StudentKind::kNs;
+  spec.afs = false;
+  spec.parameters.clear();
+  spec.max_order.reset();
+  spec.set_plan({80,
+                 false,
+                 {{{80, 1, {}}}, {{1.0 / 3, 0.1, {0.9}}, {0.7, 0.2, {std::sin(1.0)}}}},
+                 {0.002, 1e-5, {-0.25, 1.3, 1e-17}}});
+  return spec;
+}
+
+std::string changed_plan(const std::string& from, const std::string& to) {
+  std::string text = predictor_text(some_plan());
+  const auto at = text.find(from);
+  EXPECT_NE(at, text.npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(PredictorJson, APlanSurvivesToTheBit) {
+  const auto spec = some_plan();
+  const auto text = predictor_text(spec);
+  const auto read = parse_predictor(text, "here");
+  EXPECT_EQ(read.num_steps, 3);
+  EXPECT_EQ(read.num_points, 2);
+  EXPECT_EQ(read.plan.stages[1][1].sigma, 0.7);
+  EXPECT_EQ(read.plan.stages[1][1].weights, spec.plan.stages[1][1].weights);
+  EXPECT_EQ(read.plan.end.weights, spec.plan.end.weights);
+  EXPECT_EQ(predictor_text(read), text);  // and with it all the rest
+  EXPECT_THAT(text, HasSubstr(R"({"stage": 0, "sigma": 80, "start": 1, "weights": []},)"));
+}
+
+TEST(PredictorJson, RefusesBadPlans) {
+  EXPECT_THAT(
+      refusal(changed_plan("[0.9]", "[0.9, 1]")),
+      HasSubstr("x/predictor.json: plan: stage 1, point 0 has 2 weights, expected one for each of the 1 images"));
+  EXPECT_THAT(refusal(changed_plan("[0.9]", "[]")), HasSubstr("stage 1, point 0 has 0 weights"));
+  EXPECT_THAT(refusal(changed_plan("[0.9]", "[NaN]")), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal(changed_plan("\"sigma\": 0.7", "\"sigma\": -0.7")),
+              HasSubstr("sigma of stage 1, point 1 is -0.7"));
+  EXPECT_THAT(refusal(changed_plan("\"stage\": 0", "\"stage\": 1")),
+              HasSubstr("plan: points 0: stage: expected 0 to 0"));
+  EXPECT_THAT(refusal(changed_plan("\"stage\": 1", "\"stage\": 2")),
+              HasSubstr("plan: points 1: stage: expected 0 to 1"));
+  EXPECT_THAT(refusal(changed_plan("\"t_0\": 80", "\"t_0\": 0")), HasSubstr("plan: t_0 is 0"));
+  EXPECT_THAT(refusal(changed_plan("\"num_steps\": 3", "\"num_steps\": 4")),
+              HasSubstr("num_steps is 4, and the plan has 2"));
+  EXPECT_THAT(refusal(changed_plan("\"num_points\": 2", "\"num_points\": 3")), HasSubstr("num_points is 3, and the"));
+  EXPECT_THAT(refusal(changed_plan("\"end\"", "\"fcn\": true, \"end\"")), HasSubstr("plan: fcn: unknown field"));
+  EXPECT_THAT(refusal(changed_plan("\"source\"", "\"fcn\": true, \"source\"")), HasSubstr("fcn: unknown field"));
+  EXPECT_THAT(refusal(changed_plan("\"plan\"", "\"parameters\"")), HasSubstr("plan: missing"));
+}
+
 TEST(PredictorJson, WhatIsNotGivenStaysNotGiven) {
   auto spec = some_predictor();
   spec.max_order.reset();
@@ -129,7 +184,7 @@ TEST(PredictorJson, RefusesForeignFilesAndVersions) {
   EXPECT_THAT(refusal(changed("epd-predictor", "other")), HasSubstr("format: expected epd-predictor, found 'other'"));
   EXPECT_THAT(refusal(changed("\"version\": 1", "\"version\": 2")), HasSubstr("reads version 1, found 2"));
   EXPECT_THAT(refusal(changed("\"kind\": \"ipndm\"", "\"kind\": \"amed\"")),
-              HasSubstr("kind: expected epd or ipndm, got 'amed'"));
+              HasSubstr("kind: expected epd, ipndm or ns, got 'amed'"));
   EXPECT_THAT(refusal(changed("time_uniform", "cosine")), HasSubstr("schedule: type: expected polynomial"));
   EXPECT_THAT(refusal(changed("\"cfg\"", "\"dpg\"")), HasSubstr("guidance_type: expected none, cg, cfg or uncond"));
 }

@@ -31,13 +31,16 @@ enum class AdjointMemory { kRecompute, kKeep };
 inline constexpr NameTable<AdjointMemory, 2> kAdjointMemoryNames{
     {{"recompute", AdjointMemory::kRecompute}, {"keep", AdjointMemory::kKeep}}};
 
-/// The raw parameters before the first iteration: N(0, 1) as published, or points around the middle of each step.
+/// The raw parameters of epd and ipndm before the first iteration: N(0, 1) as published, or points around the middle of
+/// each step.
 enum class ParameterInit { kNormal, kMidpoint };
 inline constexpr NameTable<ParameterInit, 2> kParameterInitNames{
     {{"normal", ParameterInit::kNormal}, {"midpoint", ParameterInit::kMidpoint}}};
 
 /// Everything that decides what a training run learns. Two runs with equal TrainOptions end with the same bits.
 struct TrainOptions {
+  static constexpr double kDefaultRate = 0.2;
+
   std::string dataset_name;
   // The student.
   StudentKind student = StudentKind::kEpd;
@@ -48,7 +51,8 @@ struct TrainOptions {
   double scale_dir = 0.05, scale_time = 0.05;
   bool fcn = false;
   std::optional<int> max_order, max_order_stu, max_order_tea;
-  ParameterInit init = ParameterInit::kNormal;
+  std::string init;          // ParameterInit (unset: normal); for ns a solver (unset: dpmpp) or a predictor
+  double twin_shift = 1.65;  // of ns: where the further points of a stage start, as a factor of its noise level
   // The teacher.
   SolverKind teacher = SolverKind::kDpm;
   int num_inserted = 3;            // M: grid points between two of the student's
@@ -65,8 +69,9 @@ struct TrainOptions {
   double alpha = 10;
   // The optimisation.
   double total_kimg = 10;
-  std::int64_t batch = 64;  // images per iteration, over all processes
-  double lr = 0.2;
+  std::int64_t batch = 64;   // images per iteration, over all processes
+  std::optional<double> lr;  // unset: kDefaultRate; ns has `rates`
+  NsRates rates;             // of ns
   bool coslr = false;
   std::uint64_t seed = 0;
 
@@ -74,14 +79,20 @@ struct TrainOptions {
   const TrainOptions& validated() const;
 
   std::int64_t num_iterations() const;
-  /// The published rule for `auto`: end_to_end for student epd on the pixel datasets with num_steps < 6, else per_step.
+  /// The published rule for `auto`: end_to_end for student epd on the pixel datasets with num_steps < 6, else per_step;
+  /// for student ns always end_to_end.
   Objective resolved_objective() const;
-  /// The learning rate of an iteration: constant, or a cosine from lr to 0.01 (method.md, "Distillation").
+  /// The learning rate of an iteration: constant, or a cosine from lr to 0.01 (method.md, "Distillation"). For student
+  /// ns a factor of its rates, a cosine from 1 to 0.
   double learning_rate(std::int64_t iteration) const;
+  std::string resolved_init() const;
   /// The student before it has learned anything.
   PredictorSpec initial_predictor(const ModelFacts& facts) const;
   /// The teacher on the grid with (M + 1)(N - 1) + 1 points, which holds the student's grid.
   SolverOptions teacher_options() const;
+
+ private:
+  void check_plan_options() const;
 };
 
 }  // namespace epd

@@ -8,6 +8,7 @@
 #include "epd/denoiser/denoiser.h"
 #include "epd/distill/loss.h"
 #include "epd/distill/optimizer.h"
+#include "epd/distill/student.h"
 #include "epd/distill/teacher.h"
 #include "epd/distill/train_options.h"
 #include "epd/distributed/process_group.h"
@@ -73,8 +74,8 @@ class Trainer {
   const Denoiser& denoiser_;
   TrainerResources resources_;
   ProcessGroup& group_;
-  PredictorSpec spec_;
   TimeSteps t_;
+  std::unique_ptr<Student> student_;
   std::unique_ptr<TrajectorySource> teacher_;
   std::unique_ptr<Loss> l2_, last_loss_;
   AdamOptimizer optimizer_;

@@ -37,6 +37,8 @@ class JsonReader {
   /// rows lists of `columns` numbers each, row after row.
   std::vector<double> matrix(const std::string& field, std::size_t rows, std::size_t columns);
   JsonReader object(const std::string& field);
+  /// A list of objects.
+  std::vector<JsonReader> objects(const std::string& field);
 
   /// Throws Error for the first field that nobody asked for: a misspelt option must not be passed over in silence.
   void finish() const;

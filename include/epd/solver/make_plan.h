@@ -50,7 +50,7 @@ Plan<double> make_plan(const SolverOptions& options, const TimeSteps& t);
 /// The distilled student's whole run.
 Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t);
 
-/// A fresh solver for the student, with its coefficients as numbers or as learning parameters.
+/// A fresh solver for the student epd or ipndm, with its coefficients as numbers or as learning parameters.
 template <class S>
 std::unique_ptr<EpdSolver<S>> make_student(const PredictorSpec& predictor, const std::vector<S>& raw);
 
@@ -59,7 +59,8 @@ template <class S>
 Expression<S> walk(PlanBuilder<S>& plan, Solver<S>& solver, const Expression<S>& x, const TimeSteps& t,
                    std::size_t interval, bool afs);
 
-/// NFE = num_steps - 1 steps of 2, one less with AFS, for names and headings; the plan's own count rules.
+/// NFE = num_steps - 1 steps of 2 (kind ns: of 1), one less with AFS, for names and headings; the plan's own count
+/// rules.
 int student_nfe(const PredictorSpec& predictor);
 
 }  // namespace epd

@@ -10,15 +10,18 @@
 #include "epd/core/names.h"
 #include "epd/schedule/schedule.h"
 #include "epd/solver/epd.h"
+#include "epd/solver/ns_plan.h"
 
 namespace epd {
 
-enum class StudentKind { kEpd, kIpndm };
+/// EPD, EPD on iPNDM, or a whole plan whose every number is learned.
+enum class StudentKind { kEpd, kIpndm, kNs };
 
-inline constexpr NameTable<StudentKind, 2> kStudentNames{{{"epd", StudentKind::kEpd}, {"ipndm", StudentKind::kIpndm}}};
+inline constexpr NameTable<StudentKind, 3> kStudentNames{
+    {{"epd", StudentKind::kEpd}, {"ipndm", StudentKind::kIpndm}, {"ns", StudentKind::kNs}}};
 
-/// A predictor: everything that sampling with a distilled solver needs, and the raw numbers that it learned. A plain
-/// struct; predictor.json is its text.
+/// A predictor: everything that sampling with a distilled solver needs, and the numbers that it learned: raw
+/// parameters, or for kind ns the plan. A plain struct; predictor.json is its text.
 struct PredictorSpec {
   static constexpr int kVersion = 1, kMaxPoints = 64;
   /// The groups of raw parameters, in the order of the flat vector.
@@ -38,7 +41,8 @@ struct PredictorSpec {
   GuidanceKind guidance_type = GuidanceKind::kNone;
   std::optional<double> guidance_rate;
   std::string source;
-  std::vector<double> parameters;  // raw, [group][step][point], num_parameters() of them
+  std::vector<double> parameters;  // raw, [group][step][point], num_parameters() of them; kind ns: none
+  NsPlan<double> plan;             // kind ns
 
   std::size_t num_intervals() const { return static_cast<std::size_t>(num_steps) - 1; }
   std::size_t num_parameters() const { return kNumGroups * num_intervals() * static_cast<std::size_t>(num_points); }
@@ -46,10 +50,16 @@ struct PredictorSpec {
     return (group * num_intervals() + step) * static_cast<std::size_t>(num_points) + point;
   }
 
+  /// Sets the plan of a predictor of kind ns, with num_steps and num_points as they follow from it.
+  void set_plan(NsPlan<double> learned);
+
   /// *this, or throws Error naming the field, its value and its bound.
   const PredictorSpec& validated() const;
-  /// t_steps if given, else the schedule's.
+  /// t_steps if given, else the schedule's; kind ns: where its plan begins and ends.
   TimeSteps time_steps(const SigmaMap* map = nullptr) const;
+
+ private:
+  void check_parameters() const;
 };
 
 /// The coefficients of every step from raw parameters (EPD section 3.3; method.md):

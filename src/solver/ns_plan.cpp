@@ -1,0 +1,197 @@
+#include "epd/solver/ns_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "epd/core/error.h"
+
+namespace epd {
+namespace {
+
+using Row = std::vector<double>;  // coefficients of x_0, D_0, D_1, ...
+
+NsPoint<double> point_of(Row row, double sigma, std::size_t num_denoised) {
+  row.resize(num_denoised + 1);
+  return {sigma, row[0], {row.begin() + 1, row.end()}};
+}
+
+Row sum_of(const Expression<double>& sum, const std::map<Register, Row>& rows) {
+  Row result;
+  for (const auto& term : sum.terms()) {
+    const Row& source = rows.at(term.source);
+    result.resize(std::max(result.size(), source.size()));
+    for (std::size_t i = 0; i < source.size(); ++i) result[i] += term.coefficient * source[i];
+  }
+  return result;
+}
+
+void check_point(const NsPoint<double>& point, std::size_t num_denoised, const std::string& name) {
+  EPD_REQUIRE(point.weights.size() == num_denoised, "plan: ", name, " has ", point.weights.size(),
+              " weights, expected one for each of the ", num_denoised, " images denoised before it");
+  EPD_REQUIRE(std::isfinite(point.sigma) && point.sigma > 0, "plan: sigma of ", name, " is ", point.sigma,
+              ", expected a positive number");
+  EPD_REQUIRE(std::isfinite(point.start), "plan: start of ", name, " is not a finite number");
+  const bool finite =
+      std::all_of(point.weights.begin(), point.weights.end(), [](double w) { return std::isfinite(w); });
+  EPD_REQUIRE(finite, "plan: a weight of ", name, " is not a finite number");
+}
+
+/// The point in a plan with more denoised images: old image i is new image columns[i].
+NsPoint<double> widened(NsPoint<double> point, const std::vector<std::size_t>& columns, std::size_t num_denoised) {
+  Row weights(num_denoised);
+  for (std::size_t i = 0; i < point.weights.size(); ++i) weights[columns[i]] = point.weights[i];
+  point.weights = std::move(weights);
+  return point;
+}
+
+/// The state at noise level `sigma` on the line through two states.
+NsPoint<double> between(const NsPoint<double>& a, const NsPoint<double>& b, double sigma) {
+  const double share = a.sigma == b.sigma ? 0 : (sigma - a.sigma) / (b.sigma - a.sigma);
+  NsPoint<double> result{sigma, (1 - share) * a.start + share * b.start, a.weights};
+  for (std::size_t i = 0; i < result.weights.size(); ++i) {
+    result.weights[i] = (1 - share) * a.weights[i] + share * (i < b.weights.size() ? b.weights[i] : 0);
+  }
+  return result;
+}
+
+}  // namespace
+
+template <class S>
+std::size_t NsPlan<S>::num_points() const {
+  std::size_t most = 0;
+  for (const auto& stage : stages) most = std::max(most, stage.size());
+  return most;
+}
+
+const NsPlan<double>& validated(const NsPlan<double>& plan) {
+  EPD_REQUIRE(std::isfinite(plan.t_0) && plan.t_0 > 0, "plan: t_0 is ", plan.t_0, ", expected a positive number");
+  EPD_REQUIRE(!plan.stages.empty(), "plan: it has no stages");
+  std::size_t num_denoised = plan.mean ? 1 : 0;
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    EPD_REQUIRE(!plan.stages[s].empty(), "plan: stage ", s, " has no points");
+    for (std::size_t k = 0; k < plan.stages[s].size(); ++k) {
+      check_point(plan.stages[s][k], num_denoised, text("stage ", s, ", point ", k));
+    }
+    num_denoised += plan.stages[s].size();
+  }
+  check_point(plan.end, num_denoised, "the end");
+  return plan;
+}
+
+template <class S>
+Plan<S> write_plan(const NsPlan<S>& ns) {
+  PlanBuilder<S> plan;
+  std::vector<Expression<S>> images;
+  const auto state_of = [&](const NsPoint<S>& point) {
+    auto x = point.start * plan.start();
+    for (std::size_t i = 0; i < images.size(); ++i) x += point.weights[i] * images[i];
+    return x;
+  };
+  const auto time_of = [&](std::size_t s) {
+    return value_of(s < ns.stages.size() ? ns.stages[s][0].sigma : ns.end.sigma);
+  };
+  for (std::size_t s = 0; s < ns.stages.size(); ++s) {
+    plan.begin_step({time_of(s), time_of(s + 1)}, false);
+    std::vector<Expression<S>> states;
+    std::vector<S> sigmas;
+    for (const auto& point : ns.stages[s]) {
+      states.push_back(state_of(point));
+      sigmas.push_back(point.sigma);
+    }
+    for (auto& image : plan.denoise(states, sigmas)) images.push_back(std::move(image));
+  }
+  plan.grid_point(state_of(ns.end));
+  return plan.plan();
+}
+
+NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end) {
+  NsPlan<double> result;
+  result.t_0 = t_0;
+  std::map<Register, Row> rows{{0, {1}}};
+  std::size_t num_denoised = 0;
+  for (const auto& instruction : plan.instructions) {
+    if (const auto* combine = std::get_if<Combine<double>>(&instruction)) {
+      rows[combine->target] = sum_of(combine->sum, rows);
+      continue;
+    }
+    const auto& evaluate = std::get<Evaluate<double>>(instruction);
+    auto& stage = result.stages.emplace_back();
+    for (std::size_t k = 0; k < evaluate.states.size(); ++k) {
+      stage.push_back(point_of(rows.at(evaluate.states[k]), evaluate.sigmas[k], num_denoised));
+    }
+    for (const Register denoised : evaluate.denoised) {
+      Row row(++num_denoised + 1);
+      row.back() = 1;
+      rows[denoised] = std::move(row);
+    }
+  }
+  result.end = point_of(rows.at(plan.grid.back()), t_end, num_denoised);
+  return result;
+}
+
+NsPlan<double> with_twins(const NsPlan<double>& plan, int num_points, double shift) {
+  NsPlan<double> result = plan;
+  std::size_t num_denoised = plan.mean ? 1 : 0;
+  std::vector<std::size_t> columns(num_denoised, 0);
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    auto& stage = result.stages[s];
+    for (auto& point : stage) {
+      point = widened(std::move(point), columns, num_denoised);
+      columns.push_back(num_denoised + static_cast<std::size_t>(&point - stage.data()));
+    }
+    for (int k = 1; s > 0 && stage.size() < static_cast<std::size_t>(num_points); ++k) {
+      const auto& before = result.stages[s - 1][0];
+      const double factor = std::min(shift, std::pow(before.sigma / stage[0].sigma, 1.0 / num_points));
+      stage.push_back(between(stage[0], before, stage[0].sigma * std::pow(factor, k)));
+    }
+    num_denoised += stage.size();
+  }
+  result.end = widened(plan.end, columns, num_denoised);
+  return result;
+}
+
+std::size_t num_parameters(const NsPlan<double>& plan) {
+  std::size_t count = plan.end.weights.size();
+  for (const auto& stage : plan.stages) {
+    for (const auto& point : stage) count += point.weights.empty() ? 0 : 2 + point.weights.size();
+  }
+  return count;
+}
+
+template <class S>
+NsPlan<S> moved(const NsPlan<double>& from, const NsRates& rates, const std::vector<S>& raw) {
+  using std::exp;
+  EPD_REQUIRE(raw.size() == num_parameters(from), "plan: ", raw.size(), " parameters, expected ", num_parameters(from));
+  auto next = raw.begin();
+  const auto move_weights = [&](const NsPoint<double>& point) {
+    std::vector<S> weights;
+    for (const double weight : point.weights) weights.push_back(S(weight) + S(rates.weights) * *next++);
+    return weights;
+  };
+  const auto move_point = [&](const NsPoint<double>& point) {
+    NsPoint<S> result{S(point.sigma), S(point.start), {}};
+    if (point.weights.empty()) return result;
+    const S time = exp(S(rates.times) * *next++);
+    result.sigma *= time * exp(S(rates.sigmas) * *next++);
+    result.start *= time;
+    result.weights = move_weights(point);
+    return result;
+  };
+  NsPlan<S> result{from.t_0, from.mean, {}, {}};
+  for (const auto& stage : from.stages) {
+    auto& points = result.stages.emplace_back();
+    for (const auto& point : stage) points.push_back(move_point(point));
+  }
+  result.end = {S(from.end.sigma), S(from.end.start), move_weights(from.end)};
+  return result;
+}
+
+template struct NsPlan<double>;
+template struct NsPlan<Dual>;
+template Plan<double> write_plan(const NsPlan<double>&);
+template Plan<Dual> write_plan(const NsPlan<Dual>&);
+template NsPlan<double> moved(const NsPlan<double>&, const NsRates&, const std::vector<double>&);
+template NsPlan<Dual> moved(const NsPlan<double>&, const NsRates&, const std::vector<Dual>&);
+
+}  // namespace epd

@@ -1,0 +1,221 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "epd/core/error.h"
+#include "epd/distill/trainer.h"
+#include "epd/io/atomic_file.h"
+#include "epd/io/predictor_json.h"
+#include "epd/runtime/adjoint.h"
+#include "epd/solver/make_plan.h"
+#include "support/mixture_denoiser.h"
+
+// Student ns: a whole plan whose every number is learned.
+namespace epd {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Mixtures : public testing::TensorMixture {
+ public:
+  Mixtures() {
+    facts_.dataset_name = "mixture";
+    facts_.resolution = 2;
+    facts_.channels = 3;
+  }
+  const ModelFacts& facts() const override { return facts_; }
+
+ private:
+  ModelFacts facts_;
+};
+
+Condition unconditional(const std::vector<std::uint64_t>&, const at::Tensor&) { return {}; }
+
+TrainOptions ns_options() {
+  TrainOptions options;
+  options.dataset_name = "mixture";
+  options.student = StudentKind::kNs;
+  options.num_steps = 5;
+  options.schedule_kind = ScheduleKind::kTimeUniform;
+  options.schedule_rho = 1;
+  options.teacher = SolverKind::kHeun;
+  options.num_inserted = 9;
+  options.batch = 8;
+  options.total_kimg = 0.48;
+  options.coslr = true;
+  return options;
+}
+
+Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
+                     TrainerResources resources = {}) {
+  return Trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU), l2_loss(), resources,
+                 group);
+}
+
+/// The mean loss of a predictor on images that training never sees.
+double loss_of(const PredictorSpec& predictor, TrainOptions options) {
+  options.seed += 1000;
+  const Mixtures denoiser;
+  const auto batch = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(0, 64, 0, 64);
+  const auto end = execute(make_plan(predictor, predictor.time_steps()), denoiser, batch.condition, batch.start);
+  return l2_loss()->compare(end, batch.states.back()).per_image.mean().item<double>();
+}
+
+PredictorSpec trained(const TrainOptions& options, TrainerResources resources = {}) {
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  auto trainer = make_trainer(options, denoiser, *group, resources);
+  while (!trainer.done()) trainer.iterate();
+  return trainer.predictor();
+}
+
+TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  for (const char* init : {"dpmpp", "ipndm", "unipc", "deis", "heun", "dpm", "euler"}) {
+    for (const bool afs : {false, true}) {
+      auto options = ns_options();
+      options.init = init;
+      options.afs = afs;
+      auto trainer = make_trainer(options, denoiser, *group);
+      const auto student = trainer.preview(4).first;
+      SolverOptions solver;
+      solver.kind = value_of(kSolverNames, init, "solver");
+      solver.afs = afs;
+      const auto times = make_time_steps({ScheduleKind::kTimeUniform, 1, 0.002, 80}, 5);
+      const auto batch = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(0, 8, 0, 4);
+      const auto expected = execute(make_plan(solver, times), denoiser, batch.condition, batch.start);
+      EXPECT_LT((student - expected).abs().max().item<double>(), 2e-5) << init;  // float32 states, 80 at the start
+      EXPECT_EQ(student_nfe(trainer.predictor()), make_plan(solver, times).nfe()) << init;
+    }
+  }
+}
+
+TEST(NsStudent, LearnsFromEveryStartAndIsNeverWorse) {
+  for (const char* init : {"dpmpp", "ipndm", "heun"}) {
+    for (const int num_points : {1, 2}) {
+      auto options = ns_options();
+      options.init = init;
+      options.num_points = num_points;
+      const double before = loss_of(options.initial_predictor(Mixtures().facts()), options);
+      EXPECT_LT(loss_of(trained(options), options), 0.95 * before) << init << ", " << num_points << " points";
+    }
+  }
+}
+
+TEST(NsStudent, StartsFromAPredictor) {
+  auto options = ns_options();
+  options.num_points = 1;
+  const auto first = trained(options);
+  const auto path = std::filesystem::path(::testing::TempDir()) / "ns-student-start.json";
+  write_file(path, predictor_text(first));
+  options.init = path.string();
+  options.num_points = 2;
+  const auto start = options.initial_predictor(Mixtures().facts());
+  EXPECT_EQ(start.num_steps, 5);
+  EXPECT_EQ(start.num_points, 2);
+  EXPECT_EQ(start.plan.stages[3].size(), 2U);
+  EXPECT_EQ(loss_of(start, options), loss_of(first, options));
+  auto epd = options;
+  epd.student = StudentKind::kEpd;
+  epd.init = "normal";
+  epd.num_steps = 3;
+  epd.afs = true;
+  const auto points = epd.initial_predictor(Mixtures().facts());
+  write_file(path, predictor_text(points));
+  options.num_points = 1;
+  const auto from_epd = options.initial_predictor(Mixtures().facts());
+  EXPECT_EQ(from_epd.num_steps, 5);  // 3 stages after the analytical first
+  EXPECT_TRUE(from_epd.afs);
+  EXPECT_NEAR(loss_of(from_epd, options) / loss_of(points, options), 1, 1e-3);
+}
+
+TEST(NsStudent, PassesMemoryAndResumingChangeNoBit) {
+  auto options = ns_options();
+  options.total_kimg = 0.032;
+  const auto expected = predictor_text(trained(options));
+  for (const auto adjoint : {AdjointMemory::kRecompute, AdjointMemory::kKeep}) {
+    TrainerResources resources;
+    resources.batch_gpu = 3;
+    resources.adjoint = adjoint;
+    EXPECT_EQ(predictor_text(trained(options, resources)), expected);
+  }
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  auto first = make_trainer(options, denoiser, *group), second = make_trainer(options, denoiser, *group);
+  first.iterate();
+  second.restore(first.state());
+  while (!second.done()) second.iterate();
+  EXPECT_EQ(predictor_text(second.predictor()), expected);
+}
+
+std::vector<Dual> learning(const std::vector<double>& raw) {
+  std::vector<Dual> result;
+  for (std::size_t i = 0; i < raw.size(); ++i) result.push_back(Dual::parameter(raw[i], i, raw.size()));
+  return result;
+}
+
+TEST(NsStudent, GradientsOfItsLossAreSlopesInFloat64) {
+  const Mixtures denoiser;
+  auto options = ns_options();
+  const auto plan = options.initial_predictor(denoiser.facts()).plan;
+  std::vector<double> raw;
+  for (std::size_t i = 0; i < num_parameters(plan); ++i) raw.push_back(2 * std::sin(3.0 * (i + 1)));
+  const auto start = 80 * at::randn({3, 3, 2, 2}, at::kDouble), target = at::randn({3, 3, 2, 2}, at::kDouble);
+  const auto loss_at = [&](const std::vector<double>& at) {
+    return l2_loss()->compare(execute(write_plan(moved(plan, options.rates, at)), denoiser, {}, start), target);
+  };
+  const auto dual = write_plan(moved(plan, options.rates, learning(raw)));
+  epd::Run<Dual> run(denoiser, {}, start, KeepForAdjoint::kStates);
+  run.advance(dual);
+  const auto loss = l2_loss()->compare(run[dual.grid.back()], target);
+  const auto gradient = parameter_gradients(dual, run, {{dual.grid.back(), loss.gradient}}, raw.size()).sum(0);
+  constexpr double kStep = 1e-4;
+  for (std::size_t p = 0; p < raw.size(); ++p) {
+    auto above = raw, below = raw;
+    above[p] += kStep;
+    below[p] -= kStep;
+    const double slope = ((loss_at(above).per_image - loss_at(below).per_image).sum() / (2 * kStep)).item<double>();
+    EXPECT_NEAR(gradient[static_cast<std::int64_t>(p)].item<double>(), slope, 1e-6 * std::max(1.0, std::abs(slope)));
+  }
+}
+
+std::string refusal(const TrainOptions& options) {
+  try {
+    options.validated().initial_predictor(Mixtures().facts());
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(NsStudent, RefusesWhatItCannotDo) {
+  auto options = ns_options();
+  EXPECT_EQ(refusal(options), "no error");
+  options.objective = Objective::kPerStep;
+  EXPECT_THAT(refusal(options), HasSubstr("objective: the states of student ns leave the teacher's grid"));
+  options = ns_options();
+  options.lr = 0.1;
+  EXPECT_THAT(refusal(options), HasSubstr("use --lr_weights, --lr_times and --lr_sigmas"));
+  options = ns_options();
+  options.init = "dpmp";
+  EXPECT_THAT(refusal(options),
+              HasSubstr("init: expected euler, heun, dpm, dpmpp, ipndm, unipc or deis, or a predictor"));
+  options = ns_options();
+  options.rates.times = -1;
+  EXPECT_THAT(refusal(options), HasSubstr("lr_times"));
+  options = ns_options();
+  options.twin_shift = 0;
+  EXPECT_THAT(refusal(options), HasSubstr("twin_shift"));
+  options = ns_options();
+  options.init = "euler";
+  options.num_steps = 2;
+  options.afs = true;
+  EXPECT_THAT(refusal(options), HasSubstr("no stages"));
+}
+
+}  // namespace
+}  // namespace epd
