@@ -11,7 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPictures =
-    "pictures: a folder (with all below it), a zip, an npy/npz of uint8 [N, H, W, C], cifar-10-python.tar.gz";
+    "pictures: a folder and all below, a zip, an npy/npz of uint8 [N, H, W, C], cifar-10-python.tar.gz";
 
 void add_picture_flags(CLI::App& command, FidFlags& flags) {
   auto& o = flags.pictures;

@@ -5,6 +5,8 @@ Prints the paths, one a line. A file that is in its place already, put there by 
 
 import argparse
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 
 import registry
@@ -29,12 +31,21 @@ def _extra(name: str, kind: str, file: dict | None, folder: Path) -> Path:
     dest = folder / file["name"]
     if file.get("url") is None and not dest.exists():
         raise ValueError(f"the {kind} of {name} have no direct address: get {file['name']} from {file['page']} and put it into {folder}")
-    return dest if dest.exists() else _fetch(registry.SourceFile(file["name"], file["url"]), folder)
+    return dest if dest.exists() else _fetch(registry.SourceFile(file["name"], file["url"], file.get("sha256"), file.get("bytes")), folder)
 
 
 def statistics(name: str) -> Path:
-    """The reference statistics (.npz) of a dataset name for the Frechet distance."""
-    return _extra(name, "statistics", registry.find(name).statistics, registry.cache_folder() / "statistics")
+    """The reference statistics (.npz) of a dataset name for the Frechet distance; ValueError where they are none."""
+    path = _extra(name, "statistics", registry.find(name).statistics, registry.cache_folder() / "statistics")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged, missing = archive.testzip(), {"mu.npy", "sigma.npy"} - set(archive.namelist())
+    except (zipfile.BadZipFile, zlib.error) as error:
+        damaged, missing = str(error), set()
+    if damaged or missing:
+        reason = f"damaged: {damaged}" if damaged else f"without {', '.join(sorted(missing))}"
+        raise ValueError(f"{path} holds no statistics ({reason}); remove it and call again")
+    return path
 
 
 def captions(name: str) -> Path:

@@ -10,6 +10,8 @@ namespace epd {
 
 std::shared_ptr<ProcessGroup> ProcessGroup::from_environment(at::DeviceType device, std::chrono::milliseconds timeout) {
   const auto environment = rank_environment();
+  // What all ranks remark is said once, by the root.
+  if (environment.rank != 0 && log::level() == log::Level::kInfo) log::set_level(log::Level::kError);
   return environment.size == 1 ? alone() : c10d_group(environment, device, timeout);
 }
 

@@ -43,7 +43,7 @@ class NamedImages : public ImageSource {
   Alpha alpha_;
 };
 
-/// The files below a folder, as paths relative to it. Links to files count, links to folders are not followed: they
+/// The files below a folder, as paths relative to it; not the overview that `sample --grid` leaves. Links to files count, links to folders are not followed: they
 /// could lead back.
 std::vector<std::string> pictures_below(const std::filesystem::path& folder) {
   std::vector<std::string> names;
@@ -54,6 +54,7 @@ std::vector<std::string> pictures_below(const std::filesystem::path& folder) {
       if (entry.is_symlink() && entry.is_directory()) ++linked_folders;
       if (entry.is_directory()) continue;
       const std::string name = entry.path().lexically_relative(folder).generic_string();
+      if (name == "grid.png" && std::filesystem::exists(folder / "manifest.json")) continue;
       if (filter.accept(name)) names.push_back(name);
     }
   } catch (const std::filesystem::filesystem_error& e) {

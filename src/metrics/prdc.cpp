@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "epd/core/error.h"
@@ -91,6 +92,18 @@ Nearest nearest_neighbours(const at::Tensor& queries, const at::Tensor& points) 
     indices.push_back(index);
   });
   return {at::cat(distances), at::cat(indices)};
+}
+
+at::Tensor nearest_others(const at::Tensor& points, const std::vector<std::size_t>& queries) {
+  const auto targets = points.to(at::kDouble);
+  const auto rows = at::tensor(std::vector<std::int64_t>(queries.begin(), queries.end()), at::kLong);
+  std::vector<at::Tensor> distances;
+  for_each_block(targets.index_select(0, rows), targets, [&](std::int64_t begin, at::Tensor block) {
+    const auto own = rows.narrow(0, begin, block.size(0)).unsqueeze(1);
+    block.scatter_(1, own, std::numeric_limits<double>::infinity());
+    distances.push_back(std::get<0>(block.min(1)).sqrt());
+  });
+  return at::cat(distances);
 }
 
 }  // namespace epd

@@ -14,6 +14,7 @@
 #include "epd/io/atomic_file.h"
 #include "epd/io/npz.h"
 #include "epd/metrics/random_state.h"
+#include "epd/metrics/report.h"
 
 namespace epd {
 namespace {
@@ -33,25 +34,25 @@ std::shared_ptr<const Detector> open_detector(const PictureOptions& options, at:
 }
 
 /// The features of the chosen pictures of a source.
-FeatureSet read_pictures(const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
+PictureSet read_pictures(const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
                          ProcessGroup& group) {
-  const auto source = open_image_source(options.path, options.alpha);
+  const std::shared_ptr<const ImageSource> source = open_image_source(options.path, options.alpha);
   const auto wanted = options.num.value_or(source->size());
   EPD_REQUIRE(wanted <= source->size(), options.path.string(), ": found ", source->size(), " pictures, --num asks for ",
               wanted);
-  const auto indices = random_subset(source->size(), wanted, options.seed);
+  auto indices = random_subset(source->size(), wanted, options.seed);
   auto set = score_images(*source, indices, detector, options.pass, group, options.path.string());
   if (group.is_root() && set.statistics.count < set.statistics.num_features()) {
     log::warning(options.path.string(), ": ", set.statistics.count, " pictures are fewer than the ",
                  set.statistics.num_features(), " features; the distance has a large bias");
   }
-  return set;
+  return {std::move(set), source, std::move(indices)};
 }
 
-FeatureSet read_reference(const CalcOptions& options, const std::shared_ptr<const Detector>& detector,
+PictureSet read_reference(const CalcOptions& options, const std::shared_ptr<const Detector>& detector,
                           ProcessGroup& group) {
   if (is_statistics_file(options.reference)) {
-    return read_feature_set(options.reference, options.metrics.need_features());
+    return {read_feature_set(options.reference, options.metrics.need_features()), nullptr, {}};
   }
   auto pictures = options.pictures;
   pictures.path = options.reference;
@@ -60,14 +61,14 @@ FeatureSet read_reference(const CalcOptions& options, const std::shared_ptr<cons
   return read_pictures(pictures, detector, group);
 }
 
-JsonObject describe(const FeatureSet& set) {
+JsonObject describe(const Statistics& statistics) {
   JsonObject json;
-  json.add("path", set.statistics.source);
-  set.statistics.count > 0 ? json.add("num", set.statistics.count) : json.null("num");
+  json.add("path", statistics.source);
+  statistics.count > 0 ? json.add("num", statistics.count) : json.null("num");
   return json;
 }
 
-JsonObject make_record(const Scores& scores, const FeatureSet& generated, const FeatureSet& reference,
+JsonObject make_record(const Scores& scores, const Statistics& generated, const Statistics& reference,
                        const CalcOptions& options, const Detector& detector) {
   auto record = scores.json();
   auto images = describe(generated);
@@ -107,7 +108,7 @@ CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device 
   options.pictures.validated();
   if (group.is_root() && !options.report.empty()) prepare_output(options.report);
   const bool early = is_statistics_file(options.reference);  // a bad reference is refused before the long work
-  FeatureSet reference;
+  PictureSet reference;
   if (early) reference = read_reference(options, nullptr, group);
   const auto detector = open_detector(options.pictures, device);
   if (!early) reference = read_reference(options, detector, group);
@@ -115,16 +116,19 @@ CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device 
   pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
   const Statistics empty{
       .mu = at::zeros({detector->num_features()}), .detector = detector->name(), .detector_sha256 = detector->sha256()};
-  require_same_detector(empty, reference.statistics);
+  require_same_detector(empty, reference.data.statistics);
   const auto generated = read_pictures(pictures, detector, group);
   const double seconds_features = total.seconds();
   CalcResult result;
   if (!group.is_root()) return result;
   const Stopwatch scoring;
-  result.scores = score(generated, reference, options.metrics, device);
-  result.record = make_record(result.scores, generated, reference, options, *detector);
+  result.scores = score(generated.data, reference.data, options.metrics, device);
+  result.record = make_record(result.scores, generated.data.statistics, reference.data.statistics, options, *detector);
   result.record.add("processes", group.size()).add("threads", at::get_num_threads());
   result.record.add("seconds_features", seconds_features).add("seconds_scores", scoring.seconds());
+  if (!options.report.empty()) {
+    write_file(options.report, report_page(result.scores, generated, reference, result.record));
+  }
   return result;
 }
 
@@ -142,7 +146,7 @@ void run_ref(const RefOptions& options, ProcessGroup& group, at::Device device) 
   pictures.pass.keep_features = options.save_features;
   if (group.is_root()) prepare_output(options.dest);
   const auto set = read_pictures(pictures, open_detector(pictures, device), group);
-  if (group.is_root()) write_feature_set(options.dest, set);
+  if (group.is_root()) write_feature_set(options.dest, set.data);
 }
 
 }  // namespace epd

@@ -44,6 +44,15 @@ TEST(ImageFolder, HoldsThePicturesOfAllDepthsSortedAsStrings) {
   EXPECT_FALSE(source->label(0).has_value());
 }
 
+TEST(ImageFolder, TheGridOfASampleFolderIsNoPictureOfASet) {
+  const TemporaryFolder folder;
+  const std::string png = encode_png(Image(2, 2, 3));
+  for (const char* name : {"a.png", "grid.png", "sub/grid.png"}) add(folder / name, png);
+  EXPECT_EQ(open_image_source(folder.path())->size(), 3U);  // a name like any other in folders of other programs
+  add(folder / "manifest.json", "{}");
+  EXPECT_EQ(names_of(*open_image_source(folder.path())), (std::vector<std::string>{"a.png", "sub/grid.png"}));
+}
+
 TEST(ImageFolder, LabelsComeFromDatasetJson) {
   const TemporaryFolder folder;
   const std::string png = encode_png(Image(2, 2, 3));

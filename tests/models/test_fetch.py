@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import http.server
 import io
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,8 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
+
+import numpy
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "models"))
@@ -294,6 +298,42 @@ class DatasetNames(unittest.TestCase):
             self.assertEqual(result.returncode, 1)
             self.assertIn(registry.find("lsun_bedroom").statistics["page"], result.stderr)
             self.assertIn(f"{cache}/statistics", result.stderr)
+
+    def test_published_statistics_are_fetched_and_checked_before_the_program_starts(self):
+        """launch.sh in a tree of its own, whose set-up and program are stubs and whose registry names a file."""
+        with tempfile.TemporaryDirectory() as temporary:
+            root = Path(temporary)
+            shutil.copytree(ROOT / "models", root / "models", ignore=shutil.ignore_patterns("demo", "vocabulary", "__pycache__"))
+            shutil.copy(ROOT / "launch.sh", root)
+            for stub, text in (("cmake/setup.sh", ""), ("build/setup.env", f"python={sys.executable}\n"),
+                               ("build/bin/fid", 'ls "$EPD_CACHE/statistics"; echo "$@"\n')):
+                (root / stub).parent.mkdir(parents=True, exist_ok=True)
+                (root / stub).write_text("#!/bin/bash\n" + text)
+                (root / stub).chmod(0o755)
+            published = root / "published.npz"
+            numpy.savez(published, mu=numpy.zeros(2), sigma=numpy.eye(2))
+            names = json.loads((ROOT / "models/registry.json").read_text())
+            names["cifar10"]["statistics"]["url"] = published.as_uri()
+            (root / "models/registry.json").write_text(json.dumps(names))
+            cache = root / "cache"
+
+            def launch(*arguments: str) -> subprocess.CompletedProcess:
+                command = [root / "launch.sh", "fid", "calc", "--images=x", *arguments]
+                environment = os.environ | {"EPD_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+                return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+            for arguments in (["--ref=cifar10"], ["--ref", "cifar10"]):
+                done = launch(*arguments)
+                self.assertEqual(done.stdout.splitlines()[0], "cifar10-32x32.npz", done.stderr)
+                self.assertEqual(done.stdout.splitlines()[1], " ".join(["calc", "--images=x", *arguments]))
+            done = launch("--ref=nothing")
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn("unknown dataset name 'nothing'", done.stderr)
+            for content, reason in ((b"<html>", "damaged"), (published.read_bytes()[:-100], "damaged")):
+                (cache / "statistics/cifar10-32x32.npz").write_bytes(content)
+                done = launch("--ref=cifar10")
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertIn(reason, done.stderr)
 
     def test_a_name_that_has_no_such_file_is_an_error(self):
         with self.assertRaisesRegex(ValueError, "cifar10 has no published captions"):

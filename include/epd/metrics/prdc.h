@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace epd {
 
@@ -35,5 +37,8 @@ struct Nearest {
   at::Tensor index;     // [N] int64
 };
 Nearest nearest_neighbours(const at::Tensor& queries, const at::Tensor& points);
+
+/// For each of these rows of `points` the distance to the nearest other row: [queries] float64.
+at::Tensor nearest_others(const at::Tensor& points, const std::vector<std::size_t>& queries);
 
 }  // namespace epd

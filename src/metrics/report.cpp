@@ -1,0 +1,145 @@
+#include "epd/metrics/report.h"
+
+#include <ATen/ATen.h>
+
+#include "epd/core/version.h"
+#include "epd/io/html.h"
+#include "report_figures.h"
+
+namespace epd {
+namespace {
+
+constexpr const char* kStyle = R"(
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --back: #fff; --card: #f6f8fa;
+  --generated: #d1480b; --real: #0969da; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --back: #0d1117;
+  --card: #151b23; --generated: #ff8f4d; --real: #58a6ff; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 64px; background: var(--back); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 40px 0 8px; } h3 { font-size: 1rem; margin: 20px 0 8px; }
+p { max-width: 46em; margin: 6px 0; } .soft, .absent, dt, figcaption { color: var(--soft); }
+code { overflow-wrap: anywhere; }
+.scores { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; margin-top: 20px; }
+.score { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
+.score b { display: block; font-size: 1.9rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.score i { font-style: normal; font-size: .8rem; font-weight: 600; color: var(--real); }
+.score p { font-size: .85rem; color: var(--soft); }
+.grids { display: grid; grid-template-columns: repeat(auto-fit, minmax(290px, 1fr)); gap: 20px; }
+figure { margin: 0; } .grid img { width: 100%; image-rendering: pixelated; border-radius: 6px; display: block; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); gap: 14px 12px; }
+.pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: 3px; }
+.pairs img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
+.pairs figcaption { grid-column: 1 / 3; font-size: .85rem; text-align: center; font-variant-numeric: tabular-nums; }
+svg { width: 100%; max-width: 760px; height: auto; display: block; } svg text { fill: var(--soft); font-size: 13px; }
+svg line { stroke: var(--line); } polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
+polyline.generated { stroke: var(--generated); } polyline.real { stroke: var(--real); }
+.legend span { display: inline-block; width: 22px; height: 3px; margin: 0 7px 4px 0; vertical-align: middle; }
+.legend span.generated { background: var(--generated); } .legend span.real { background: var(--real); margin-left: 20px; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; margin: 8px 0; }
+dd { margin: 0; overflow-wrap: anywhere; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px; overflow-x: auto; font-size: 13px; }
+@media (max-width: 560px) { .scores { grid-template-columns: 1fr 1fr; } .score { padding: 10px 12px; }
+  .score b { font-size: 1.5rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 8px; } }
+)";
+
+std::string score(const char* name, double value, const char* better, const std::string& meaning) {
+  return text("<div class=\"score\">", name, "<b>", short_number(value), "</b><i>", better, "</i><p>", meaning,
+              "</p></div>\n");
+}
+
+constexpr const char* kLower = "&darr; lower is better";
+constexpr const char* kHigher = "&uarr; higher is better";
+
+std::string frechet_score(const Scores& scores) {
+  const auto& terms = *scores.frechet;
+  const double covariances = terms.trace_a + terms.trace_b - 2 * terms.cross;
+  return score(
+      "Frechet distance", scores.fid(), kLower,
+      text("Between the normal distributions with the features' means and covariances; 0 where they are equal. ",
+           short_number(terms.mean_gap), " of it comes from the means, ", short_number(covariances),
+           " from the covariances."));
+}
+
+std::string kid_score(const Kid& kid) {
+  return score(
+      "KID", kid.mean, kLower,
+      text("Kernel distance, unbiased: about 0 for equal distributions, sometimes below. Mean of ", kid.subsets,
+           " subsets of ", kid.subset_size, " pictures, deviation ", short_number(kid.deviation), '.'));
+}
+
+std::string prdc_scores(const Prdc& prdc) {
+  const auto near_real = text("a real one's ", prdc.manifold_k, " nearest");
+  return score("Precision", prdc.precision, kHigher,
+               text("Fidelity: share of generated pictures that lie among ", near_real, ".")) +
+         score("Recall", prdc.recall, kHigher,
+               text("Diversity: share of real pictures that lie among a generated one's ", prdc.manifold_k,
+                    " nearest.")) +
+         score("Density", prdc.density, kHigher,
+               text("Fidelity: in how many real neighbourhoods of ", prdc.density_k,
+                    " a generated picture lies, over that number; may exceed 1.")) +
+         score("Coverage", prdc.coverage, kHigher,
+               text("Diversity: share of real neighbourhoods of ", prdc.density_k, " that hold a generated picture."));
+}
+
+std::string score_cards(const Scores& scores) {
+  std::string html = "<div class=\"scores\">\n";
+  if (scores.frechet) html += frechet_score(scores);
+  if (scores.kid) html += kid_score(*scores.kid);
+  if (scores.prdc) html += prdc_scores(*scores.prdc);
+  return html + "</div>\n";
+}
+
+std::string setting(const char* name, const std::string& value) {
+  return text("<dt>", name, "</dt><dd>", html_text(value), "</dd>\n");
+}
+
+std::string count_text(const Statistics& statistics) {
+  return statistics.count > 0 ? text(statistics.count, " pictures, ") : std::string("number of pictures unknown, ");
+}
+
+std::string settings(const PictureSet& generated, const PictureSet& reference, const JsonObject& record) {
+  const auto& ours = generated.data.statistics;
+  const auto& theirs = reference.data.statistics;
+  return text(
+      "<dl>\n", setting("generated", count_text(ours) + ours.source),
+      setting("reference", count_text(theirs) + theirs.source),
+      setting("detector", text(ours.detector, ", ", ours.num_features(), " features, SHA-256 ", ours.detector_sha256)),
+      setting("program", text("epd ", version())), "</dl>\n<details><summary>Everything, as JSON</summary><pre>",
+      html_text(record.pretty()), "</pre></details>\n");
+}
+
+/// What a reader should know before trusting the number.
+std::string caution(const PictureSet& generated, const PictureSet& reference) {
+  const auto features = generated.data.statistics.num_features();
+  const auto few = [&](const Statistics& s) { return s.count > 0 && s.count < features; };
+  if (!few(generated.data.statistics) && !few(reference.data.statistics)) return "";
+  return text("<p><strong>Fewer pictures than the ", features,
+              " features:</strong> the Frechet distance then has a large bias and compares with nothing but runs of as "
+              "many pictures.</p>\n");
+}
+
+}  // namespace
+
+std::string report_page(const Scores& scores, const PictureSet& generated, const PictureSet& reference,
+                        const JsonObject& record) {
+  const auto& ours = generated.data.statistics;
+  return text(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">\n<title>Scores of ",
+      html_text(ours.source), "</title>\n<style>", kStyle,
+      "</style>\n</head>\n<body>\n<h1>How good are the pictures?</h1>\n", "<p class=\"soft\"><code>",
+      html_text(ours.source), "</code> against <code>", html_text(reference.data.statistics.source),
+      "</code>, features of <code>", html_text(ours.detector), "</code></p>\n", score_cards(scores),
+      caution(generated, reference), "<h2>Random pictures</h2>\n<div class=\"grids\">\n",
+      grid_figure(generated, "generated"), grid_figure(reference, "reference"), "</div>\n<h2>Nearest neighbours</h2>\n",
+      neighbour_figures(generated, reference),
+      "<h2>Spectra of the covariances</h2>\n<p>How far the features vary along their main "
+      "directions. A curve that falls below the reference's lacks variety, one above it holds what real pictures do "
+      "not "
+      "vary in.</p>\n",
+      spectrum_figure(ours, reference.data.statistics), "<h2>Settings</h2>\n", settings(generated, reference, record),
+      "</body>\n</html>\n");
+}
+
+}  // namespace epd
