@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <torch/csrc/jit/passes/subgraph_rewrite.h>
 #include <torch/script.h>
 
 #include <algorithm>
@@ -40,13 +41,37 @@ std::string name_of_file(const fs::path& path) {
   return fs::equivalent(path, demo, ignored) ? "demo" : path.stem().string();
 }
 
+/// What makes inference faster on the CPU and changes features by no more than rounding: convolutions that keep
+/// channels together (oneDNN's fast layout), and rectifiers that write where they read, which autograd would not allow.
+void optimize_for_cpu(torch::jit::Module& module) {
+  torch::jit::SubgraphRewriter rewriter;
+  rewriter.RegisterRewritePattern(R"(
+graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
+  %convolved = aten::conv2d(%x, %weight, %bias, %stride, %padding, %dilation, %groups)
+  %result = aten::relu(%convolved)
+  return (%result))",
+                                  R"(
+graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
+  %convolved = aten::conv2d(%x, %weight, %bias, %stride, %padding, %dilation, %groups)
+  %result = aten::relu_(%convolved)
+  return (%result))");
+  auto graph = module.get_method("forward").graph();
+  rewriter.runOnGraph(graph);
+}
+
 torch::jit::Module load_frozen(const fs::path& path, const DetectorOptions& options) {
   EPD_REQUIRE(fs::is_regular_file(path), "detector: no file ", path.string());
   try {
     auto module = torch::jit::load(path.string(), options.device);
     module.eval();
-    for (auto parameter : module.parameters()) parameter.set_requires_grad(false);
-    return torch::jit::freeze(module);
+    const bool for_cpu = options.scoring_only && options.device.is_cpu();
+    for (auto parameter : module.parameters()) {
+      parameter.set_requires_grad(false);
+      if (for_cpu && parameter.dim() == 4) parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
+    }
+    auto frozen = torch::jit::freeze(module);
+    if (for_cpu) optimize_for_cpu(frozen);
+    return frozen;
   } catch (const std::exception& e) {
     throw Error(text("cannot load the detector ", path.string(), ": ", one_line(e.what())));
   }

@@ -63,6 +63,17 @@ TEST_F(DetectorFile, GradientsFlowToFloatPictures) {
   EXPECT_TRUE(at::allclose(detector.features_of(images).detach(), detector.features(random_images(3)), 1e-4, 1e-5));
 }
 
+TEST_F(DetectorFile, ScoringAloneChangesFeaturesByNoMoreThanRounding) {
+  const auto images = random_images(5, 32);
+  for (const auto& path : {path_, std::filesystem::path(EPD_SOURCE_DIR) / "models/demo/features.ts"}) {
+    const Detector exact(path), fast(path, {.scoring_only = true});
+    const auto expected = exact.features(images);
+    const double largest = expected.abs().max().item<double>();
+    EXPECT_LT((fast.features(images) - expected).abs().max().item<double>(), 1e-5 * largest);
+    EXPECT_THROW(fast.features_of(images.to(at::kFloat)), Error);
+  }
+}
+
 TEST_F(DetectorFile, KnowsItsNameAndHash) {
   const Detector detector(path_);
   EXPECT_EQ(detector.name(), "tiny");

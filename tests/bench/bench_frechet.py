@@ -1,0 +1,99 @@
+"""How fast the distance between statistics of 2048 features is beside SciPy's matrix square root.
+
+    python tests/bench/bench_frechet.py [--fid build/bin/fid] [--images 3000]
+
+The statistics are those of a random network with 2048 features on random pictures; fewer --images than features give
+singular covariances. `fid calc` tells its own seconds for the distance (its record's seconds_scores). The other side is
+what pytorch-fid computes, trace(sqrtm(sigma sigma_ref)), in this process, by the SciPy of this Python (1.15.3 and 1.17.1
+are a factor of two apart): both with --threads threads, in turn, --repeats times; the best counts. Prints a line of JSON.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FEATURES, SIDE = 2048, 8
+
+
+def make_detector(path):
+    """In a Python with torch: a TorchScript network whose features have full rank."""
+    code = f"""
+import torch
+class Random(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        weight = torch.randn(3 * {SIDE * SIDE}, {FEATURES}, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weight", weight / torch.arange(1, {FEATURES + 1}) ** 0.3 / 8)
+    def forward(self, images):
+        x = images.to(torch.float32).flatten(1)[:, :{3 * SIDE * SIDE}] / 128 - 1
+        return torch.relu(x @ self.weight)
+torch.jit.script(Random()).save({str(path)!r})
+"""
+    subprocess.run([PYTHON_WITH_TORCH, "-c", code], check=True)
+
+
+def distance(numpy, linalg, a, b):
+    """As pytorch-fid computes it."""
+    product = a["sigma"] @ b["sigma"]
+    root = linalg.sqrtm(product)
+    if not numpy.isfinite(root).all():
+        offset = numpy.eye(FEATURES) * 1e-6
+        root = linalg.sqrtm((a["sigma"] + offset) @ (b["sigma"] + offset))
+    gap = a["mu"] - b["mu"]
+    return float(gap @ gap + numpy.trace(a["sigma"]) + numpy.trace(b["sigma"]) - 2 * numpy.trace(root.real))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fid", default=str(ROOT / "build/bin/fid"))
+    parser.add_argument("--python_with_torch", default=sys.executable)
+    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    global PYTHON_WITH_TORCH
+    PYTHON_WITH_TORCH = options.python_with_torch
+    os.environ.update({name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    import numpy
+    import scipy
+    from scipy import linalg
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_detector(folder / "random.ts")
+        random = numpy.random.RandomState(0)
+        for name, low in (("generated", 0), ("real", 30)):
+            numpy.savez(folder / f"{name}.npz", arr_0=random.randint(low, 256, (options.images, SIDE, SIDE, 3)).astype("u1"))
+
+        def fid(*arguments):
+            command = [options.fid, *map(str, arguments), "--detector", folder / "random.ts", "--device", "cpu", "--quiet"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+        for name in ("generated", "real"):
+            fid("ref", "--data", folder / f"{name}.npz", "--dest", folder / f"{name}_statistics.npz")
+        a, b = (numpy.load(folder / f"{name}_statistics.npz") for name in ("generated", "real"))
+        a, b = ({key: file[key] for key in ("mu", "sigma")} for file in (a, b))
+        ours, theirs = [], []
+        for _ in range(options.repeats):
+            start, start_cpu = time.perf_counter(), time.process_time()
+            expected = distance(numpy, linalg, a, b)
+            theirs.append((time.perf_counter() - start, time.process_time() - start_cpu))
+            fid("calc", "--images", folder / "generated.npz", "--ref", folder / "real_statistics.npz", "--json",
+                folder / "record.json")
+            record = json.loads((folder / "record.json").read_text())
+            ours.append(record["seconds_scores"])
+    seconds, cpu = (min(column) for column in zip(*theirs))
+    print(json.dumps({"scipy": scipy.__version__, "images": options.images, "threads": options.threads,
+                      "scipy_seconds": round(seconds, 2), "scipy_cpu_seconds": round(cpu, 2), "fid_seconds": round(min(ours), 2),
+                      "ratio": round(seconds / min(ours), 2), "relative_gap": abs(record["fid"] - expected) / expected,
+                      "rank": record["frechet"]["rank_generated"]}))
+
+
+if __name__ == "__main__":
+    main()
