@@ -32,12 +32,14 @@ void add_flags(CLI::App& app, CompareFlags& flags) {
   app.add_option("--predictors,--predictor_path", o.predictors,
                  "predictors: files, folders or experiment numbers; path=name names the row")
       ->delimiter(',');
-  app.add_option("--solvers", o.solvers, "classical solvers: solver, solver:order or solver:order@schedule")
+  app.add_option("--solvers", o.solvers,
+                 "classical solvers, as solver:order@schedule:rho; all but the solver may be left out")
       ->delimiter(',');
   app.add_option("--schedules", flags.schedules, "schedules of the solvers that name none")->delimiter(',');
   app.add_option("--nfe", o.nfe, "serial evaluations of the solvers")->delimiter(',');
-  app.add_option("--extra", o.extra, "further rows, solver:order@schedule#nfe")->delimiter(',');
-  app.add_option("--exact", o.exact, "the fine trajectory that stands for the exact ODE, solver:order@schedule#nfe");
+  app.add_option("--extra", o.extra, "further rows, solver:order@schedule:rho#nfe")->delimiter(',');
+  app.add_option("--exact", o.exact,
+                 "the fine trajectory that stands for the exact ODE, solver:order@schedule:rho#nfe");
   app.add_option("--seeds", flags.seeds, "one image each: numbers and ranges (0-511)")->type_name("LIST");
   app.add_option("--batch", o.batch, "images at a time, over all processes");
   app.add_option("--chunk", o.chunk, "images in one forward of the network (0: 16 on the CPU, 64 on a GPU)");

@@ -15,19 +15,21 @@ std::string cut_before(std::string& rest, char mark) {
   return before;
 }
 
-int to_order(const std::string& digits, const std::string& whole) {
-  int order = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), order);
-  EPD_REQUIRE_USAGE(error == std::errc() && end == digits.data() + digits.size(), "solvers: the order in '", whole,
-                    "' is no number; write solver, solver:order or solver:order@schedule");
-  return order;
+template <class Number>
+Number to_number(const std::string& digits, const char* what, const std::string& whole) {
+  Number number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  EPD_REQUIRE_USAGE(error == std::errc() && end == digits.data() + digits.size(), "solvers: the ", what, " in '", whole,
+                    "' is no number; write solver, solver:order, solver:order@schedule or solver:order@schedule:rho");
+  return number;
 }
 
 }  // namespace
 
 Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedule) {
-  std::string at_schedule = whole;
-  std::string at_order = cut_before(at_schedule, '@');
+  std::string at_rho = whole;
+  std::string at_order = cut_before(at_rho, '@');
+  const std::string at_schedule = cut_before(at_rho, ':');
   const std::string solver = cut_before(at_order, ':');
 
   Contender contender;
@@ -35,12 +37,13 @@ Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedul
   method.solver = value_of(kSolverNames, solver, "solvers");
   method.schedule_type = at_schedule.empty() ? schedule : value_of(kScheduleNames, at_schedule, "solvers");
   method.schedule_rho = *method.schedule_type == ScheduleKind::kPolynomial ? 7 : 1;
+  if (!at_rho.empty()) method.schedule_rho = to_number<double>(at_rho, "rho", whole);
   const int per_step = evaluations_per_step(*method.solver);
   method.afs = per_step == 2 && nfe % 2 == 1;
   method.num_steps = (nfe + (*method.afs ? 1 : 0)) / per_step + 1;
   EPD_REQUIRE_USAGE(nfe >= 1 && *method.num_steps >= 2, "nfe: ", solver, " cannot run with ", nfe, " evaluations");
   contender.name = solver;
-  if (!at_order.empty()) method.max_order = to_order(at_order, whole);
+  if (!at_order.empty()) method.max_order = to_number<int>(at_order, "order", whole);
   const int order = method.max_order.value_or(highest_order(*method.solver));
   if (order > 0) contender.name = text(solver, "(", order, ")");
   return contender;

@@ -29,6 +29,7 @@ TEST(Contender, IsASolverItsOrderAndItsSchedule) {
   EXPECT_EQ(all.method.schedule_type, ScheduleKind::kTimeUniform);
   EXPECT_EQ(all.method.schedule_rho, 1);
   EXPECT_EQ(polynomial("euler@logsnr", 5).name, "euler");
+  EXPECT_EQ(polynomial("dpmpp:2@time_uniform:0.7", 5).method.schedule_rho, 0.7);
 }
 
 TEST(Contender, SpendsTheEvaluationsThatItWasGiven) {
@@ -49,6 +50,7 @@ TEST(Contender, ThatCannotBeIsRefusedByName) {
   EXPECT_THAT(refusal("amed", 5), HasSubstr("amed"));
   EXPECT_THAT(refusal("dpmpp:x", 5), HasSubstr("dpmpp:x"));
   EXPECT_THAT(refusal("dpmpp:2@karras", 5), HasSubstr("karras"));
+  EXPECT_THAT(refusal("dpmpp:2@time_uniform:x", 5), HasSubstr("dpmpp:2@time_uniform:x"));
   EXPECT_THAT(refusal("euler", 0), HasSubstr("nfe"));
   EXPECT_THAT(refusal("heun", -1), HasSubstr("nfe"));
 }
