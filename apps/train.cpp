@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
     const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type());
     group->run([&] {
       flags.run.resources.device = cli::choose_device(flags.common, group->local_rank());
-      const auto folder = run_train(with_dataset_name(flags.run), *group);
+      const auto folder = run_train(with_dataset_name(cli::read_train(flags)), *group);
       if (group->is_root()) std::cout << folder.string() << std::endl;
     });
   });

@@ -1,5 +1,8 @@
 #include "train_flags.h"
 
+#include "epd/core/seeds.h"
+#include "fid_flags.h"
+
 namespace epd::cli {
 namespace {
 
@@ -77,6 +80,17 @@ void add_run_flags(CLI::App& app, TrainFlags& flags) {
   add_bool(app, "--dry_run,-n", flags.dry_run, "print the options and the plans; train nothing");
 }
 
+void add_evaluation_flags(CLI::App& app, TrainFlags& flags) {
+  auto& o = flags.run.evaluation;
+  app.add_option("--eval_every", o.every, "ticks between Frechet distances in stats.jsonl, to --fid (0: none)");
+  app.add_option("--fid", flags.reference, "statistics (npz) that students are measured against, or a dataset's name")
+      ->type_name("FILE|NAME");
+  app.add_option("--eval_seeds", flags.eval_seeds, "seeds of the images that are measured; none is trained on")
+      ->type_name("LIST");
+  app.add_option("--eval_detector", o.detector, "feature network of --fid (unset: inception, for the demo its own)")
+      ->type_name("NAME|FILE");
+}
+
 void add_resource_flags(CLI::App& app, TrainRun& run) {
   app.add_option("--batch_gpu", run.resources.batch_gpu, "images in one pass of a process (0: its whole share)");
   add_choice(app, "--adjoint", run.resources.adjoint, kAdjointMemoryNames,
@@ -99,8 +113,16 @@ void add_flags(CLI::App& app, TrainFlags& flags) {
   add_loss_flags(app, flags);
   add_optimisation_flags(app, flags.run.options);
   add_run_flags(app, flags);
+  add_evaluation_flags(app, flags);
   add_resource_flags(app, flags.run);
   add_common(app, flags.common);
+}
+
+TrainRun read_train(const TrainFlags& flags) {
+  TrainRun run = flags.run;
+  if (!flags.reference.empty()) run.evaluation.reference = find_reference(flags.reference);
+  run.evaluation.seeds = parse_seeds(flags.eval_seeds);
+  return run;
 }
 
 }  // namespace epd::cli

@@ -39,6 +39,7 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
   line.add("tick", stats.tick).add("kimg", stats.kimg).add("iteration", stats.iteration);
   line.raw("loss", json_numbers(stats.last.loss)).add("lr", stats.last.learning_rate);
   line.add("nonfinite_gradients", stats.last.nonfinite_gradients);
+  if (stats.frechet_distance) line.add("frechet_distance", *stats.frechet_distance);
   line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);
   line.add("peak_memory_gib", peak_memory_gib());
   if (predictor.kind == StudentKind::kNs) return line.raw("plan", plan_text(predictor.plan)).line();

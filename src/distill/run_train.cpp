@@ -27,6 +27,7 @@
 #include "epd/io/run_dir.h"
 #include "epd/metrics/detector.h"
 #include "epd/sampling/conditions.h"
+#include "evaluator.h"
 
 namespace epd {
 namespace {
@@ -110,15 +111,18 @@ std::unique_ptr<Loss> make_last_loss(const TrainRun& run, const OpenedModel& mod
   return sum_of_losses(l2_loss(), std::move(features));
 }
 
-ConditionSource make_condition_source(const TrainRun& run, const OpenedModel& model, std::int64_t chunk) {
+std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const OpenedModel& model,
+                                                      std::int64_t chunk) {
   ConditionOptions options;
   if (!run.prompt.empty()) options.prompt = run.prompt;
   options.prompt_file = run.prompt_path;
   options.captions_repeat = true;
   options.chunk = chunk;
-  const std::shared_ptr<const Conditions> conditions =
-      make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
-  return [conditions](const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) {
+  return make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
+}
+
+ConditionSource make_condition_source(std::shared_ptr<const Conditions> conditions) {
+  return [conditions = std::move(conditions)](const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) {
     return conditions->of(seeds, labels);
   };
 }
@@ -214,8 +218,13 @@ std::string snapshot_name(double kimg) {
 /// Gathers the losses of a tick and does what is due at its end.
 class Ticks {
  public:
-  Ticks(const TrainRun& run, const Record& record, const Trainer& trainer)
-      : run_(run), record_(record), tick_(index_of(trainer)), begun_at_(kimg_of(trainer)), begun_(record.seconds()) {}
+  Ticks(const TrainRun& run, const Record& record, const Evaluator* evaluator, const Trainer& trainer)
+      : run_(run),
+        record_(record),
+        evaluator_(evaluator),
+        tick_(index_of(trainer)),
+        begun_at_(kimg_of(trainer)),
+        begun_(record.seconds()) {}
 
   void after(const IterationReport& report, const Trainer& trainer) {
     add(report);
@@ -251,6 +260,8 @@ class Ticks {
     stats.seconds_per_kimg = (stats.seconds - begun_) / (stats.kimg - begun_at_);
     stats.last = sum_;
     for (double& loss : stats.last.loss) loss /= static_cast<double>(iterations_);
+    const bool due = evaluator_ && (tick_ % run_.evaluation.every == 0 || trainer.done());
+    if (due) stats.frechet_distance = evaluator_->distance(trainer.predictor());
     record_.write_stats(stats, trainer.predictor());
     if (stats.last.nonfinite_gradients > 0) {
       log::warning(stats.last.nonfinite_gradients, " gradients were no numbers and were left out");
@@ -261,22 +272,24 @@ class Ticks {
     sum_ = {};
     iterations_ = 0;
     begun_at_ = stats.kimg;
-    begun_ = stats.seconds;
+    begun_ = record_.seconds();  // evaluating is no training
   }
 
   const TrainRun& run_;
   const Record& record_;
+  const Evaluator* evaluator_;  // none where nothing is evaluated
   std::int64_t tick_;
   double begun_at_, begun_;
   IterationReport sum_;
   std::int64_t iterations_ = 0;
 };
 
-void train(Trainer& trainer, const TrainRun& run, const Record& record, ProcessGroup& group) {
+void train(Trainer& trainer, const TrainRun& run, const Record& record, const Evaluator* evaluator,
+           ProcessGroup& group) {
   constexpr double kSecondsBetweenStates = 60;
   Progress progress("training", trainer.num_iterations() * run.options.batch, "images", group.is_root());
   progress.skip(trainer.iteration() * run.options.batch);
-  Ticks ticks(run, record, trainer);
+  Ticks ticks(run, record, evaluator, trainer);
   double last_state = record.seconds();
   try {
     while (!trainer.done()) {
@@ -319,6 +332,9 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   run.options.validated();
   EPD_REQUIRE_USAGE(run.tick > 0, "tick: expected a positive number of kimg, got ", run.tick);
   EPD_REQUIRE_USAGE(run.snap >= 0 && run.dump >= 0, "snap and dump: expected 0 or more ticks");
+  EPD_REQUIRE_USAGE(run.evaluation.every >= 0, "eval_every: expected 0 or more ticks");
+  EPD_REQUIRE_USAGE((run.evaluation.every > 0) == !run.evaluation.reference.empty(),
+                    "eval_every and fid: one needs the other");
   EPD_REQUIRE_USAGE(run.desc.find('/') == std::string::npos, "desc: '", run.desc, "' would leave outdir");
   const std::int64_t chunk = run.chunk > 0 ? run.chunk : run.resources.device.is_cuda() ? 64 : 16;
   const auto model = open(run, chunk);
@@ -326,8 +342,10 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   const auto fingerprint = fingerprint_of(run.options, model, detector ? detector->sha256() : "none", chunk);
   group.require_same("the options and the model", fingerprint);
 
-  auto teacher =
-      make_teacher(run.options, *model.denoiser, make_condition_source(run, model, chunk), run.resources.device);
+  const auto conditions = make_run_conditions(run, model, chunk);
+  std::unique_ptr<const Evaluator> evaluator;
+  if (run.evaluation.every > 0) evaluator = std::make_unique<Evaluator>(run, model, conditions, group);
+  auto teacher = make_teacher(run.options, *model.denoiser, make_condition_source(conditions), run.resources.device);
   Trainer trainer(run.options, *model.denoiser, std::move(teacher), make_last_loss(run, model, detector, chunk),
                   run.resources, group);
   Record record(run, make_folder(run, trainer.predictor(), group), group.is_root(), fingerprint);
@@ -338,7 +356,7 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
     record.resume(trainer);
   }
   log::info("training in ", record.folder().string());
-  train(trainer, run, record, group);
+  train(trainer, run, record, evaluator.get(), group);
   record.write_state(trainer);
   record.write_predictor(trainer, "predictor.json");
   if (record.writes()) {

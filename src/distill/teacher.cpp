@@ -28,7 +28,7 @@ std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed) {
 }  // namespace
 
 std::uint64_t training_seed(std::uint64_t base_seed, std::uint64_t number) {
-  return (mixed(mixed(base_seed) + number) >> 33) | (std::uint64_t{1} << 31);
+  return (mixed(mixed(base_seed) + number) >> 33) | kFirstTrainingSeed;
 }
 
 Teacher::Teacher(const Denoiser& denoiser, ConditionSource condition, Plan<double> plan,

@@ -2,14 +2,18 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <map>
+#include <sstream>
 #include <thread>
 
 #include "distributed/job.h"
 #include "epd/io/atomic_file.h"
 #include "epd/io/image.h"
 #include "epd/io/json_reader.h"
+#include "epd/io/npz.h"
 #include "epd/io/png.h"
 #include "epd/io/predictor_json.h"
+#include "epd/metrics/detector.h"
 #include "io/support.h"
 #include "support/tiny_model.h"
 
@@ -210,6 +214,37 @@ TEST_F(TrainProgram, GoesOnFromTheStateBeforeADamagedOne) {
   EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
   EXPECT_THAT(resumed.errors, HasSubstr("SHA-256"));
   EXPECT_EQ(predictor("undisturbed"), expected);
+}
+
+TEST_F(TrainProgram, DistancesInItsStatisticsAreThoseThatSampleFindsAndLeaveTrainingAlone) {
+  const auto features = static_cast<std::size_t>(Detector(out("features.ts")).num_features());
+  std::vector<double> identity(features * features);
+  for (std::size_t i = 0; i < features; ++i) identity[i * features + i] = 1;
+  const auto reference = out("reference.npz").string(), detector = out("features.ts").string();
+  write_npz(reference, {{"mu", Array::doubles({features}, std::vector<double>(features))},
+                        {"sigma", Array::doubles({features, features}, identity)}});
+  expect_success(
+      run("curve", {"--eval_every", "3", "--fid", reference, "--eval_detector", detector, "--eval_seeds", "0-9"}));
+  expect_success(run("plain", {}));
+  EXPECT_EQ(read_file(out("curve") / "predictor.json"), read_file(out("plain") / "predictor.json"));
+
+  std::istringstream lines(read_file(out("curve") / "stats.jsonl"));
+  std::map<std::int64_t, double> distances;
+  for (std::string line; std::getline(lines, line);) {
+    auto json = JsonReader::parse(line, "stats.jsonl");
+    if (json.has("frechet_distance")) distances[json.integer("tick", 0, 99)] = json.number("frechet_distance");
+  }
+  ASSERT_EQ(distances.size(), 2U);  // ticks 3 and 4, the last
+  ASSERT_TRUE(distances.contains(3) && distances.contains(4));
+  EXPECT_NE(distances[3], distances[4]);
+
+  const auto sampled =
+      start({std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path",
+             out("denoiser.ts").string(), "--predictor_path", out("curve").string(), "--seeds", "0-9", "--chunk", "4",
+             "--fid", reference, "--detector", detector, "--no_images", "--outdir", out("samples").string()})
+          .wait(120s);
+  expect_success(sampled);
+  EXPECT_NEAR(std::stod(sampled.output), distances[4], 1e-5 * distances[4]);
 }
 
 TEST_F(TrainProgram, RefusesToResumeWithAnotherOption) {

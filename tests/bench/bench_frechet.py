@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FEATURES, SIDE = 2048, 8
 
 
-def make_detector(path):
+def make_detector(path, python):
     """In a Python with torch: a TorchScript network whose features have full rank."""
     code = f"""
 import torch
@@ -35,7 +35,9 @@ class Random(torch.nn.Module):
         return torch.relu(x @ self.weight)
 torch.jit.script(Random()).save({str(path)!r})
 """
-    subprocess.run([PYTHON_WITH_TORCH, "-c", code], check=True)
+    script = path.with_suffix(".py")  # TorchScript wants to read the source
+    script.write_text(code)
+    subprocess.run([python, script], check=True)
 
 
 def distance(numpy, linalg, a, b):
@@ -57,8 +59,6 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    global PYTHON_WITH_TORCH
-    PYTHON_WITH_TORCH = options.python_with_torch
     os.environ.update({name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
     import numpy
     import scipy
@@ -66,13 +66,13 @@ def main():
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        make_detector(folder / "random.ts")
+        make_detector(folder / "network.ts", options.python_with_torch)
         random = numpy.random.RandomState(0)
         for name, low in (("generated", 0), ("real", 30)):
             numpy.savez(folder / f"{name}.npz", arr_0=random.randint(low, 256, (options.images, SIDE, SIDE, 3)).astype("u1"))
 
         def fid(*arguments):
-            command = [options.fid, *map(str, arguments), "--detector", folder / "random.ts", "--device", "cpu", "--quiet"]
+            command = [options.fid, *map(str, arguments), "--detector", folder / "network.ts", "--device", "cpu", "--quiet"]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
         for name in ("generated", "real"):

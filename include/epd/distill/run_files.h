@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "epd/distill/trainer.h"
@@ -15,6 +16,7 @@ struct TickStats {
   std::int64_t tick = 0, iteration = 0;
   double kimg = 0, seconds = 0, seconds_per_kimg = 0;
   IterationReport last;  // losses are means over the tick
+  std::optional<double> frechet_distance;
 };
 
 /// The line of stats.jsonl: progress, losses, cost, and the learned coefficients of every step.

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "epd/denoiser/torchscript.h"
 #include "epd/distill/train_options.h"
@@ -11,6 +12,14 @@
 #include "epd/distributed/process_group.h"
 
 namespace epd {
+
+/// How good the student is while it trains: its Frechet distance to a reference, in stats.jsonl.
+struct EvaluationOptions {
+  std::int64_t every = 0;            // ticks between two evaluations, and at the end; 0: none
+  std::filesystem::path reference;   // statistics (.npz)
+  std::vector<std::uint64_t> seeds;  // below those that are trained on
+  std::string detector;              // file or name; unset: the dataset's
+};
 
 /// A training run as the user asks for it: what it learns, with which files, and what it leaves behind.
 struct TrainRun {
@@ -23,6 +32,7 @@ struct TrainRun {
   std::string resume;               // a run's folder or number: go on with it
   double tick = 1;                  // thousands of images between two lines of stats.jsonl
   std::int64_t snap = 5, dump = 1;  // ticks between predictor snapshots, and between resumable states; 0: at the end
+  EvaluationOptions evaluation;
   Precision precision = Precision::kAuto;
   TrainerResources resources;
   std::int64_t chunk = 0, points_at_once = 0;  // chunk 0: 16 on the CPU, 64 on a GPU

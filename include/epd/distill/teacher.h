@@ -62,7 +62,8 @@ class Teacher : public TrajectorySource {
   std::unordered_map<std::uint64_t, Trajectory> trajectories_;
 };
 
-/// The seed of training image `number`: a hash, in [2^31, 2^32).
+/// The seed of training image `number`: a hash, in [kFirstTrainingSeed, 2^32).
+inline constexpr std::uint64_t kFirstTrainingSeed = std::uint64_t{1} << 31;
 std::uint64_t training_seed(std::uint64_t base_seed, std::uint64_t number);
 
 }  // namespace epd

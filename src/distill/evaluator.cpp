@@ -1,0 +1,58 @@
+#include "evaluator.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "epd/core/error.h"
+#include "epd/core/paths.h"
+#include "epd/distributed/shard.h"
+#include "epd/metrics/frechet.h"
+#include "epd/metrics/scorer.h"
+#include "epd/sampling/pixels.h"
+#include "epd/sampling/sampler.h"
+#include "epd/solver/make_plan.h"
+
+namespace epd {
+
+Evaluator::Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<const Conditions> conditions,
+                     ProcessGroup& group)
+    : run_(run),
+      model_(std::move(model)),
+      conditions_(std::move(conditions)),
+      group_(group),
+      reference_(read_statistics(run.evaluation.reference)) {
+  const auto& o = run.evaluation;
+  EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a covariance needs at least 2 images");
+  EPD_REQUIRE_USAGE(*std::ranges::max_element(o.seeds) < kFirstTrainingSeed, "eval_seeds: seeds from ",
+                    kFirstTrainingSeed, " on are trained on");
+  DetectorOptions scoring;
+  scoring.device = run.resources.device;
+  scoring.scoring_only = true;
+  detector_ = std::make_shared<const Detector>(find_detector(run.options.dataset_name, o.detector), scoring);
+  const Statistics nothing_yet{.mu = at::zeros({detector_->num_features()}),
+                               .detector = detector_->name(),
+                               .detector_sha256 = detector_->sha256()};
+  require_same_detector(nothing_yet, reference_);
+  const auto share = shard_of(static_cast<std::int64_t>(o.seeds.size()), group.rank(), group.size());
+  mine_.assign(o.seeds.begin() + share.begin, o.seeds.begin() + share.end);
+}
+
+double Evaluator::distance(const PredictorSpec& student) const {
+  const auto times = student.time_steps(make_sigma_map(model_.facts().noise).get());
+  const Sampler sampler(model_, conditions_, make_plan(student, times), times[0], {});
+  Scorer scorer(detector_, /*keep_features=*/false);
+  const auto batch = static_cast<std::size_t>(run_.options.batch);
+  for (std::size_t first = 0; first < mine_.size(); first += batch) {
+    group_.check_interrupt();
+    const auto last = std::min(mine_.size(), first + batch);
+    const auto drawn = sampler.draw(
+        {mine_.begin() + static_cast<std::ptrdiff_t>(first), mine_.begin() + static_cast<std::ptrdiff_t>(last)});
+    scorer.add(to_pixels(drawn.images).permute({0, 3, 1, 2}).expand({-1, 3, -1, -1}));
+  }
+  const auto statistics = scorer.collect(group_, "student").statistics;
+  return std::max(0.0, frechet_distance(statistics, reference_, run_.resources.device));
+}
+
+}  // namespace epd
