@@ -223,9 +223,11 @@ TEST_F(TrainProgram, DistancesInItsStatisticsAreThoseThatSampleFindsAndLeaveTrai
   const auto reference = out("reference.npz").string(), detector = out("features.ts").string();
   write_npz(reference, {{"mu", Array::doubles({features}, std::vector<double>(features))},
                         {"sigma", Array::doubles({features, features}, identity)}});
-  expect_success(
-      run("curve", {"--eval_every", "3", "--fid", reference, "--eval_detector", detector, "--eval_seeds", "0-9"}));
-  expect_success(run("plain", {}));
+  for (const auto& ended :
+       {run("curve", {"--eval_every", "3", "--fid", reference, "--eval_detector", detector, "--eval_seeds", "0-9"}),
+        run("plain")}) {
+    ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+  }
   EXPECT_EQ(read_file(out("curve") / "predictor.json"), read_file(out("plain") / "predictor.json"));
 
   std::istringstream lines(read_file(out("curve") / "stats.jsonl"));
@@ -243,7 +245,7 @@ TEST_F(TrainProgram, DistancesInItsStatisticsAreThoseThatSampleFindsAndLeaveTrai
              out("denoiser.ts").string(), "--predictor_path", out("curve").string(), "--seeds", "0-9", "--chunk", "4",
              "--fid", reference, "--detector", detector, "--no_images", "--outdir", out("samples").string()})
           .wait(120s);
-  expect_success(sampled);
+  ASSERT_EQ(sampled.exit_code, 0) << sampled.errors;
   EXPECT_NEAR(std::stod(sampled.output), distances[4], 1e-5 * distances[4]);
 }
 
