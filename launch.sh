@@ -16,7 +16,8 @@ EPD: few-step sampling of diffusion models with learned parallel directions.
   ./launch.sh sample [LAUNCH] OPTIONS     draw images                 (--help)
   ./launch.sh fid    [LAUNCH] calc|ref|prepare   Frechet distance, statistics, datasets (--help)
   ./launch.sh compare [LAUNCH] OPTIONS    a table of solvers          (--help)
-  ./launch.sh model NAME [OPTIONS]        fetch a model and export it (--help)
+  ./launch.sh model NAME [OPTIONS]        fetch a model and export it (--help); the programs do it on first use
+  ./launch.sh fetch NAME [checkpoints|statistics|captions]   fetch what belongs to a model, without exporting it
   ./launch.sh clean                       remove the build
 
 LAUNCH, as torchrun takes them:
@@ -112,6 +113,7 @@ run_program() {
   set_up programs
   fetch_statistics "${program_arguments[@]}"
   local -r processes=${nproc_per_node:-1} cores=$(nproc)
+  export EPD_LAUNCHER=$root/launch.sh  # a model that is missing is made by it
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / processes > 0 ? cores / processes : 1))}
   if ((processes * nnodes == 1)); then
     # Asked for one process, it is one, even inside a Slurm allocation for several.
@@ -162,8 +164,10 @@ case $command in
   train | sample | fid | compare) run_program "$command" "$@" ;;
   model)
     set_up python
-    exec "$EPD_PYTHON" "$root/models/export.py" "$@"
+    # Python's sets in one order, and so the same file from the same checkpoint.
+    PYTHONHASHSEED=0 exec "$EPD_PYTHON" "$root/models/export.py" "$@"
     ;;
+  fetch) exec "${EPD_PYTHON:-python3}" "$root/models/fetch.py" "$@" ;;
   clean) rm -rf "$root/build" ;;
   *)
     usage >&2

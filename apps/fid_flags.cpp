@@ -79,10 +79,7 @@ fs::path statistics_of_dataset(const std::string& name) {
   const auto entry = registry.find(name);
   EPD_REQUIRE(entry != registry.end() && entry->contains("statistics") && (*entry)["statistics"].is_object(),
               "ref: no file ", name, ", and no dataset of that name has published statistics");
-  const auto path = cache_dir() / "statistics" / (*entry)["statistics"].value("name", name + ".npz");
-  EPD_REQUIRE(fs::exists(path), "ref: no ", path.string(), "; fetch it with python3 models/fetch.py ", name,
-              " statistics");
-  return path;
+  return find_statistics(name, (*entry)["statistics"].value("name", name + ".npz"));
 }
 
 }  // namespace

@@ -18,7 +18,6 @@ from preconditioning import NoiseDenoiser, NoiseFeatures, VpTime, geometric_freq
 from state_dict import StateDict
 from torch import Tensor, nn
 
-HEAD_CHANNELS = 64  # as published; the weights do not tell
 BETA_D, BETA_MIN, STEPS = 19.9, 0.1, 1000
 U_MIN = 1e-3  # the end of the process, sigma_min
 
@@ -47,11 +46,10 @@ def time_features(time_embed: nn.Module) -> NoiseFeatures:
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The diffusion model and the classifier, and their facts."""
     weights, classifier_weights = load_checkpoint(files[0]), load_checkpoint(files[1])
-    head_channels = sizes.head_channels or (None if sizes.num_heads else HEAD_CHANNELS)
     # As published, U-Net and classifier have as many levels: the classifier's last resolution gives the first.
     resolution = sizes.resolution or pool_size(StateDict(classifier_weights)) << (num_levels(StateDict(weights)) - 1)
-    network = build_unet(weights, sizes.num_heads, head_channels)
-    classifier = build_classifier(classifier_weights, sizes.head_channels or HEAD_CHANNELS, resolution)
+    network = build_unet(weights, sizes)
+    classifier = build_classifier(classifier_weights, sizes.head_channels, resolution)
     time = VpTime(BETA_D, BETA_MIN, STEPS)
     facts = make_facts(
         dataset_name=name,

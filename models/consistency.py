@@ -9,14 +9,13 @@ from openai_unet import build_unet
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
 from torch import nn
 
-RESOLUTION, HEAD_CHANNELS = 256, 64  # as published; the weights do not tell
+RESOLUTION = 256  # as published; the weights do not tell
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser of a checkpoint and its facts."""
-    head_channels = sizes.head_channels or (None if sizes.num_heads else HEAD_CHANNELS)
-    network = build_unet(load_checkpoint(files[0]), sizes.num_heads, head_channels)
+    network = build_unet(load_checkpoint(files[0]), sizes)
     features = NoiseFeatures(geometric_frequencies(network.time_embed[0].in_features // 2))
     label_dim = 0 if network.label_emb is None else network.label_emb.num_embeddings
     facts = make_facts(

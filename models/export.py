@@ -32,6 +32,7 @@ class Sizes:
     resolution: int | None = None
     head_channels: int | None = None
     num_heads: int | None = None
+    new_attention_order: bool | None = None
 
 
 def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
@@ -79,9 +80,15 @@ def main() -> int:
         "--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)"
     )
     parser.add_argument("--num_heads", type=int, metavar="INT", help="attention heads, where that is fixed instead")
+    parser.add_argument(
+        "--use_new_attention_order",
+        type=lambda text: {"true": True, "false": False}[text.lower()],
+        metavar="BOOL",
+        help="guided diffusion's option of that name, where a U-Net was trained with another than the published ones",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
-    sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads)
+    sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads, arguments.use_new_attention_order)
     try:
         fetched = arguments.name not in inception.NAMES  # the detectors' module fetches its own
         files = arguments.source or (fetch.checkpoints(arguments.name) if fetched else [])

@@ -69,22 +69,32 @@ class ResBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over the pixels. The channels of qkv are ordered (head, three, channel of the head)."""
+    """Self-attention over the pixels; `planar` weights are those of 2-d convolutions.
 
-    def __init__(self, channels: int, num_heads: int):
+    The channels of qkv are ordered (head, three, channel of the head), in the new order (three, head, channel).
+    """
+
+    def __init__(self, channels: int, num_heads: int, planar: bool, new_order: bool):
         super().__init__()
         self.num_heads = num_heads
+        self.planar = planar
+        self.new_order = new_order
+        convolution = nn.Conv2d if planar else nn.Conv1d
         self.norm = nn.GroupNorm(NUM_GROUPS, channels)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = nn.Conv1d(channels, channels, 1)
+        self.qkv = convolution(channels, 3 * channels, 1)
+        self.proj_out = convolution(channels, channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
         b, c, height, width = x.shape
-        pixels = x.reshape(b, c, height * width)
-        qkv = self.qkv(self.norm(pixels)).reshape(b, self.num_heads, 3, c // self.num_heads, height * width)
-        q, k, v = qkv.transpose(3, 4).unbind(2)  # each [B, heads, pixels, channels of a head]
-        attended = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height * width)
-        return (pixels + self.proj_out(attended)).reshape(b, c, height, width)
+        pixels = x if self.planar else x.flatten(2)
+        qkv = self.qkv(self.norm(pixels))
+        if self.new_order:
+            qkv = qkv.reshape(b, 3, self.num_heads, c // self.num_heads, height * width)
+        else:
+            qkv = qkv.reshape(b, self.num_heads, 3, c // self.num_heads, height * width).transpose(1, 2)
+        q, k, v = qkv.transpose(3, 4).unbind(1)  # each [B, heads, pixels, channels of a head]
+        attended = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(pixels.shape)
+        return x + self.proj_out(attended).reshape(x.shape)
 
 
 class CrossAttention(nn.Module):
@@ -198,14 +208,18 @@ class LatentUnet(nn.Module):
 
 
 class UnetReader:
-    """Builds the layers that a U-Net's state dict describes. Heads: `num_heads`, or `head_channels` channels each."""
+    """Builds the layers that a U-Net's state dict describes. Heads: `num_heads`, or `head_channels` channels each.
 
-    def __init__(self, state: StateDict, num_heads: int | None, head_channels: int | None):
+    `new_order` of attention: where unset, as published: in Consistency Models, whose convolutions there are 2-d.
+    """
+
+    def __init__(self, state: StateDict, num_heads: int | None, head_channels: int | None, new_order: bool | None = None):
         if (num_heads is None) == (head_channels is None):
             raise ValueError("give either num_heads or head_channels")
         self.state = state
         self.num_heads = num_heads
         self.head_channels = head_channels
+        self.new_order = new_order
 
     def heads(self, channels: int, where: str) -> int:
         heads = self.num_heads or channels // self.head_channels
@@ -238,7 +252,9 @@ class UnetReader:
             return self.spatial_transformer(state)
         if children & {"qkv", "proj_out"}:
             channels = state.shape("proj_out.weight")[0]
-            return AttentionBlock(channels, self.heads(channels, state.path))
+            planar = len(state.shape("qkv.weight")) == 4
+            new_order = planar if self.new_order is None else self.new_order
+            return AttentionBlock(channels, self.heads(channels, state.path), planar, new_order)
         if "op" in children:
             return Downsample(state.shape("op.weight")[1], state.shape("op.weight")[0])
         if "conv" in children:

@@ -1,9 +1,10 @@
 """The U-Nets of guided diffusion (Dhariwal and Nichol 2021) and Consistency Models (Song et al. 2023).
 
 Their layers are those that latent diffusion took over (ldm_unet.py), so the architecture is read from the state dict in
-the same way. What differs: labels are added to the time embedding, and Consistency Models order the channels of
-attention otherwise.
+the same way. What differs: labels are added to the time embedding.
 """
+
+from typing import Any
 
 import torch
 from ldm_unet import NUM_GROUPS, Stage, UnetReader
@@ -11,23 +12,7 @@ from state_dict import StateDict, load_strictly
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-
-class PlanarAttention(nn.Module):
-    """Self-attention over the pixels in Consistency Models: channels of qkv are (three, head, channel of the head)."""
-
-    def __init__(self, channels: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm = nn.GroupNorm(NUM_GROUPS, channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
-        b, c, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.num_heads, c // self.num_heads, height * width)
-        q, k, v = qkv.transpose(3, 4).unbind(1)  # each [B, heads, pixels, channels of a head]
-        attended = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
-        return x + self.proj_out(attended)
+HEAD_CHANNELS = 64  # of an attention head, as published; the weights do not tell
 
 
 class AttentionPool(nn.Module):
@@ -111,12 +96,6 @@ class Classifier(nn.Module):
 class OpenaiReader(UnetReader):
     """Builds the layers that a state dict of these models describes."""
 
-    def layer(self, state: StateDict, resample: nn.Module) -> nn.Module:
-        if "qkv.weight" in state and len(state.shape("qkv.weight")) == 4:
-            channels = state.shape("proj_out.weight")[0]
-            return PlanarAttention(channels, self.heads(channels, state.path))
-        return super().layer(state, resample)
-
     def labelled_unet(self) -> OpenaiUnet:
         plain = self.unet()
         label_emb = nn.Embedding(*self.state.shape("label_emb.weight")) if "label_emb.weight" in self.state else None
@@ -174,17 +153,21 @@ def num_levels(state: StateDict) -> int:
     return 1 + sum(doubles(outputs.under(str(i))) for i in range(outputs.count()))
 
 
-def build_unet(weights: dict[str, Tensor], num_heads: int | None, head_channels: int | None) -> OpenaiUnet:
-    """The U-Net that a state dict describes, with its weights."""
+def build_unet(weights: dict[str, Tensor], sizes: Any) -> OpenaiUnet:
+    """The U-Net that a state dict describes, with its weights. What that does not tell: `sizes`, or as published.
+
+    Where `sizes` has num_heads, its head_channels are the classifier's alone.
+    """
     state = StateDict(weights)
+    head_channels = None if sizes.num_heads else sizes.head_channels or HEAD_CHANNELS
     with torch.device("meta"):
-        network = OpenaiReader(state, num_heads, head_channels).labelled_unet()
+        network = OpenaiReader(state, sizes.num_heads, head_channels, sizes.new_attention_order).labelled_unet()
     return load_strictly(network, state)
 
 
-def build_classifier(weights: dict[str, Tensor], head_channels: int, resolution: int) -> Classifier:
+def build_classifier(weights: dict[str, Tensor], head_channels: int | None, resolution: int) -> Classifier:
     """The classifier that a state dict describes, with its weights, for images of `resolution` pixels a side."""
     state = StateDict(weights, "classifier: ")
     with torch.device("meta"):
-        network = OpenaiReader(state, None, head_channels).classifier(resolution)
+        network = OpenaiReader(state, None, head_channels or HEAD_CHANNELS).classifier(resolution)
     return load_strictly(network, state)

@@ -1,8 +1,10 @@
 #include "epd/core/paths.h"
 
 #include <cstdlib>
+#include <vector>
 
 #include "epd/core/error.h"
+#include "epd/core/launcher.h"
 
 namespace epd {
 namespace {
@@ -16,24 +18,34 @@ fs::path from_environment(const char* variable, const fs::path& otherwise) {
 
 fs::path demo_file(const char* name) { return project_dir() / "models" / "demo" / name; }
 
+/// A file of the cache, made by `launch.sh ARGUMENTS` where it is missing. `complaint` begins the error if it stays so.
+fs::path cached(const fs::path& path, const std::string& complaint, const std::vector<std::string>& arguments) {
+  make_if_missing(path, arguments);
+  std::string command = "./launch.sh";
+  for (const auto& argument : arguments) command += " " + argument;
+  EPD_REQUIRE(fs::exists(path), complaint, " at ", path.string(), "; make it with ", command);
+  return path;
+}
+
 }  // namespace
 
 fs::path project_dir() { return from_environment("EPD_HOME", EPD_SOURCE_DIR); }
 
 fs::path cache_dir() { return from_environment("EPD_CACHE", from_environment("HOME", ".") / ".cache" / "epd"); }
 
-fs::path find_model(const std::string& dataset_name, const std::string& model_path) {
-  if (!model_path.empty()) {
-    EPD_REQUIRE(fs::exists(model_path), "model_path: no file ", model_path);
-    return model_path;
-  }
+fs::path model_location(const std::string& dataset_name, const std::string& model_path) {
+  if (!model_path.empty()) return model_path;
   EPD_REQUIRE_USAGE(!dataset_name.empty(), "dataset_name: name a model (demo, cifar10, ...) or give --model_path");
   EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name, "' is no name");
-  const fs::path path =
-      dataset_name == "demo" ? demo_file("denoiser.ts") : cache_dir() / "models" / dataset_name / "denoiser.ts";
-  EPD_REQUIRE(fs::exists(path), "dataset_name: no model for '", dataset_name, "' at ", path.string(),
-              "; make it with ./launch.sh model ", dataset_name);
-  return path;
+  return dataset_name == "demo" ? demo_file("denoiser.ts") : cache_dir() / "models" / dataset_name / "denoiser.ts";
+}
+
+fs::path find_model(const std::string& dataset_name, const std::string& model_path) {
+  const fs::path path = model_location(dataset_name, model_path);
+  EPD_REQUIRE(model_path.empty() || fs::exists(path), "model_path: no file ", model_path);
+  return model_path.empty()
+             ? cached(path, text("dataset_name: no model for '", dataset_name, "'"), {"model", dataset_name})
+             : path;
 }
 
 fs::path find_detector(const std::string& dataset_name, const std::string& detector) {
@@ -42,17 +54,18 @@ fs::path find_detector(const std::string& dataset_name, const std::string& detec
   if (fs::exists(name)) return name;
   const bool is_name = name == "inception" || name == "inception-pytorch";
   EPD_REQUIRE(is_name, "detector: no file ", name, " (names are inception, inception-pytorch and demo)");
-  const fs::path path = cache_dir() / "models" / name / (name + ".ts");
-  EPD_REQUIRE(fs::exists(path), "detector: no ", path.string(), "; make it with ./launch.sh model ", name);
-  return path;
+  return cached(cache_dir() / "models" / name / (name + ".ts"), text("detector: no ", name), {"model", name});
 }
 
 fs::path find_captions(const std::string& dataset_name) {
   if (dataset_name != "ms_coco") return {};
-  const fs::path path = cache_dir() / "models" / dataset_name / "MS-COCO_val2014_30k_captions.csv";
-  EPD_REQUIRE(fs::exists(path), "prompt: none given, and no captions at ", path.string(),
-              "; fetch them with python3 models/fetch.py ", dataset_name, " captions, or give a prompt");
-  return path;
+  return cached(cache_dir() / "models" / dataset_name / "MS-COCO_val2014_30k_captions.csv",
+                "prompt: none given, and no captions", {"fetch", dataset_name, "captions"});
+}
+
+fs::path find_statistics(const std::string& dataset_name, const std::string& file_name) {
+  return cached(cache_dir() / "statistics" / file_name, text("ref: no statistics of ", dataset_name),
+                {"fetch", dataset_name, "statistics"});
 }
 
 }  // namespace epd

@@ -65,17 +65,11 @@ ResolvedSample resolve(const SampleOptions& options) {
 Method method_without_model(const SampleOptions& options) {
   auto predictor = find_method_predictor(options.method);
   const std::string dataset = dataset_for(options, predictor);
-  try {
-    const auto facts = read_model_facts(find_model(dataset, options.model_path));
-    return make_method(options.method, std::move(predictor), facts);
-  } catch (const UsageError&) {
-    throw;
-  } catch (const Error&) {
-    // A predictor that names its times needs nothing of the model; `discrete` without them does, and says so.
-    if (!predictor || !options.model_path.empty()) throw;
-    const auto facts = facts_of(predictor->spec);
-    return make_method(options.method, std::move(predictor), facts);
-  }
+  // A predictor that names its times needs nothing of the model; `discrete` without them does, and says so.
+  const bool absent = options.model_path.empty() && !fs::exists(model_location(dataset, ""));
+  const auto facts =
+      predictor && absent ? facts_of(predictor->spec) : read_model_facts(find_model(dataset, options.model_path));
+  return make_method(options.method, std::move(predictor), facts);
 }
 
 }  // namespace epd

@@ -100,7 +100,7 @@ TEST(MsCoco, DrawsAndTrainsOnItsCaptionsWhereNoPromptIsGiven) {
   facts.dataset_name = "ms_coco";
   const TinyFamily family(facts);
   auto options = family.sampling();
-  EXPECT_THAT(error_of([&] { family.sample(options); }), HasSubstr("python3 models/fetch.py ms_coco captions"));
+  EXPECT_THAT(error_of([&] { family.sample(options); }), HasSubstr("./launch.sh fetch ms_coco captions"));
 
   std::string captions = "id,text\n";
   for (int i = 0; i < 9; ++i) captions += text(i, ",caption ", std::string(1, static_cast<char>('a' + i)), "\n");

@@ -163,14 +163,14 @@ class ConsistencyModels(ModelTest):
 
     def test_heads_that_do_not_divide_the_channels_are_refused(self):
         with self.assertRaisesRegex(ValueError, "do not divide by --head_channels 48"):
-            build_unet(Golden("cm").weights(), None, 48)
+            build_unet(Golden("cm").weights(), Sizes(head_channels=48))
 
     def test_a_missing_and_a_surplus_weight_are_both_named(self):
         weights = Golden("cm").weights()
         del weights["out.0.bias"]
         weights["out.7.weight"] = torch.ones(1)
         with self.assertRaisesRegex(ValueError, "lacks out.0.bias; has surplus out.7.weight"):
-            build_unet(weights, None, 32)
+            build_unet(weights, Sizes(head_channels=32))
 
 
 class GuidedModels(ModelTest):
@@ -188,6 +188,24 @@ class GuidedModels(ModelTest):
                 model, _ = self.read(golden)
                 for version in (model, torch.jit.script(model)):
                     self.assert_denoises_as(golden, version, golden.labels)
+
+    def test_attention_in_the_new_order_takes_the_same_channels_elsewhere(self):
+        golden = Golden("guided")
+        weights = golden.weights()
+        for name in [name for name in weights if ".qkv." in name]:
+            old = weights[name]
+            heads = old.shape[0] // (3 * 32)
+            weights[name] = old.reshape(heads, 3, 32, -1).transpose(0, 1).reshape(old.shape)
+        files = [self.saved("diffusion", weights), self.saved("classifier", golden.weights("classifier_"))]
+        sizes = Sizes(resolution=16, head_channels=32, new_attention_order=True)
+        self.assert_denoises_as(golden, adm.read_model("imagenet256", files, sizes)[0].eval(), golden.labels)
+
+    def test_a_number_of_heads_is_the_unets_and_leaves_the_channels_of_a_head_to_the_classifier(self):
+        golden = Golden("guided")
+        heads = {value.shape[0] // (3 * 32) for name, value in golden.weights().items() if name.endswith(".qkv.weight")}
+        sizes = Sizes(resolution=16, head_channels=32, num_heads=heads.pop())
+        self.assertFalse(heads, "this test needs one width of attention")
+        self.assert_denoises_as(golden, adm.read_model("imagenet256", self.files(golden), sizes)[0].eval(), golden.labels)
 
     def test_the_classifier_and_its_gradient_are_the_originals(self):
         for name in ("guided", "guided_plain"):

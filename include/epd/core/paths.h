@@ -12,16 +12,23 @@ std::filesystem::path project_dir();
 /// Where fetched and exported models live: EPD_CACHE, or ~/.cache/epd.
 std::filesystem::path cache_dir();
 
-/// The model file of a dataset name: model_path if given, the demo's own, or the cache's. Throws Error with the command
-/// that makes it where it is missing; UsageError where neither a name nor a path is given.
+/// Where the model file of a dataset name is, or would be: model_path if given, the demo's own, or the cache's. Throws
+/// UsageError where neither a name nor a path is given.
+std::filesystem::path model_location(const std::string& dataset_name, const std::string& model_path);
+
+/// The same, which exists then. What follows is likewise made where it is missing and launch.sh started the program
+/// (launcher.h), and otherwise an Error with the command that makes it.
 std::filesystem::path find_model(const std::string& dataset_name, const std::string& model_path);
 
 /// The detector of a dataset's features, for Frechet distances and the feature loss: detector if given (a file, or the
-/// name of one: inception, inception-pytorch, demo), else the demo's for the demo and Inception. Throws Error likewise.
+/// name of one: inception, inception-pytorch, demo), else the demo's for the demo and Inception.
 std::filesystem::path find_detector(const std::string& dataset_name, const std::string& detector);
 
 /// The captions that a dataset's model draws from where no prompt is given: ms_coco's, beside its model in the cache.
-/// Empty for other datasets. Throws Error with the command that fetches them where they are missing.
+/// Empty for other datasets.
 std::filesystem::path find_captions(const std::string& dataset_name);
+
+/// The published reference statistics of a dataset, in the file of that name in the cache.
+std::filesystem::path find_statistics(const std::string& dataset_name, const std::string& file_name);
 
 }  // namespace epd
