@@ -91,27 +91,12 @@ read_launch_options() {
   fi
 }
 
-# fetch_statistics OPTIONS: fetches the published statistics that --ref or --fid names, such as cifar10's.
-fetch_statistics() {
-  local name='' option='' argument
-  for argument in "$@"; do
-    case $argument in
-      --ref=* | --fid=*) name=${argument#*=} ;;
-      *) [[ $option != --ref && $option != --fid ]] || name=$argument ;;
-    esac
-    option=$argument
-  done
-  if [[ -z $name || $name == *[/.]* || -e $name ]]; then return; fi
-  "${EPD_PYTHON:-python3}" "$root/models/fetch.py" "$name" statistics >/dev/null
-}
-
 # run_program NAME [LAUNCH] OPTIONS: in one process, or in as many as the launch options say.
 run_program() {
   local -r program=$root/build/bin/$1
   shift
   read_launch_options "$@"
   set_up programs
-  fetch_statistics "${program_arguments[@]}"
   local -r processes=${nproc_per_node:-1} cores=$(nproc)
   export EPD_LAUNCHER=$root/launch.sh  # a model that is missing is made by it
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / processes > 0 ? cores / processes : 1))}

@@ -12,7 +12,6 @@ dtype alone: what surrounds it (the preconditioning) stays in float32.
 """
 
 import copy
-import hashlib
 import json
 import math
 import os
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from download import sha256_of
 
 CONTRACT_VERSION = 1
 TOLERANCE = 1e-5  # scripted against eager, relative to the largest absolute value
@@ -77,15 +78,6 @@ def make_facts(
     if label_format:
         facts["label_format"] = label_format
     return facts
-
-
-def sha256_of(path: Path | str) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sources(*paths: Path | str) -> dict:

@@ -183,12 +183,17 @@ class Download:
             raise _Hopeless(f"{path} has {size} bytes instead of {self.bytes}; {then}")
 
     def _check_sha256(self, path: Path) -> None:
-        if not self.sha256:
-            return
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != self.sha256.lower():
+        if self.sha256 and (digest := sha256_of(path)) != self.sha256.lower():
             raise _Hopeless(f"what came has the sha256 {digest} instead of {self.sha256}; it was discarded")
+
+
+def sha256_of(path: Path | str) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _is_web_page(response: Any, start: bytes) -> bool:

@@ -34,12 +34,15 @@ POSITIONAL = ("img_resolution", "in_channels", "out_channels", "label_dim")
 
 def read_model(name: str, files: list[Path], _sizes: Any = None) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser of an EDM pickle and its facts."""
+    content = load(files[0])
     try:
-        return read_content(load(files[0]), name, sources(*files))
+        return read_content(content, name, sources(*files))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{files[0]}: no EDM model that this program knows ({type(error).__name__}: {error})"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{files[0]}: {error}") from error
 
 
 def read_content(content: Any, name: str, source: dict[str, str]) -> tuple[nn.Module, dict[str, Any]]:

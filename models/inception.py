@@ -24,7 +24,7 @@ from torch.nn import functional as F
 import contract
 import registry
 import safe_load
-from download import Download
+from download import Download, sha256_of
 from progress import DownloadProgress
 from state_dict import StateDict, load_strictly
 
@@ -241,7 +241,7 @@ def fetch_weights() -> Path:
     """pytorch-fid's weights file, fetched where it is missing and held against the hash in its name."""
     dest = registry.cache_folder() / "checkpoints" / "inception" / WEIGHTS.name
     path = Download(WEIGHTS.url, dest, WEIGHTS.sha256, WEIGHTS.bytes, DownloadProgress(WEIGHTS.name)).run()
-    if not contract.sha256_of(path).startswith(WEIGHTS_SHA256_START):
+    if not sha256_of(path).startswith(WEIGHTS_SHA256_START):
         raise ValueError(f"{path} is not the published file: its SHA-256 should begin with {WEIGHTS_SHA256_START}")
     return path
 

@@ -197,7 +197,7 @@ TEST_F(FidProgram, ANameMeansPublishedStatisticsInTheCache) {
   const Environment cache{{"EPD_CACHE", path("cache")}};
   const auto missing = run(calc({"--ref", "cifar10"}), cache);
   EXPECT_EQ(missing.exit_code, 1);
-  EXPECT_THAT(missing.errors, AllOf(HasSubstr("cifar10-32x32.npz"), HasSubstr("models/fetch.py cifar10 statistics")));
+  EXPECT_THAT(missing.errors, AllOf(HasSubstr("cifar10-32x32.npz"), HasSubstr("./launch.sh fetch cifar10 statistics")));
   ASSERT_EQ(run(ref("reference.npz")).exit_code, 0);
   write("cache/statistics/cifar10-32x32.npz", read_file(path("reference.npz")));
   const auto found = run(calc({"--ref", "cifar10"}), cache);

@@ -12,6 +12,7 @@ from pixel_support import ROOT
 
 # isort: split
 import contract
+from download import sha256_of
 from contract import make_facts, read_facts, write_model
 from demo import export as demo
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
@@ -141,7 +142,7 @@ class Demo(unittest.TestCase):
 
     def test_its_facts_name_the_weights_that_it_was_made_from(self):
         facts = read_facts(self.FILE)
-        self.assertEqual(facts["source"], {"ema.pt": contract.sha256_of(demo.WEIGHTS)})
+        self.assertEqual(facts["source"], {"ema.pt": sha256_of(demo.WEIGHTS)})
         self.assertEqual((facts["dataset_name"], facts["label_dim"], facts["label_format"]), ("demo", 8, "onehot"))
 
     def test_the_whole_model_runs_in_double_precision(self):

@@ -9,6 +9,7 @@ from pixel_support import Golden
 
 # isort: split
 import adm
+from download import sha256_of
 import consistency
 import contract
 import edm
@@ -90,7 +91,7 @@ class EdmModels(ModelTest):
         path = export.export("imagenet64", [source], self.folder / "denoiser.ts")
         facts = contract.read_facts(path)
         self.assertEqual((facts["dataset_name"], facts["label_dim"]), ("imagenet64", 3))
-        self.assertEqual(facts["source"], {"model.pkl": contract.sha256_of(source)})
+        self.assertEqual(facts["source"], {"model.pkl": sha256_of(source)})
         self.assert_denoises_as(golden, torch.jit.load(str(path)), self.one_hot(golden))
 
     def test_in_double_precision_the_gradient_is_that_of_the_function(self):

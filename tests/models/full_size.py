@@ -1,0 +1,131 @@
+"""One published architecture at full size with random weights: exported, loaded by `sample`, run for one step on the CPU.
+
+    python full_size.py NAME SAMPLE_PROGRAM
+
+Prints parameters, the file's size, the peak memory of both programs, and the seconds of one step (one evaluation; for
+latent models also the decoding). Ends with 77 (skipped) where this Python has no torch, or where the model needs over
+30 s or 8 GiB and EPD_FULL_SIZE is not set.
+"""
+
+import json
+import lzma
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LARGE = ("lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco")
+
+SONG = dict(model_channels=128, channel_mult=[2, 2, 2], num_blocks=4, attn_resolutions=[16])
+EDM = {  # network, resolution, labels, arguments of the released pickles
+    "cifar10": ("SongUNet", 32, 0, SONG),
+    "ffhq": ("SongUNet", 64, 0, SONG | dict(channel_mult=[1, 2, 2, 2])),
+    "imagenet64": ("DhariwalUNet", 64, 1000, dict(model_channels=192, channel_mult=[1, 2, 3, 4])),
+}
+
+
+def random_weights(shapes: dict[str, list[int]]) -> dict:
+    """Weights that keep activations of order one: scales near 1, the rest by fan-in."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, shape in shapes.items():
+        scale = math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.1
+        weights[name] = torch.randn(shape, generator=generator).mul_(scale)
+        if len(shape) == 1 and name.endswith("weight"):
+            weights[name] += 1
+    return weights
+
+
+def edm_model(name: str):
+    import edm
+    import torch
+    from safe_load import make_record
+
+    network, resolution, labels, arguments = EDM[name]
+    arguments = arguments | dict(img_resolution=resolution, in_channels=3, out_channels=3, label_dim=labels)
+    with torch.device("meta"):
+        own = {"SongUNet": edm.SongUNet, "DhariwalUNet": edm.DhariwalUNet}[network](**arguments)
+    weights = random_weights({key: list(value.shape) for key, value in own.state_dict().items() if "filter" not in key})
+    filters = {key: torch.full((1, 1, 2, 2), 0.25) for key in own.state_dict() if "filter" in key}
+    inner = make_record(network, state={"_init_kwargs": arguments, "_parameters": weights | filters})
+    about = dict(img_resolution=resolution, img_channels=3, label_dim=labels, sigma_min=0, sigma_max=math.inf, sigma_data=0.5)
+    outer = make_record("EDMPrecond", state=about | {"_modules": {"model": inner}})
+    return edm.read_content({"ema": outer}, name, {})
+
+
+def checkpoint_model(name: str, folder: Path):
+    """By way of checkpoint files in the original form."""
+    import latent_support
+    import torch
+    from export import read_model
+
+    with lzma.open(latent_support.GOLDEN / "published_shapes.json.xz") as file:
+        shapes = json.load(file)
+    if name in shapes:
+        states = [random_weights(shapes[part]) for part in (name, name + "_classifier") if part in shapes]
+    else:
+        states = [{"state_dict": random_weights(latent_support.recipe(name)["shapes"])}]
+    files = [folder / f"{i}.pt" for i in range(len(states))]
+    for state, file in zip(states, files):
+        torch.save(state, file)
+    del states, state
+    return read_model(name, files)
+
+
+def export(name: str, folder: Path) -> None:
+    import contract
+    from clip_vocabulary import write_tokenizer
+
+    module, facts = edm_model(name) if name in EDM else checkpoint_model(name, folder)
+    if facts["text"]:
+        write_tokenizer(folder)
+    contract.write_model(module, facts, folder / "denoiser.ts")
+    print(sum(parameter.numel() for parameter in module.parameters()))
+
+
+def gigabytes(usage: int) -> float:
+    return usage * 1024 / 1e9
+
+
+def main() -> int:
+    name, program = sys.argv[1], sys.argv[2]
+    if name in LARGE and not os.environ.get("EPD_FULL_SIZE"):
+        print(f"skipped: {name} takes minutes or more than 8 GiB; set EPD_FULL_SIZE=1 to run it")
+        return 77
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, begin = Path(temporary), time.monotonic()
+        parameters = int(subprocess.run([sys.executable, __file__, "--export", name, folder], check=True, stdout=subprocess.PIPE).stdout)
+        exporting = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        exported = time.monotonic() - begin
+        # In an interpreter of its own, so that the peak memory is that of the program.
+        ask = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        options = ["--model_path", folder / "denoiser.ts", "--solver=euler", "--num_steps=2", "--seeds=0", "--chunk=1", "--device=cpu",
+                   "--format=raw", "--outdir", folder / "drawn", "--json", "--quiet"]
+        options += {"ms_coco": ["--prompt=a cat"]}.get(name, [])
+        lines = subprocess.run([sys.executable, "-c", ask, program, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
+        record, _, peak = lines.rstrip().rpartition("\n")
+        record, size = json.loads(record), (folder / "denoiser.ts").stat().st_size
+        assert record["made"] == 1 and record["evaluations"] == 1, record
+    print(f"{name}: {parameters / 1e6:.1f} M parameters, file {size / 1e9:.2f} GB; exported in {exported:.0f} s with "
+          f"{gigabytes(exporting):.1f} GB; sample: {gigabytes(int(peak)):.1f} GB, {record['seconds']:.1f} s a step")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        import torch
+    except ImportError as error:
+        print(f"skipped: {sys.executable} cannot import what the exporters need ({error})")
+        sys.exit(77)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
+    torch.manual_seed(0)
+    if sys.argv[1] == "--export":
+        export(sys.argv[2], Path(sys.argv[3]))
+    else:
+        sys.exit(main())
