@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-LARGE = ("lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco")
+LARGE = ("imagenet64", "lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco")
 
 SONG = dict(model_channels=128, channel_mult=[2, 2, 2], num_blocks=4, attn_resolutions=[16])
 EDM = {  # network, resolution, labels, arguments of the released pickles
