@@ -23,7 +23,8 @@ void add_picture_flags(CLI::App& command, FidFlags& flags) {
   command.add_option("--workers", o.pass.workers, "threads that decode pictures");
   command
       .add_option("--detector", o.detector,
-                  "feature network: inception (unset), inception-pytorch, demo, or a TorchScript file")
+                  "feature network: inception (unset), inception-pytorch, demo, a TorchScript file, or NAME for "
+                  "models/NAME/NAME.ts in the cache")
       ->type_name("NAME|FILE");
   add_choice(command, "--alpha", o.alpha, kAlphaNames, "what becomes of transparency");
   add_bool(command, "--allow_mixed_sizes", o.pass.allow_mixed_sizes, "pictures of several sizes, each at its own");

@@ -52,9 +52,13 @@ fs::path find_detector(const std::string& dataset_name, const std::string& detec
   const std::string name = !detector.empty() ? detector : dataset_name == "demo" ? "demo" : "inception";
   if (name == "demo") return demo_file("features.ts");
   if (fs::exists(name)) return name;
-  const bool is_name = name == "inception" || name == "inception-pytorch";
-  EPD_REQUIRE(is_name, "detector: no file ", name, " (names are inception, inception-pytorch and demo)");
-  return cached(cache_dir() / "models" / name / (name + ".ts"), text("detector: no ", name), {"model", name});
+  EPD_REQUIRE(name.find_first_of("/.") == name.npos, "detector: no file ", name);
+  const fs::path path = cache_dir() / "models" / name / (name + ".ts");
+  const bool published = name == "inception" || name == "inception-pytorch";
+  if (published) return cached(path, text("detector: no ", name), {"model", name});
+  EPD_REQUIRE(fs::exists(path), "detector: no ", path.string(),
+              " (names without a file are inception, inception-pytorch and demo)");
+  return path;
 }
 
 fs::path find_captions(const std::string& dataset_name) {

@@ -43,8 +43,8 @@ class NamedImages : public ImageSource {
   Alpha alpha_;
 };
 
-/// The files below a folder, as paths relative to it; not the overview that `sample --grid` leaves. Links to files count, links to folders are not followed: they
-/// could lead back.
+/// The files below a folder, as paths relative to it; not the overview that `sample --grid` leaves. Links to files
+/// count, links to folders are not followed: they could lead back.
 std::vector<std::string> pictures_below(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   PictureNames filter;

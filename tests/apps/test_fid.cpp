@@ -205,6 +205,15 @@ TEST_F(FidProgram, ANameMeansPublishedStatisticsInTheCache) {
   EXPECT_LT(std::stod(found.output), 1e-6);  // of the pictures themselves
 }
 
+TEST_F(FidProgram, ADetectorPutIntoTheCacheIsKnownByItsName) {
+  const Environment cache{{"EPD_CACHE", path("cache")}};
+  write("cache/models/mine/mine.ts", read_file(fs::path(EPD_SOURCE_DIR) / "models/demo/features.ts"));
+  const auto named = run(ref("named.npz", {"--detector", "mine"}), cache);
+  ASSERT_EQ(named.exit_code, 0) << named.errors;
+  EXPECT_EQ(statistics("named.npz").at("detector").as_text(), "mine");
+  EXPECT_THAT(run(ref("named.npz", {"--detector", "yours"}), cache).errors, HasSubstr("models/yours/yours.ts"));
+}
+
 TEST_F(FidProgram, KeptFeaturesServeEveryMetric) {
   ASSERT_EQ(run(calc({"--metrics", "fid,kid,prdc", "--json", path("pictures.json")})).exit_code, 0);
   ASSERT_EQ(run(ref("real.npz", {"--data", path("real"), "--save_features"})).exit_code, 0);

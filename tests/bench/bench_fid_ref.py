@@ -1,6 +1,6 @@
 """How fast `fid ref` is beside the Python programs that people use, on the same pictures, network and CPU threads.
 
-    python tests/bench/bench_fid_ref.py --against pytorch-fid --images 200     random Inception weights
+    python tests/bench/bench_fid_ref.py --against pytorch-fid --images 320     random Inception weights
     python tests/bench/bench_fid_ref.py --against loop --images 10000          the demo's feature network
 
 pytorch-fid is its own calculate_activation_statistics (the package pytorch-fid must be there); `loop` reads with Pillow,
@@ -78,7 +78,7 @@ def run_loop(options):
 def timed(command, threads):
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = dict(os.environ, **{name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=environment, check=True, capture_output=True)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -92,7 +92,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fid", default=str(ROOT / "build/bin/fid"))
     parser.add_argument("--against", choices=("pytorch-fid", "loop"), default="pytorch-fid")
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="that decode, on both sides; the loop has none")

@@ -20,8 +20,9 @@ std::filesystem::path model_location(const std::string& dataset_name, const std:
 /// (launcher.h), and otherwise an Error with the command that makes it.
 std::filesystem::path find_model(const std::string& dataset_name, const std::string& model_path);
 
-/// The detector of a dataset's features, for Frechet distances and the feature loss: detector if given (a file, or the
-/// name of one: inception, inception-pytorch, demo), else the demo's for the demo and Inception.
+/// The detector of a dataset's features, for Frechet distances and the feature loss: detector if given (a file, or a
+/// name: inception, inception-pytorch, demo, or NAME for the cache's models/NAME/NAME.ts), else the demo's for the demo
+/// and Inception.
 std::filesystem::path find_detector(const std::string& dataset_name, const std::string& detector);
 
 /// The captions that a dataset's model draws from where no prompt is given: ms_coco's, beside its model in the cache.
