@@ -7,6 +7,7 @@ function(epd_add_test)
   target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBRARIES} epd_warnings GTest::gmock GTest::gtest_main)
   target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${arg_NAME} PRIVATE EPD_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-                                                 EPD_BINARY_DIR="${PROJECT_BINARY_DIR}")
+                                                 EPD_BINARY_DIR="${PROJECT_BINARY_DIR}"
+                                                 EPD_PYTHON="${EPD_PYTHON}")
   gtest_discover_tests(${arg_NAME} DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
 endfunction()

@@ -10,14 +10,15 @@
 namespace epd {
 namespace {
 
-/// Points around the middle of the step, c_k in [0.35, 0.65] of the way in t, with equal weights and no scaling: the
-/// midpoint rule with its point drawn apart, so that the points can learn different things.
+/// Points around the middle of the step, from 0.35 to 0.65 of the way in t (one point: 0.5), with equal weights and no
+/// scaling: the midpoint rule with its point drawn apart, so that the points can learn different things.
 std::vector<double> midpoint_parameters(const PredictorSpec& spec, const TimeSteps& t) {
   std::vector<double> raw(spec.num_parameters(), 0.0);
   for (std::size_t n = 0; n < spec.num_intervals(); ++n) {
     const Interval step = t.interval(n);
     for (int k = 0; k < spec.num_points; ++k) {
-      const double c = 0.5 + 0.3 * ((k + 0.5) / spec.num_points - 0.5) * (spec.num_points > 1 ? 2 : 0);
+      const double place = spec.num_points > 1 ? k / (spec.num_points - 1.0) : 0.5;
+      const double c = 0.5 + 0.3 * (place - 0.5);
       const double r = std::log((step.cur + c * step.dt()) / step.cur) / std::log(step.next / step.cur);
       raw[spec.index(PredictorSpec::kR, n, static_cast<std::size_t>(k))] = std::log(r / (1 - r));
     }

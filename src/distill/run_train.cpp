@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -215,31 +216,30 @@ std::string snapshot_name(double kimg) {
   return name.str();
 }
 
-/// Gathers the losses of a tick and does what is due at its end.
+/// Gathers the losses of a tick and does what is due at its end. A tick is the fewest iterations that make its kimg;
+/// the last one may be shorter.
 class Ticks {
  public:
   Ticks(const TrainRun& run, const Record& record, const Evaluator* evaluator, const Trainer& trainer)
       : run_(run),
         record_(record),
         evaluator_(evaluator),
-        tick_(index_of(trainer)),
+        iterations_a_tick_(iterations_a_tick(run)),
         begun_at_(kimg_of(trainer)),
         begun_(record.seconds()) {}
 
   void after(const IterationReport& report, const Trainer& trainer) {
     add(report);
-    if (index_of(trainer) == tick_ && !trainer.done()) return;
-    tick_ = index_of(trainer);
-    end(trainer);
+    if (trainer.iteration() % iterations_a_tick_ == 0 || trainer.done()) end(trainer);
   }
 
  private:
   double kimg_of(const Trainer& trainer) const {
     return static_cast<double>(trainer.iteration() * run_.options.batch) / 1000;
   }
-  std::int64_t index_of(const Trainer& trainer) const {
-    // 0.036 / 0.012 is a rounding below 3.
-    return static_cast<std::int64_t>(std::floor(kimg_of(trainer) / run_.tick + 1e-9));
+  static std::int64_t iterations_a_tick(const TrainRun& run) {
+    const double iterations = run.tick * 1000 / static_cast<double>(run.options.batch);
+    return static_cast<std::int64_t>(std::clamp(std::ceil(iterations - 1e-9), 1.0, 1e15));  // no more for a rounding
   }
 
   void add(const IterationReport& report) {
@@ -253,7 +253,7 @@ class Ticks {
 
   void end(const Trainer& trainer) {
     TickStats stats;
-    stats.tick = tick_;
+    stats.tick = (trainer.iteration() + iterations_a_tick_ - 1) / iterations_a_tick_;
     stats.iteration = trainer.iteration();
     stats.kimg = kimg_of(trainer);
     stats.seconds = record_.seconds();
@@ -267,8 +267,8 @@ class Ticks {
       log::warning(stats.last.nonfinite_gradients, " gradients were no numbers and were left out");
     }
     log::debug("kimg ", stats.kimg, ", loss ", stats.last.loss.back(), ", ", stats.seconds_per_kimg, " s/kimg");
-    if (run_.snap > 0 && tick_ % run_.snap == 0) record_.write_predictor(trainer, snapshot_name(stats.kimg));
-    if (run_.dump > 0 && tick_ % run_.dump == 0) record_.write_state(trainer);
+    if (run_.snap > 0 && stats.tick % run_.snap == 0) record_.write_predictor(trainer, snapshot_name(stats.kimg));
+    if (run_.dump > 0 && stats.tick % run_.dump == 0) record_.write_state(trainer);
     sum_ = {};
     iterations_ = 0;
     begun_at_ = stats.kimg;
@@ -278,7 +278,7 @@ class Ticks {
   const TrainRun& run_;
   const Record& record_;
   const Evaluator* evaluator_;  // none where nothing is evaluated
-  std::int64_t tick_;
+  std::int64_t iterations_a_tick_;
   double begun_at_, begun_;
   IterationReport sum_;
   std::int64_t iterations_ = 0;

@@ -163,6 +163,17 @@ TEST(FeatureLoss, IsAlphaTimesTheStatesSizeTimesTheMeanSquare) {
   EXPECT_EQ(value.gradient[0][2].item<double>(), 0);
 }
 
+TEST(SumOfLosses, AddsValuesAndGradients) {
+  const FeatureFunction features = [](const at::Tensor& images) { return images.flatten(1).square() / 255; };
+  const auto identity = [](const at::Tensor& states) { return states; };
+  const auto student = at::randn({3, 3, 2, 2}, at::kDouble) / 4, teacher = at::randn({3, 3, 2, 2}, at::kDouble) / 4;
+  const auto sum = sum_of_losses(l2_loss(), feature_loss(features, identity, 0.3, 2))->compare(student, teacher);
+  const auto by_features = feature_loss(features, identity, 0.3, 2)->compare(student, teacher);
+  const auto gap = student - teacher;
+  EXPECT_TRUE(at::allclose(sum.per_image, gap.square().flatten(1).sum(1) + by_features.per_image, 1e-13, 0));
+  EXPECT_TRUE(at::allclose(sum.gradient, 2 * gap + by_features.gradient, 1e-13, 0));
+}
+
 TEST(Teacher, ComputesACachedTrajectoryOnceAndShufflesEveryPass) {
   auto options = small_options();
   options.teacher_cache = 10;  // two iterations a pass
@@ -242,6 +253,27 @@ TEST(TrainOptions, TheMidpointStartIsTheMidpointRule) {
     EXPECT_DOUBLE_EQ(table[n].weight[0], 1);
     EXPECT_DOUBLE_EQ(table[n].scale_dir[0], 1);
     EXPECT_DOUBLE_EQ(table[n].scale_time[0], 1);
+  }
+}
+
+TEST(TrainOptions, TheMidpointStartSpreadsItsPointsOverTheMiddle) {
+  auto options = small_options();
+  options.init = ParameterInit::kMidpoint;
+  for (const int num_points : {2, 3, 4, 8}) {
+    options.num_points = num_points;
+    const auto spec = options.initial_predictor(FactualMixture().facts());
+    const auto table = epd_table(spec, spec.parameters);
+    const auto t = spec.time_steps();
+    for (std::size_t n = 0; n < table.size(); ++n) {
+      std::vector<double> places;  // of the way from t_cur to t_next
+      for (const double r : table[n].r) {
+        places.push_back((std::pow(t[n + 1], r) * std::pow(t[n], 1 - r) - t[n]) / (t[n + 1] - t[n]));
+      }
+      EXPECT_NEAR(places.front(), 0.35, 1e-9);
+      EXPECT_NEAR(places.back(), 0.65, 1e-9);
+      EXPECT_TRUE(std::is_sorted(places.begin(), places.end()));
+      EXPECT_NEAR(table[n].weight[0], 1.0 / num_points, 1e-15);
+    }
   }
 }
 

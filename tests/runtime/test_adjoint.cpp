@@ -49,13 +49,13 @@ Plan<Dual> plan_of(const PredictorSpec& spec) {
   return plan.plan();
 }
 
-/// The numbers of a plan as leaves of a tape, and how each moves with the parameters.
+/// The numbers of a plan as leaves of a tape, in float64 as the plan has them, and how each moves with the parameters.
 struct Tape {
   std::vector<at::Tensor> leaves;
   std::vector<std::vector<double>> slopes;
 
-  at::Tensor number(const Dual& value, const at::Tensor& like) {
-    const auto leaf = at::full({}, value.value(), like.options()).requires_grad_(!value.gradient().empty());
+  at::Tensor number(const Dual& value) {
+    const auto leaf = at::full({}, value.value(), at::kDouble).requires_grad_(!value.gradient().empty());
     if (!value.gradient().empty()) {
       leaves.push_back(leaf);
       slopes.push_back(value.gradient());
@@ -64,7 +64,8 @@ struct Tape {
   }
 };
 
-/// The parameters' gradient of sum(weights * end) by one autograd tape through the whole run.
+/// The parameters' gradient of sum(weights * end) by one autograd tape through the whole run, whose states and network
+/// are of start's dtype.
 at::Tensor by_full_tape(const Plan<Dual>& plan, const TensorMixture& denoiser, const Condition& condition,
                         const at::Tensor& start, const at::Tensor& weights, std::size_t num_parameters) {
   at::AutoGradMode with_grad(true);
@@ -72,17 +73,17 @@ at::Tensor by_full_tape(const Plan<Dual>& plan, const TensorMixture& denoiser, c
   std::map<Register, at::Tensor> registers{{0, start}};
   for (const auto& instruction : plan.instructions) {
     if (const auto* combine = std::get_if<Combine<Dual>>(&instruction)) {
-      auto sum = at::zeros_like(start);
+      auto sum = at::zeros(start.sizes(), at::kDouble);
       for (const auto& term : combine->sum.terms()) {
         const auto& source = registers.at(term.source);
-        sum = sum + tape.number(term.coefficient, start) * (term.detached ? source.detach() : source);
+        sum = sum + tape.number(term.coefficient) * (term.detached ? source.detach() : source).to(at::kDouble);
       }
-      registers[combine->target] = sum;
+      registers[combine->target] = sum.to(start.dtype());
       continue;
     }
     const auto& evaluate = std::get<Evaluate<Dual>>(instruction);
     for (std::size_t k = 0; k < evaluate.states.size(); ++k) {
-      const auto sigma = tape.number(evaluate.sigmas[k], start).expand({start.size(0)});
+      const auto sigma = tape.number(evaluate.sigmas[k]).to(start.dtype()).expand({start.size(0)});
       registers[evaluate.denoised[k]] = denoiser.evaluate(registers.at(evaluate.states[k]), sigma, 1, condition);
     }
   }
@@ -112,10 +113,8 @@ TEST_P(AdjointAgainstTape, GivesTheSameGradientWhateverIsKept) {
   Condition condition;
   condition.labels = at::tensor({0, 1, 2, 1}, at::kLong);
   const auto inner = std::make_shared<TensorMixture>();
-  // A float32 run is held to the float64 tape: a float32 tape rounds the plan's coefficients, which ours does not.
-  const auto expected =
-      by_full_tape(plan, *inner, condition, start.to(at::kDouble), weights.to(at::kDouble), spec.num_parameters());
-  const double tolerance = dtype == at::kDouble ? 1e-10 : 2e-5;  // states of size 100 carry 1e-5 of rounding
+  const auto expected = by_full_tape(plan, *inner, condition, start, weights, spec.num_parameters());
+  const double tolerance = dtype == at::kDouble ? 1e-10 : 1e-5;
   ASSERT_GT(expected.abs().max().item<double>(), 1e-3);
 
   const Variant variants[]{{"recompute", KeepForAdjoint::kStates, 4, 0},

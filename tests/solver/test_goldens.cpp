@@ -39,24 +39,8 @@ void expect_run(const Plan<double>& plan, const json& golden) {
   EXPECT_EQ(plan.nfe(), golden.at("nfe")) << name;
 }
 
-SolverOptions solver_options(const json& options) {
-  SolverOptions o;
-  o.kind = value_of(kSolverNames, options.at("solver").get<std::string>(), "solver");
-  o.afs = options.value("afs", false);
-  o.inner_steps = options.value("inner_steps", 2);
-  o.predict_x0 = options.value("predict_x0", true);
-  o.lower_order_final = options.value("lower_order_final", true);
-  if (options.contains("max_order")) o.max_order = options.at("max_order").get<int>();
-  if (options.contains("variant")) {
-    o.unipc_variant = value_of(kUnipcVariantNames, options.at("variant").get<std::string>(), "variant");
-  }
-  if (options.contains("deis_mode")) {
-    o.deis_mode = value_of(kDeisModeNames, options.at("deis_mode").get<std::string>(), "deis_mode");
-  }
-  return o;
-}
-
-/// Dynamic thresholding is the denoiser's, and quirks are accidents of the published code that are not ours.
+/// Dynamic thresholding is the denoiser's (tests/runtime/test_thresholding.cpp), and quirks are accidents of the
+/// published code that are not ours.
 bool is_ours(const json& golden) {
   return !golden.contains("quirk") && !golden.at("options").value("thresholding", false);
 }
@@ -67,7 +51,7 @@ int expect_cases(const std::string& file) {
   for (const json& golden : golden_cases(file)) {
     if (!is_ours(golden)) continue;
     const TimeSteps t(golden.at("t_steps").get<std::vector<double>>());
-    expect_run(make_plan(solver_options(golden.at("options")), t), golden);
+    expect_run(make_plan(golden_options(golden.at("options")), t), golden);
     ++count;
   }
   return count;
@@ -81,7 +65,7 @@ TEST(PublishedSolvers, DeisGivesTheSameStates) { EXPECT_GE(expect_cases("deis"),
 
 TEST(PublishedSolvers, DeisHasTheSameCoefficients) {
   for (const json& golden : golden_cases("deis")) {
-    const auto mode = solver_options(golden.at("options")).deis_mode;
+    const auto mode = golden_options(golden.at("options")).deis_mode;
     const auto t = golden.at("t_steps").get<std::vector<double>>();
     for (std::size_t i = 0; i + 1 < t.size(); ++i) {
       const auto expected = golden.at("coefficients")[i].get<std::vector<double>>();
@@ -98,7 +82,7 @@ TEST(PublishedSolvers, DeisHasTheSameCoefficients) {
 TEST(PublishedSolvers, TeachersReachTheSameStatesOnTheStudentsGrid) {
   for (const json& golden : golden_cases("teachers")) {
     const TimeSteps t(golden.at("teacher_t_steps").get<std::vector<double>>());
-    const auto plan = make_plan(solver_options(golden.at("options")), t);
+    const auto plan = make_plan(golden_options(golden.at("options")), t);
     const auto run = run_plan(plan, golden.at("states")[0].get<std::vector<double>>(), MixtureDenoiser{});
     const std::size_t stride = golden.at("options").at("M").get<std::size_t>() + 1;
     std::vector<std::vector<double>> on_student_grid;

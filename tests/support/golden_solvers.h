@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "epd/io/predictor_json.h"
+#include "epd/solver/make_plan.h"
 #include "support/closed_denoisers.h"
 
 namespace epd::testing {
@@ -26,6 +27,24 @@ inline MixtureDenoiser golden_denoiser(const nlohmann::json& golden) {
     denoiser.labels.insert(denoiser.labels.end(), shape[1] * shape[2] * shape[3], label);
   }
   return denoiser;
+}
+
+/// The classical solver of a case.
+inline SolverOptions golden_options(const nlohmann::json& options) {
+  SolverOptions o;
+  o.kind = value_of(kSolverNames, options.at("solver").get<std::string>(), "solver");
+  o.afs = options.value("afs", false);
+  o.inner_steps = options.value("inner_steps", 2);
+  o.predict_x0 = options.value("predict_x0", true);
+  o.lower_order_final = options.value("lower_order_final", true);
+  if (options.contains("max_order")) o.max_order = options.at("max_order").get<int>();
+  if (options.contains("variant")) {
+    o.unipc_variant = value_of(kUnipcVariantNames, options.at("variant").get<std::string>(), "variant");
+  }
+  if (options.contains("deis_mode")) {
+    o.deis_mode = value_of(kDeisModeNames, options.at("deis_mode").get<std::string>(), "deis_mode");
+  }
+  return o;
 }
 
 /// The predictor of a case: its options and raw parameters.

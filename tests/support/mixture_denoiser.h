@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -28,8 +29,8 @@ class TensorMixture : public AutogradDenoiser {
     return a + (s_2 * (x - a) + sigma_2 * mu * at::tanh(mu * (x - a) / v)) / v;
   }
 
-  mutable int forwards = 0;
-  mutable std::int64_t rows = 0;
+  mutable std::atomic<int> forwards = 0;  // a chunked denoiser asks from several threads
+  mutable std::atomic<std::int64_t> rows = 0;
 
  private:
   static at::Tensor of(const at::Tensor& labels, double Mixture::*number, const at::Tensor& x) {
