@@ -118,34 +118,34 @@ ensure_venv_module() {
     die "torch $torch_version needs Python 3.10 or newer, python3 is $(python3 -V 2>&1); name another Python or a LibTorch with EPD_TORCH"
 }
 
-# environment NAME REQUIREMENT...: a virtual environment in the cache. It counts as there only once it is complete, so
-# an installation that was cut short is made anew.
+# environment NAME MODULES REQUIREMENT...: a virtual environment in the cache. It stands once it is complete, or once its
+# Python imports the modules, as one made by hand does; an installation that was cut short is made anew.
 environment() {
-  local -r folder=$cache/$1 name=$1
-  shift
+  local -r name=$1 folder=$cache/$1 modules=$2
+  shift 2
   [[ ! -e $folder/.complete ]] || return 0
   ensure_venv_module
-  mkdir -p "$cache" 2>/dev/null || die "cannot write to $cache; name another folder with EPD_CACHE"
-  exec 8>"$cache/$name.lock" || die "cannot write to $cache; name another folder with EPD_CACHE"
+  { mkdir -p "$cache" && exec 8>"$cache/$name.lock"; } 2>/dev/null ||
+    die "cannot write to $cache; name another folder with EPD_CACHE"
   flock 8  # another set-up may be at it
-  if [[ ! -e $folder/.complete ]]; then
+  if [[ ! -e $folder/.complete ]] && ! "$folder/bin/python3" -c "import $modules" 2>/dev/null; then
     say "installing $* into $folder (once; this takes a while)"
     rm -rf "$folder"
     python3 -m venv "$folder" >&2 || die "python3 -m venv $folder failed"
     local -r quiet=$([[ -t 2 ]] || echo 1)
     "$folder/bin/python3" -m pip install --disable-pip-version-check ${quiet:+--quiet} "$@" >&2 ||
       die "pip could not install $*; when it is mended, call again, or name an existing LibTorch with EPD_TORCH"
-    touch "$folder/.complete"
   fi
+  touch "$folder/.complete"
   exec 8>&-
 }
 
 # The cached LibTorch, and CUDA's compile-time headers for NCCL's collectives where pip brought a LibTorch for GPUs.
 torch_environment() {
   local -r folder=$cache/libtorch-$torch_version
-  [[ ! -e $folder/.complete ]] || return 0
-  environment libtorch-$torch_version torch==$torch_version numpy
-  [[ -e $(echo "$folder"/lib/python3*/site-packages/nvidia/cu13) ]] || return 0
+  environment libtorch-$torch_version numpy,torch torch==$torch_version numpy
+  local -r cuda=$(echo "$folder"/lib/python3*/site-packages/nvidia/cu13)
+  [[ -e $cuda && ! -e $cuda/include/crt ]] || return 0
   "$folder/bin/python3" -m pip install --disable-pip-version-check --quiet --no-deps 'nvidia-cuda-crt==13.0.*' \
     'nvidia-cuda-cccl==13.0.*' >&2 ||
     say "no nvidia-cuda-crt and nvidia-cuda-cccl: several GPUs will exchange their sums over the CPU"
@@ -153,7 +153,7 @@ torch_environment() {
 
 ensure_cmake() {
   if have cmake && at_least "$(cmake --version | awk 'NR == 1 {print $3}')" $oldest_cmake; then return; fi
-  environment tools "cmake>=$oldest_cmake,<4" ninja
+  environment tools cmake,ninja "cmake>=$oldest_cmake,<4" ninja
   PATH=$cache/tools/bin:$PATH
 }
 

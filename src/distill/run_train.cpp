@@ -138,7 +138,7 @@ fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessG
       std::error_code error;
       fs::create_directories(run.outdir, error);
       EPD_REQUIRE(!error, "outdir: cannot make the folder ", run.outdir.string(), ": ", error.message());
-      EPD_REQUIRE(!fs::exists(run.outdir / "state.bin"), "outdir: ", run.outdir.string(),
+      EPD_REQUIRE(!fs::exists(run.outdir / "training_options.json"), "outdir: ", run.outdir.string(),
                   " already holds a training run; go on with --resume, or choose another folder");
       folder = run.outdir.string();
     } else {
@@ -155,6 +155,7 @@ class Record {
       : run_(run), folder_(std::move(folder)), writes_(writes), fingerprint_(std::move(fingerprint)) {
     if (!writes_) return;
     lock_.emplace(folder_);
+    remove_temporary_files(folder_);
     log::also_to_file((folder_ / "log.txt").string());
   }
 
@@ -260,7 +261,7 @@ class Ticks {
     stats.seconds_per_kimg = (stats.seconds - begun_) / (stats.kimg - begun_at_);
     stats.last = sum_;
     for (double& loss : stats.last.loss) loss /= static_cast<double>(iterations_);
-    const bool due = evaluator_ && (tick_ % run_.evaluation.every == 0 || trainer.done());
+    const bool due = evaluator_ && (stats.tick % run_.evaluation.every == 0 || trainer.done());
     if (due) stats.frechet_distance = evaluator_->distance(trainer.predictor());
     record_.write_stats(stats, trainer.predictor());
     if (stats.last.nonfinite_gradients > 0) {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "descriptor.h"
 #include "epd/core/error.h"
@@ -137,5 +138,13 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes
 }
 
 bool is_temporary_name(std::string_view file_name) { return file_name.starts_with(kTemporaryPrefix); }
+
+void remove_temporary_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> unfinished;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (is_temporary_name(entry.path().filename().string())) unfinished.push_back(entry.path());
+  }
+  for (const auto& path : unfinished) std::filesystem::remove(path);
+}
 
 }  // namespace epd

@@ -11,25 +11,28 @@ using ::testing::HasSubstr;
 
 class SampleRefuses : public SampleProgram {
  protected:
-  /// One line on stderr that says `what`, this exit code, and nothing written.
-  void expect_refusal(const Ended& ended, int exit_code, const std::string& what) const {
+  /// One line on stderr that says `what`, this exit code, and nothing written or changed.
+  void expect_refusal(const Arguments& command, int exit_code, const std::string& what,
+                      const Environment& environment = {}) const {
+    SCOPED_TRACE(::testing::PrintToString(command));
+    const auto before = contents(folder_.path());
+    const auto ended = start(command, environment).wait(60s);
     EXPECT_EQ(ended.exit_code, exit_code) << ended.errors;
     EXPECT_EQ(std::count(ended.errors.begin(), ended.errors.end(), '\n'), 1) << ended.errors;
     EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
     EXPECT_THAT(ended.errors, HasSubstr(what));
-    EXPECT_FALSE(fs::exists(out("images")));
+    EXPECT_EQ(contents(folder_.path()), before);
   }
-  void refuses(const Arguments& more, int exit_code, const std::string& what) const {
-    SCOPED_TRACE(::testing::PrintToString(more));
+  void refuses(const Arguments& more, int exit_code, const std::string& what,
+               const Environment& environment = {}) const {
     Arguments all{"--seeds", "0-1"};
     all.insert(all.end(), more.begin(), more.end());
-    expect_refusal(run("images", all), exit_code, what);
+    expect_refusal(command("images", all), exit_code, what, environment);
   }
   void refuses_predictor(const std::string& json, const std::string& what) const {
     const auto path = write("predictor.json", json);
-    expect_refusal(start({std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path(),
-                          "--predictor_path", path, "--outdir", out("images").string()})
-                       .wait(60s),
+    expect_refusal({std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path(),
+                    "--predictor_path", path, "--outdir", out("images").string()},
                    1, what);
   }
   static std::string replaced(std::string json, const std::string& from, const std::string& to) {
@@ -47,6 +50,7 @@ TEST_F(SampleRefuses, UnknownOptionsAndValues) {
   refuses({"--schedule_type", "linear"}, 2, "linear");
   refuses({"--batch", "0"}, 2, "batch");
   refuses({"--chunk", "-1"}, 2, "chunk");
+  refuses({"--writer_threads", "100000"}, 2, "writer_threads");
   refuses({"--grid=perhaps"}, 2, "grid");
   refuses({"--format", "jpeg"}, 2, "jpeg");
   refuses({"--predictor_path", "2"}, 2, "exclude");
@@ -117,9 +121,7 @@ TEST_F(SampleRefuses, ADeviceThatIsNotThere) {
   refuses({"--device", "tpu"}, 2, "tpu");
 }
 
-TEST_F(SampleRefuses, AnEnvironmentThatDoesNotFitTogether) {
-  expect_refusal(run("images", {}, {{"WORLD_SIZE", "2"}}), 2, "RANK");
-}
+TEST_F(SampleRefuses, AnEnvironmentThatDoesNotFitTogether) { refuses({}, 2, "RANK", {{"WORLD_SIZE", "2"}}); }
 
 TEST_F(SampleRefuses, ToShareAFolderWithARunningProcess) {
   auto first = start(command("shared", {"--seeds", "0-99999", "--batch", "4"}));

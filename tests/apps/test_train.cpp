@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <map>
+#include <random>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -90,10 +93,21 @@ class TrainProgram : public ::testing::Test {
     }
   }
 
-  static void await_file(const fs::path& path) {
-    const auto until = std::chrono::steady_clock::now() + 60s;
-    while (!fs::exists(path) && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(2ms);
-    ASSERT_TRUE(fs::exists(path)) << path;
+  /// The lines of the run's statistics, one for each tick.
+  std::ptrdiff_t ticks(const std::string& outdir) const {
+    const auto path = out(outdir) / "stats.jsonl";
+    const std::string lines = fs::exists(path) ? read_file(path) : "";
+    return std::count(lines.begin(), lines.end(), '\n');
+  }
+  /// Waits until the run has written so many ticks, or has ended.
+  void await_ticks(const Child& child, const std::string& outdir, std::ptrdiff_t count) const {
+    while (child.runs() && ticks(outdir) < count) std::this_thread::sleep_for(1ms);
+  }
+
+  /// The run again where it stopped: resumed, or begun where nothing of it is there.
+  Arguments command_again(const std::string& outdir, const Arguments& more) const {
+    if (!fs::exists(out(outdir) / "training_options.json")) return command(outdir, more);
+    return {command("").front(), "--resume", out(outdir).string()};
   }
 
   std::string predictor(const std::string& outdir) const { return read_file(out(outdir) / "predictor.json"); }
@@ -106,18 +120,21 @@ class TrainProgram : public ::testing::Test {
   }
 
   void expect_refused(const Arguments& more, const std::string& reason, const Environment& environment = {}) const {
+    const auto before = contents(folder_.path());
     const auto ended = run("refused", more, environment);
     EXPECT_THAT(ended.exit_code, ::testing::AnyOf(1, 2)) << reason;
+    EXPECT_EQ(std::count(ended.errors.begin(), ended.errors.end(), '\n'), 1) << ended.errors;
     EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
     EXPECT_THAT(ended.errors, HasSubstr(reason));
-    EXPECT_FALSE(fs::exists(out("refused") / "predictor.json"));
+    EXPECT_EQ(contents(folder_.path()), before) << reason;
   }
 
   TemporaryFolder folder_, logs_;
 };
 
 TEST_F(TrainProgram, LeavesEverythingThatItPromises) {
-  const auto ended = run("run", {"--loss_metric", "features", "--detector", out("features.ts").string()});
+  const auto ended =
+      run("run", {"--loss_metric", "features", "--detector", out("features.ts").string(), "--total_kimg", "0.042"});
   ASSERT_EQ(ended.exit_code, 0) << ended.errors;
   EXPECT_THAT(ended.output, HasSubstr("run"));
   const auto spec = read_predictor(out("run") / "predictor.json");
@@ -128,7 +145,8 @@ TEST_F(TrainProgram, LeavesEverythingThatItPromises) {
   int ticks = 0;
   for (; std::getline(lines, line); ++ticks) {
     auto json = JsonReader::parse(line, "stats.jsonl");
-    EXPECT_EQ(json.integer("iteration", 0, 100), 2 * (ticks + 1));
+    EXPECT_EQ(json.integer("tick", 0, 100), ticks + 1);
+    EXPECT_EQ(json.integer("iteration", 0, 100), std::min(2 * (ticks + 1), 7));  // the last tick is half a one
     EXPECT_EQ(json.numbers("loss").size(), 3U);  // an unknown dataset is trained per step
   }
   EXPECT_EQ(ticks, 4);
@@ -139,34 +157,59 @@ TEST_F(TrainProgram, LeavesEverythingThatItPromises) {
 }
 
 TEST_F(TrainProgram, LearnsTheSameForAnyNumberOfProcessesAndAnyPasses) {
-  for (const Arguments& more : {Arguments{"--objective", "per_step"}, Arguments{"--objective", "end_to_end"},
-                                Arguments{"--sampler_stu", "ns"}}) {
-    const auto& name = more.back();
+  const auto detector = out("features.ts").string();
+  const Arguments variants[]{
+      {"--objective", "per_step"},
+      {"--objective", "end_to_end"},
+      {"--sampler_stu", "ns"},
+      {"--objective", "per_step", "--loss_metric", "features", "--detector", detector},
+      {"--objective", "end_to_end", "--loss_metric", "l2+features", "--alpha", "0.03", "--detector", detector}};
+  std::set<std::string> predictors;
+  for (Arguments more : variants) {
+    SCOPED_TRACE(::testing::PrintToString(more));
+    const auto name = text("variant", predictors.size(), "-");
     const auto expected = undisturbed(more);
-    for (const char* batch_gpu : {"1", "4"}) {
-      ASSERT_EQ(run(name + batch_gpu, {more[0], more[1], "--batch_gpu", batch_gpu}).exit_code, 0);
-      EXPECT_EQ(predictor(name + batch_gpu), expected) << name;
-    }
-    run_by(2, name + "-by2", more);
-    EXPECT_EQ(predictor(name + "-by2"), expected);
-    run_by(4, name + "-by4", more);
-    EXPECT_EQ(predictor(name + "-by4"), expected);
+    predictors.insert(expected);
     fs::remove_all(out("undisturbed"));
+    const bool l2 = more.size() == 2;
+    for (const int size : l2 ? std::vector{2, 4} : std::vector{3}) {
+      run_by(size, text(name, size), more);
+      EXPECT_EQ(predictor(text(name, size)), expected) << size << " processes";
+    }
+    more.insert(more.end(), {"--batch_gpu", "4"});
+    EXPECT_EQ(run(name + "passes", more).exit_code, 0);
+    EXPECT_EQ(predictor(name + "passes"), expected);
   }
+  EXPECT_EQ(predictors.size(), std::size(variants));
 }
 
-TEST_F(TrainProgram, StoppedByASignalItGoesOnToTheSamePredictor) {
-  const Arguments longer{"--total_kimg", "0.6", "--tick", "0.06"};
+/// Five times in a run of 60 ticks, at moments that are drawn anew in every test run.
+TEST_F(TrainProgram, StoppedOrKilledAtAnyMomentItGoesOnToTheSamePredictor) {
+  const Arguments longer{"--total_kimg", "0.36", "--tick", "0.006"};
   const auto expected = undisturbed(longer);
-  auto child = start(command("stopped", longer));
-  await_file(out("stopped") / "stats.jsonl");  // a tick of ten, however slow the machine
-  child.signal(SIGTERM);
-  const auto ended = child.wait(30s);
-  ASSERT_EQ(ended.exit_code, 143) << ended.errors;
-  ASSERT_FALSE(fs::exists(out("stopped") / "predictor.json"));
-  const auto resumed = start({command("").front(), "--resume", out("stopped").string()}).wait(120s);
-  EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
-  EXPECT_EQ(predictor("stopped"), expected);
+  const auto seed = std::random_device{}();
+  std::mt19937 random(seed);
+  for (const int signal : {SIGKILL, SIGTERM}) {
+    const std::string name = signal == SIGKILL ? "killed" : "stopped";
+    SCOPED_TRACE(text(name, ", random seed ", seed));
+    for (int moment = 0; moment < 5; ++moment) {
+      const auto before = ticks(name);
+      auto child = start(command_again(name, longer));
+      // The first one comes while the program is still starting.
+      if (moment > 0) await_ticks(child, name, before + static_cast<std::ptrdiff_t>(random() % 8));
+      std::this_thread::sleep_for(std::chrono::milliseconds(random() % (moment == 0 ? 200 : 20)));
+      child.signal(signal);
+      const auto ended = child.wait(60s);
+      EXPECT_EQ(ended.exit_code, 128 + signal) << ended.errors;
+    }
+    EXPECT_FALSE(fs::exists(out(name) / "predictor.json"));
+    const auto last = start(command_again(name, longer)).wait(120s);
+    EXPECT_EQ(last.exit_code, 0) << last.errors;
+    EXPECT_EQ(predictor(name), expected);
+    EXPECT_EQ(ticks(name), 60);
+    for (const auto& entry : fs::directory_iterator(out(name)))
+      EXPECT_FALSE(is_temporary_name(entry.path().filename().string()));
+  }
 }
 
 TEST_F(TrainProgram, AWholePlanGoesOnToTheSamePredictor) {
@@ -182,25 +225,11 @@ TEST_F(TrainProgram, AWholePlanGoesOnToTheSamePredictor) {
   EXPECT_TRUE(fs::exists(out("undisturbed/preview.png")));
 }
 
-TEST_F(TrainProgram, KilledAtAnyMomentItGoesOnToTheSamePredictor) {
-  const Arguments longer{"--total_kimg", "0.3", "--tick", "0.006"};
-  const auto expected = undisturbed(longer);
-  auto first = start(command("killed", longer));
-  std::this_thread::sleep_for(900ms);
-  first.signal(SIGKILL);
-  first.wait(30s);
-  for (const auto delay : {700ms, 1100ms}) {
-    if (!fs::exists(out("killed") / "training_options.json")) break;
-    auto child = start({command("").front(), "--resume", out("killed").string()});
-    std::this_thread::sleep_for(delay);
-    child.signal(SIGKILL);
-    child.wait(30s);
-  }
-  const auto last = fs::exists(out("killed") / "training_options.json")
-                        ? start({command("").front(), "--resume", out("killed").string()}).wait(120s)
-                        : run("killed", longer);
-  EXPECT_EQ(last.exit_code, 0) << last.errors;
-  EXPECT_EQ(predictor("killed"), expected);
+TEST_F(TrainProgram, IsNotBegunAnewWhereARunWasKilled) {
+  undisturbed();
+  fs::rename(out("undisturbed"), out("refused"));
+  fs::remove(out("refused") / "state.bin");  // as between the renames of a new state
+  expect_refused({}, "already holds a training run");
 }
 
 TEST_F(TrainProgram, GoesOnFromTheStateBeforeADamagedOne) {

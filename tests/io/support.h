@@ -7,10 +7,12 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <map>
 #include <random>
 #include <string>
 
 #include "epd/core/error.h"
+#include "epd/io/atomic_file.h"
 #include "epd/io/image.h"
 
 namespace epd::test {
@@ -40,6 +42,16 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// Everything below a folder: names, bytes and times of change. Two of them are equal where nothing was touched.
+inline std::map<std::string, std::string> contents(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> result;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    const auto time = entry.last_write_time().time_since_epoch().count();
+    result[entry.path().string()] = text(time, '\n', entry.is_regular_file() ? read_file(entry.path()) : "");
+  }
+  return result;
+}
 
 inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(EPD_SOURCE_DIR) / "tests" / "golden" / "io" / name;

@@ -57,6 +57,17 @@ TEST(AtomicFile, TemporaryNamesAreKnownAndHidden) {
   EXPECT_FALSE(is_temporary_name("x"));
 }
 
+TEST(AtomicFile, WhatAKilledWriterLeftCanBeRemoved) {
+  const TemporaryFolder folder;
+  write_file(folder / "x", "whole");
+  AtomicFile unfinished(folder / "y");
+  unfinished.append("hal");
+  EXPECT_EQ(folder.count(), 2u);
+  remove_temporary_files(folder.path());
+  EXPECT_EQ(folder.count(), 1u);
+  EXPECT_EQ(read_file(folder / "x"), "whole");
+}
+
 TEST(AtomicFile, DevicesPipesAndFoldersAreNotReplaced) {
   const TemporaryFolder folder;
   EXPECT_THAT(error_of([] { write_file("/dev/full", "x"); }), HasSubstr("/dev/full"));

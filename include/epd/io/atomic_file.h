@@ -53,4 +53,7 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes
 /// Whether a name is one that AtomicFile gives to unfinished files (left behind by a killed process).
 bool is_temporary_name(std::string_view file_name);
 
+/// Removes the unfinished files that a killed process left in the folder. Nobody may be writing there.
+void remove_temporary_files(const std::filesystem::path& folder);
+
 }  // namespace epd
