@@ -194,7 +194,7 @@ void add_common(CLI::App& command, Common& common) {
   command.add_option("--config", "JSON (or TOML) file of options; the command line wins")->type_name("FILE");
   command.add_option("--device", common.device, "auto, cpu, cuda or cuda:N");
   command.add_option("--threads", common.threads, "CPU threads of the network (0: as the machine says)")
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::Range(0, 4096).description(""));
   add_bool(command, "--verbose", common.verbose, "say more on stderr");
   add_bool(command, "--quiet", common.quiet, "say nothing but errors on stderr");
 }

@@ -50,7 +50,8 @@ void add_flags(CLI::App& app, CompareFlags& flags) {
   cli::add_optional(app, "--class", o.condition.label, "one class for all images", "drawn from each seed");
   cli::add_optional(app, "--prompt", o.condition.prompt, "one text for all images", "none");
   app.add_option("--prompt_file", flags.prompt_file, "texts, number i for seed i")->type_name("FILE");
-  cli::add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames, "how the condition steers");
+  cli::add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames,
+                  "guidance: cg by the classifier, cfg classifier-free, uncond without the condition");
   app.add_option("--guidance_rate", o.guidance_rate, "strength of the guidance");
   cli::add_choice(app, "--precision", o.precision, kPrecisionNames, "of the network inside the model");
   app.add_option("--picture_images", o.picture_images, "images of each row in compare.png");

@@ -24,12 +24,15 @@ void add_method_flags(CLI::App& app, MethodOptions& o) {
   add_optional(app, "--schedule_rho", o.schedule_rho, "exponent of the schedule", predictors_or("7"));
   add_bool(app, "--afs", o.afs, "first direction x / sqrt(1 + t^2), without an evaluation", predictors_or("False"));
   add_optional(app, "--max_order", o.max_order, "order of a multistep solver", predictors_or("its highest"));
-  add_optional(app, "--inner_steps", o.inner_steps, "points inside each interval (euler, heun, dpm)", "2, none");
-  add_bool(app, "--predict_x0", o.predict_x0, "data form (dpmpp, unipc)", "True");
-  add_bool(app, "--lower_order_final", o.lower_order_final, "lower order in the last steps (dpmpp, unipc)", "True");
-  add_choice(app, "--unipc_variant", o.unipc_variant, kUnipcVariantNames, "B(h) of unipc", "bh2");
-  add_choice(app, "--deis_mode", o.deis_mode, kDeisModeNames, "variable of deis's polynomial", "tab");
-  add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames, "how the condition steers",
+  add_optional(app, "--inner_steps", o.inner_steps, "euler, heun, dpm: points of each interval, ends included",
+               "2: no point in between");
+  add_bool(app, "--predict_x0", o.predict_x0, "dpmpp, unipc: extrapolate the denoised image, not the noise", "True");
+  add_bool(app, "--lower_order_final", o.lower_order_final, "dpmpp, unipc: lower order in the last steps", "True");
+  add_choice(app, "--unipc_variant", o.unipc_variant, kUnipcVariantNames, "unipc: its function B(h)", "bh2");
+  add_choice(app, "--deis_mode", o.deis_mode, kDeisModeNames,
+             "deis: variable of its polynomials, VP time or noise level", "tab");
+  add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames,
+             "guidance: cg by the classifier, cfg classifier-free, uncond without the condition",
              predictors_or("none"));
   add_optional(app, "--guidance_rate", o.guidance_rate, "strength of the guidance", predictors_or("1"));
   add_bool(app, "--thresholding", o.thresholding, "dynamic thresholding of the denoised images");

@@ -33,9 +33,10 @@ void add_student_flags(CLI::App& app, TrainOptions& o) {
 void add_teacher_flags(CLI::App& app, TrainOptions& o) {
   add_choice(app, "--sampler_tea", o.teacher, kSolverNames, "teacher");
   app.add_option("--M", o.num_inserted, "timestamps of the teacher between two of the student's");
-  add_optional(app, "--inner_steps", o.inner_steps, "points inside each of the teacher's intervals",
-               "3 for heun and dpm, else 2: none");
-  add_bool(app, "--predict_x0", o.predict_x0, "teachers dpmpp and unipc: data form");
+  add_optional(app, "--inner_steps", o.inner_steps, "points of each of the teacher's intervals, ends included",
+               "3 for heun and dpm, else 2: no point in between");
+  add_bool(app, "--predict_x0", o.predict_x0,
+           "teachers dpmpp and unipc: extrapolate the denoised image, not the noise");
   add_bool(app, "--lower_order_final", o.lower_order_final, "teachers dpmpp and unipc: lower order in the last steps");
   app.add_option("--teacher_cache", o.teacher_cache,
                  "train on this many trajectories again and again (0: fresh ones every iteration)");
@@ -49,7 +50,8 @@ void add_loss_flags(CLI::App& app, TrainFlags& flags) {
   app.add_option("--detector", flags.run.detector,
                  "feature network of the loss: a name or TorchScript (unset: inception, for the demo its own)")
       ->type_name("NAME|FILE");
-  add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames, "how the condition steers");
+  add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames,
+             "guidance: cg by the classifier, cfg classifier-free, uncond without the condition");
   add_optional(app, "--guidance_rate", o.guidance_rate, "strength of the guidance", "1");
   add_bool(app, "--thresholding", o.thresholding, "dynamic thresholding of the denoised images");
   app.add_option("--prompt", flags.run.prompt, "one text for all training images (text models)");

@@ -49,6 +49,23 @@ class SampleProgram : public ::testing::Test {
     return result;
   }
 
+  /// The same with a predictor in place of the solver.
+  Arguments command(const std::string& outdir, const PredictorSpec& spec, const Arguments& more = {}) const {
+    Arguments result{std::string(EPD_BINARY_DIR) + "/bin/sample",
+                     "--device",
+                     "cpu",
+                     "--model_path",
+                     model_path(),
+                     "--predictor_path",
+                     write("predictor.json", predictor_text(spec)),
+                     "--chunk",
+                     "4",
+                     "--outdir",
+                     out(outdir).string()};
+    result.insert(result.end(), more.begin(), more.end());
+    return result;
+  }
+
   Child start(const Arguments& command, const Environment& environment = {}) const {
     return Child(command, environment, logs_.path().string());
   }
@@ -57,11 +74,12 @@ class SampleProgram : public ::testing::Test {
   }
   /// The same by several processes.
   std::vector<Ended> run_by(int size, const std::string& outdir, const Arguments& more) const {
+    return run_by(size, command(outdir, more));
+  }
+  std::vector<Ended> run_by(int size, const Arguments& command) const {
     const auto port = free_port();
     std::vector<Child> children;
-    for (int rank = 0; rank < size; ++rank) {
-      children.push_back(start(command(outdir, more), rank_variables(rank, size, port)));
-    }
+    for (int rank = 0; rank < size; ++rank) children.push_back(start(command, rank_variables(rank, size, port)));
     std::vector<Ended> ended;
     for (auto& child : children) ended.push_back(child.wait(std::chrono::seconds(120)));
     return ended;

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <csignal>
 #include <thread>
 
@@ -40,11 +41,22 @@ TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfThreads) {
   EXPECT_EQ(read_file(out("one") / "images.npy"), read_file(out("three") / "images.npy"));
 }
 
-TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfProcesses) {
-  const Arguments raw{"--seeds", kScatteredSeeds, "--format", "raw"};
-  expect_success({run("one", raw)});
-  expect_success(run_by(3, "three", raw));
-  EXPECT_EQ(read_file(out("one") / "images.npy"), read_file(out("three") / "images.npy"));
+TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfProcessesAndAnyBatch) {
+  auto spec = predictor();
+  spec.num_points = 3;
+  spec.parameters.clear();
+  for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(std::sin(3.0 * (i + 1)));
+  const auto drawn_by = [&](int size, const std::string& batch) {
+    const auto name = text("by-", size, "-batch-", batch);
+    expect_success(run_by(size, command(name, spec,
+                                        {"--seeds", kScatteredSeeds, "--format", "raw", "--guidance_type", "cfg",
+                                         "--guidance_rate", "2", "--batch", batch})));
+    return read_file(out(name) / "images.npy");
+  };
+  const auto expected = drawn_by(1, "64");
+  EXPECT_EQ(drawn_by(1, "1"), expected);
+  EXPECT_EQ(drawn_by(3, "64"), expected);
+  EXPECT_EQ(drawn_by(3, "7"), expected);
 }
 
 TEST_F(SampleProgram, AddsOnlyWhatIsMissing) {
@@ -192,6 +204,19 @@ TEST_F(SampleProgram, DrawsWithAPredictorIntoThePublishedFolder) {
   shell.insert(shell.end(), arguments.begin(), arguments.end());
   expect_success({start(shell).wait(60s)});
   EXPECT_TRUE(fs::exists(folder_ / "samples/tiny/epd_nfe6_npoints_2/000000/000001.png"));
+}
+
+TEST_F(SampleProgram, SaysOnceForAllProcessesWhatTheUserShouldKnow) {
+  auto spec = predictor();
+  spec.dataset_name = "another";
+  const std::string wanted = "warning: the predictor was made for another";
+  for (const int size : {1, 2}) {
+    const auto processes = run_by(size, command(text("by-", size), spec, {"--seeds", "0-5"}));
+    expect_success(processes);
+    const auto errors = all_errors(processes);
+    EXPECT_NE(errors.find(wanted), errors.npos) << errors;
+    EXPECT_EQ(errors.find(wanted), errors.rfind(wanted)) << errors;
+  }
 }
 
 /// The number in the line that starts with "fid", as it is written.

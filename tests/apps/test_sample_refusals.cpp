@@ -30,10 +30,9 @@ class SampleRefuses : public SampleProgram {
     expect_refusal(command("images", all), exit_code, what, environment);
   }
   void refuses_predictor(const std::string& json, const std::string& what) const {
-    const auto path = write("predictor.json", json);
-    expect_refusal({std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path(),
-                    "--predictor_path", path, "--outdir", out("images").string()},
-                   1, what);
+    const auto refused = command("images", predictor());
+    write("predictor.json", json);
+    expect_refusal(refused, 1, what);
   }
   static std::string replaced(std::string json, const std::string& from, const std::string& to) {
     const auto at = json.find(from);
