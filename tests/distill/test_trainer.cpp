@@ -258,7 +258,7 @@ TEST(TrainOptions, TheMidpointStartIsTheMidpointRule) {
 
 TEST(TrainOptions, TheMidpointStartSpreadsItsPointsOverTheMiddle) {
   auto options = small_options();
-  options.init = ParameterInit::kMidpoint;
+  options.init = "midpoint";
   for (const int num_points : {2, 3, 4, 8}) {
     options.num_points = num_points;
     const auto spec = options.initial_predictor(FactualMixture().facts());
