@@ -19,9 +19,9 @@ from preconditioning import (
     VeDenoiser,
     VpTime,
 )
-from safe_load import Record, load, state_of
+from safe_load import Record, load
 from song_unet import SongUNet
-from state_dict import StateDict, load_strictly
+from state_dict import StateDict, load_strictly, state_of
 from torch import Tensor, nn
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the file leaves the range open (EDM, Table 1)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import safe_load
+from state_dict import state_of
 import torch
 
 # The state that each dataset's model denoises: channels, labels, and the sigma range of its schedules.
@@ -48,7 +49,7 @@ def time_uniform_in_float32(num_steps: int, sigma_min: float, sigma_max: float, 
 
 def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
     """The product's predictor.json of a pickled predictor."""
-    options, raw = pickled.state, safe_load.state_of(pickled)
+    options, raw = pickled.state, state_of(pickled)
     name = options["dataset_name"]
     if name not in MODELS:
         raise ValueError(f"a predictor for {name!r}; known are {', '.join(MODELS)}")

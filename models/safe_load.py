@@ -120,6 +120,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
+def _byte_array(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
+    """Of given bytes: a number would ask for as much memory."""
+    return bytearray(_encode(content, encoding) if isinstance(content, str) else bytes(memoryview(content)))
+
+
 def _numpy_scalar(dtype: Any, content: Any = b"") -> Any:
     """A number saved by NumPy; any other kind of scalar stays a Record."""
     code = dtype.args[0] if isinstance(dtype, Record) and dtype.args else ""
@@ -158,7 +163,7 @@ _CALLS: dict[str, Any] = {
     "pathlib.PosixPath": _inert_call("pathlib.PosixPath"),
     "pathlib.WindowsPath": _inert_call("pathlib.WindowsPath"),
     **{f"{module}.{name}": kind for module in ("builtins", "__builtin__") for name, kind in
-       {"set": set, "frozenset": frozenset, "complex": complex, "bytearray": bytearray}.items()},
+       {"set": set, "frozenset": frozenset, "complex": complex, "bytearray": _byte_array}.items()},
     **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray._reconstruct": _inert_call("numpy.ndarray") for core in ("core", "_core")},
     "numpy.dtype": _inert_call("numpy.dtype"),
@@ -280,23 +285,3 @@ def _load_legacy(file: BinaryIO, size: int) -> Any:
             raise ValueError(f"storage {key} is cut short")
         target.copy_(_flat(content, target.dtype))
     return result
-
-
-def state_of(module: Record) -> dict[str, Tensor]:
-    """The state dict of a pickled torch module: its parameters and buffers by dotted name."""
-    tensors: dict[str, Tensor] = {}
-
-    def visit(record: Record, prefix: str) -> None:
-        if not isinstance(record, Record) or not isinstance(record.state, dict):
-            raise ValueError(f"{prefix or 'the object'} is no pickled module")
-        transient = record.state.get("_non_persistent_buffers_set", ())
-        for kind in ("_parameters", "_buffers"):
-            for name, value in (record.state.get(kind) or {}).items():
-                if value is not None and not (kind == "_buffers" and name in transient):
-                    tensors[prefix + name] = value
-        for name, child in (record.state.get("_modules") or {}).items():
-            if child is not None:
-                visit(child, f"{prefix}{name}.")
-
-    visit(module, "")
-    return tensors

@@ -1,5 +1,6 @@
 """A state dict as the description of its own network: names say which layers there are, shapes say their sizes."""
 
+from safe_load import Record
 from torch import Tensor, nn
 
 
@@ -59,3 +60,23 @@ def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
     # Assigned rather than copied: the modules are built on the meta device, so the weights exist once.
     module.load_state_dict({name: state.entries[name].float() for name in own}, assign=True)
     return module
+
+
+def state_of(module: Record) -> dict[str, Tensor]:
+    """The state dict of a pickled torch module: its parameters and buffers by dotted name."""
+    tensors: dict[str, Tensor] = {}
+
+    def visit(record: Record, prefix: str) -> None:
+        if not isinstance(record, Record) or not isinstance(record.state, dict):
+            raise ValueError(f"{prefix or 'the object'} is no pickled module")
+        transient = record.state.get("_non_persistent_buffers_set", ())
+        for kind in ("_parameters", "_buffers"):
+            for name, value in (record.state.get(kind) or {}).items():
+                if value is not None and not (kind == "_buffers" and name in transient):
+                    tensors[prefix + name] = value
+        for name, child in (record.state.get("_modules") or {}).items():
+            if child is not None:
+                visit(child, f"{prefix}{name}.")
+
+    visit(module, "")
+    return tensors

@@ -16,6 +16,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(ROOT / "models"))
 import safe_load  # noqa: E402
+from state_dict import state_of  # noqa: E402
 
 torch.set_num_threads(1)  # the models are tiny
 SIGMAS = (0.05, 0.7, 60.0)
@@ -52,7 +53,7 @@ class Golden:
         """The content of the model's EDM pickle, its parameters drawn from the seed."""
         content = safe_load.loads(self.pickle_bytes())
         weights = self.weights()
-        for name, value in safe_load.state_of(content["ema"].state["_modules"]["model"]).items():
+        for name, value in state_of(content["ema"].state["_modules"]["model"]).items():
             if name in weights:
                 value.copy_(weights[name])
         return content

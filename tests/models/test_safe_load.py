@@ -18,6 +18,7 @@ from pixel_support import Golden, Pickled, module_with, persistent
 # isort: split
 import safe_load
 from safe_load import Record
+from state_dict import state_of
 
 
 class Folder(unittest.TestCase):
@@ -56,6 +57,13 @@ class WhatTorchWrote(Folder):
                     self.assertTrue(torch.equal(read[name], value), name)
                 self.assertFalse(read["parameter"].requires_grad)
 
+    def test_byte_arrays_come_back_and_a_number_is_no_content_of_one(self):
+        for protocol in (2, 4, 5):
+            if protocol < 5:
+                self.assertEqual(safe_load.loads(pickle.dumps([bytearray(b"a\xff")], protocol=protocol)), [bytearray(b"a\xff")])
+            with self.assertRaisesRegex(ValueError, "damaged"):
+                safe_load.loads(pickle.dumps(Pickled("builtins", "bytearray", 1 << 20), protocol=protocol))
+
     def test_a_training_checkpoint_with_classes_in_it_is_inert_data(self):
         with module_with("lightning.callbacks", "hook"):
             content = {
@@ -76,7 +84,7 @@ class WhatTorchWrote(Folder):
     def test_a_pickled_module_gives_its_state_dict(self):
         module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1, bias=False), torch.nn.BatchNorm2d(3))
         module[1].register_buffer("passing", torch.zeros(1), persistent=False)
-        read = safe_load.state_of(self.written(module))
+        read = state_of(self.written(module))
         self.assertEqual(set(read), set(module.state_dict()))
         for name, value in module.state_dict().items():
             self.assertTrue(torch.equal(read[name], value), name)
