@@ -95,9 +95,6 @@ def gigabytes(usage: int) -> float:
 
 def main() -> int:
     name, program = sys.argv[1], sys.argv[2]
-    if name in LARGE and not os.environ.get("EPD_FULL_SIZE"):
-        print(f"skipped: {name} takes minutes or more than 8 GiB; set EPD_FULL_SIZE=1 to run it")
-        return 77
     with tempfile.TemporaryDirectory() as temporary:
         folder, begin = Path(temporary), time.monotonic()
         parameters = int(subprocess.run([sys.executable, __file__, "--export", name, folder], check=True, stdout=subprocess.PIPE).stdout)
@@ -118,13 +115,15 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] in LARGE and not os.environ.get("EPD_FULL_SIZE"):
+        print(f"skipped: {sys.argv[1]} takes minutes or more than 8 GiB; set EPD_FULL_SIZE=1 to run it")
+        sys.exit(77)
     try:
         import torch
     except ImportError as error:
         print(f"skipped: {sys.executable} cannot import what the exporters need ({error})")
         sys.exit(77)
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
-    torch.manual_seed(0)
     if sys.argv[1] == "--export":
         export(sys.argv[2], Path(sys.argv[3]))
     else:
