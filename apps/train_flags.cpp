@@ -67,7 +67,8 @@ void add_optimisation_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--lr_times", o.rates.times, "ns: of the logarithms of the times");
   app.add_option("--lr_sigmas", o.rates.sigmas, "ns: of the logarithms of sigma / time");
   add_bool(app, "--coslr", o.coslr, "cosine of the learning rate to 0.01 (ns: to 0)");
-  app.add_option("--seed", o.seed, "of the parameters at the start and of all training images");
+  app.add_option("--seed", o.seed, "of the parameters at the start and of all training images")
+      ->check(CLI::Validator(CLI::NonNegativeNumber).description(""));  // "-1" would else be read as a large number
 }
 
 void add_run_flags(CLI::App& app, TrainFlags& flags) {

@@ -18,6 +18,8 @@ const TrainOptions& TrainOptions::validated() const {
   EPD_REQUIRE_USAGE(total_kimg > 0 && total_kimg <= 1e9, "total_kimg: expected a positive number, got ", total_kimg);
   EPD_REQUIRE_USAGE(batch >= 1 && batch <= 1000000, "batch: expected 1 to 1000000, got ", batch);
   EPD_REQUIRE_USAGE(!lr || (std::isfinite(*lr) && *lr > 0), "lr: expected a positive number, got ", lr.value_or(0));
+  EPD_REQUIRE_USAGE(std::isfinite(schedule_rho) && schedule_rho > 0, "schedule_rho: expected a positive number, got ",
+                    schedule_rho);
   EPD_REQUIRE_USAGE(std::isfinite(alpha) && alpha > 0, "alpha: expected a positive number, got ", alpha);
   teacher_options().validated();
   EPD_REQUIRE_USAGE(teacher_cache >= 0, "teacher_cache: expected 0 or more trajectories, got ", teacher_cache);

@@ -292,6 +292,8 @@ TEST_F(TrainProgram, RefusesWhatCannotBe) {
   expect_refused({"--M", "-1"}, "M:");
   expect_refused({"--scale_dir", "1.5"}, "scale_dir");
   expect_refused({"--sampler_tea", "amed"}, "sampler_tea");
+  expect_refused({"--seed", "-1"}, "seed");
+  expect_refused({"--schedule_rho", "nan"}, "schedule_rho");
   expect_refused({"--schedule_type", "discrete"}, "noise table");
   expect_refused({"--no_such_option"}, "no_such_option");
   expect_refused({"--max_order_tea", "3"}, "max_order_tea");
