@@ -241,7 +241,7 @@ const PrepareOptions& PrepareOptions::validated() const {
                     "resolution: center-crop-wide makes pictures that are wider than high, got ", resolution->width,
                     "x", resolution->height);
   EPD_REQUIRE_USAGE(!max_images || *max_images > 0, "max_images: expected at least 1");
-  EPD_REQUIRE_USAGE(workers >= 1, "workers: expected at least 1");
+  EPD_REQUIRE_USAGE(workers >= 1 && workers <= 1024, "workers: expected 1 to 1024, got ", workers);
   return *this;
 }
 

@@ -184,6 +184,14 @@ TEST_F(FidProgram, DamagedArchivesAreNamedAndLeaveTheOldFile) {
   refuses(ref("/dev/null"), 1, "/dev/null");
 }
 
+TEST_F(FidProgram, NumbersThatNoMachineHasAreRefusedByOption) {
+  for (const auto& [option, value] :
+       {std::pair("batch", "-1"), std::pair("batch", "0"), std::pair("workers", "100000"), std::pair("workers", "0")}) {
+    refuses(ref("refused.npz", {text("--", option), value}), 2, option);
+    EXPECT_FALSE(fs::exists(path("refused.npz")));
+  }
+}
+
 TEST_F(FidProgram, StatisticsOfAnotherNetworkAreRefused) {
   auto arrays = Arrays{{"mu", Array::doubles({2}, {0, 0})}, {"sigma", Array::doubles({2, 2}, {1, 0, 0, 1})}};
   write_npz(path("foreign.npz"), arrays);
