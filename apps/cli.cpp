@@ -21,12 +21,18 @@ using nlohmann::ordered_json;
 using Tokens = std::vector<std::string>;
 
 constexpr const char* kBoolType = "BOOL";
+constexpr const char* kAfsType = "BOOL|mean";
 
 std::optional<bool> to_bool(std::string word) {
   std::ranges::transform(word, word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (word == "true" || word == "1" || word == "yes" || word == "on") return true;
   if (word == "false" || word == "0" || word == "no" || word == "off") return false;
   return std::nullopt;
+}
+
+/// Whether an option of this type takes the word; such an option may stand alone.
+bool takes_word(const std::string& type, const std::string& word) {
+  return to_bool(word).has_value() || (type == kAfsType && word == "mean");
 }
 
 /// "--num-steps=3-4" -> "--num_steps=3-4". Other tokens stay as they are.
@@ -62,11 +68,11 @@ Tokens normalised(CLI::App& app, Tokens tokens) {
   Tokens result;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto* option = find_option(command, tokens[i]);
-    const bool alone =
-        option != nullptr && option->get_type_name() == kBoolType && tokens[i].find('=') == std::string::npos;
+    const auto type = option != nullptr ? option->get_type_name() : "";
+    const bool alone = (type == kBoolType || type == kAfsType) && tokens[i].find('=') == std::string::npos;
     if (!alone) {
       result.push_back(tokens[i]);
-    } else if (i + 1 < tokens.size() && to_bool(tokens[i + 1])) {
+    } else if (i + 1 < tokens.size() && takes_word(type, tokens[i + 1])) {
       result.push_back("--" + option->get_single_name() + "=" + tokens[++i]);
     } else {
       result.push_back("--" + option->get_single_name() + "=true");
@@ -128,6 +134,17 @@ CLI::Option* add_bool_function(CLI::App& command, const std::string& names, cons
   return option->type_name(kBoolType);
 }
 
+CLI::Option* add_afs_function(CLI::App& command, const std::function<void(Afs)>& set, const std::string& otherwise) {
+  auto* option = command.add_option_function<std::string>(
+      "--afs",
+      [set](const std::string& word) {
+        EPD_REQUIRE_USAGE(takes_word(kAfsType, word), "--afs: expected True, False or mean, got '", word, "'");
+        set(word == "mean" ? Afs::kMean : *to_bool(word) ? Afs::kAnalytical : Afs::kNo);
+      },
+      text("no first evaluation: its direction is x / sqrt(1 + t^2), or its image the mean of the data", otherwise));
+  return option->type_name(kAfsType);
+}
+
 std::string joined(const std::vector<std::string>& values) {
   std::string result;
   for (const auto& value : values) result += (result.empty() ? "" : ",") + value;
@@ -172,7 +189,9 @@ std::string on_one_line(std::string message) {
 ordered_json to_json(const CLI::Option& option, const std::string& value) {
   const auto type = option.get_type_name();
   if (value.empty()) return nullptr;
-  if (type == kBoolType) return to_bool(value).value_or(false);
+  if (type == kBoolType || type == kAfsType) {
+    if (const auto read = to_bool(value)) return *read;
+  }
   if (type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT")) {
     const auto number = ordered_json::parse(value, nullptr, false);
     if (number.is_number()) return number;
@@ -209,6 +228,18 @@ CLI::Option* add_bool(CLI::App& command, const std::string& names, std::optional
                       const std::string& otherwise) {
   auto* option = add_bool_function(
       command, names, [&value](bool read) { value = read; }, text(help, " (unset: ", otherwise, ")"));
+  return option->default_str("");
+}
+
+CLI::Option* add_afs(CLI::App& command, Afs& value) {
+  auto* option = add_afs_function(
+      command, [&value](Afs read) { value = read; }, "");
+  return option->default_str(name_of(kAfsNames, value));
+}
+
+CLI::Option* add_afs(CLI::App& command, std::optional<Afs>& value, const std::string& otherwise) {
+  auto* option = add_afs_function(
+      command, [&value](Afs read) { value = read; }, text(" (unset: ", otherwise, ")"));
   return option->default_str("");
 }
 

@@ -10,6 +10,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/names.h"
+#include "epd/solver/direction.h"
 
 /// The command line of all programs: CLI11 with the rules of the house.
 ///   - option names are written with underscores; dashes mean the same (--num-steps is --num_steps);
@@ -50,6 +51,10 @@ CLI::Option* add_bool(CLI::App& command, const std::string& names, bool& value, 
 /// A boolean option that may be left unset; `otherwise` says in the help what that means.
 CLI::Option* add_bool(CLI::App& command, const std::string& names, std::optional<bool>& value, const std::string& help,
                       const std::string& otherwise);
+
+/// --afs: a boolean option that takes `mean` too. The second may be left unset.
+CLI::Option* add_afs(CLI::App& command, Afs& value);
+CLI::Option* add_afs(CLI::App& command, std::optional<Afs>& value, const std::string& otherwise);
 
 /// One of a closed set, by name. The help lists the names; another value is a usage error that lists them too.
 template <class Enum, std::size_t N>

@@ -7,6 +7,7 @@
 #include "epd/core/allocator.h"
 #include "epd/core/run_main.h"
 #include "epd/core/seeds.h"
+#include "epd/evaluation/chart.h"
 #include "epd/evaluation/report.h"
 #include "epd/io/atomic_file.h"
 #include "epd/io/png.h"
@@ -55,7 +56,8 @@ void add_flags(CLI::App& app, CompareFlags& flags) {
   app.add_option("--guidance_rate", o.guidance_rate, "strength of the guidance");
   cli::add_choice(app, "--precision", o.precision, kPrecisionNames, "of the network inside the model");
   app.add_option("--picture_images", o.picture_images, "images of each row in compare.png");
-  app.add_option("--outdir", flags.outdir, "for results.json, results.md and compare.png")->type_name("DIR");
+  app.add_option("--outdir", flags.outdir, "for results.json, results.md, compare.png and compare.svg")
+      ->type_name("DIR");
   cli::add_common(app, flags.common);
 }
 
@@ -72,6 +74,7 @@ void write_results(const Comparison& comparison, const std::filesystem::path& ou
   const auto table = comparison_table(comparison.rows);
   write_file(outdir / "results.json", comparison_json(comparison.rows));
   write_file(outdir / "results.md", table);
+  write_file(outdir / "compare.svg", comparison_chart(comparison.rows));
   write_file(outdir / "compare.png", encode_png(comparison_picture(comparison)));
   std::cout << table << outdir.string() << std::endl;
 }

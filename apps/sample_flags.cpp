@@ -22,7 +22,7 @@ void add_method_flags(CLI::App& app, MethodOptions& o) {
   add_choice(app, "--schedule_type", o.schedule_type, kScheduleNames, "where the timestamps lie",
              predictors_or("polynomial"));
   add_optional(app, "--schedule_rho", o.schedule_rho, "exponent of the schedule", predictors_or("7"));
-  add_bool(app, "--afs", o.afs, "first direction x / sqrt(1 + t^2), without an evaluation", predictors_or("False"));
+  add_afs(app, o.afs, predictors_or("False"));
   add_optional(app, "--max_order", o.max_order, "order of a multistep solver", predictors_or("its highest"));
   add_optional(app, "--inner_steps", o.inner_steps, "euler, heun, dpm: points of each interval, ends included",
                "2: no point in between");

@@ -23,15 +23,13 @@ void explain(const TrainRun& given, const std::string& options) {
   const auto facts = read_model_facts(find_model(run.options.dataset_name, run.model_path));
   const auto student = run.options.validated().initial_predictor(facts);
   const auto map = make_sigma_map(facts.noise);
-  const int points = (run.options.num_inserted + 1) * (student.num_steps - 1) + 1;
   const int cost = guidance_cost(student.guidance_type);
   std::cout << options << "\n"
             << "folder: " << run.outdir.string() << "/NNNNN-" << run_name(run, student) << "\n"
             << "iterations: " << run.options.num_iterations() << "\nstudent:\n"
             << explain_table(make_plan(student, student.time_steps(map.get())), cost) << "teacher:\n"
-            << explain_table(
-                   make_plan(run.options.teacher_options(), make_time_steps(student.schedule, points, map.get())),
-                   cost);
+            << explain_table(make_plan(run.options.teacher_options(), run.options.teacher_grid(student, map.get())),
+                             cost);
 }
 
 /// The command line with the options that the run to be resumed was started with; what is given on top wins.

@@ -14,7 +14,7 @@ void add_student_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--num_points", o.num_points, "parallel points K of a step");
   add_choice(app, "--schedule_type", o.schedule_kind, kScheduleNames, "where the timestamps lie");
   app.add_option("--schedule_rho", o.schedule_rho, "exponent of the schedule (polynomial, time_uniform, discrete)");
-  add_bool(app, "--afs", o.afs, "first direction x / sqrt(1 + t^2), without an evaluation");
+  add_afs(app, o.afs);
   app.add_option("--scale_dir", o.scale_dir, "directions are scaled within [1 - scale_dir, 1 + scale_dir]");
   app.add_option("--scale_time", o.scale_time, "noise levels told are scaled within [1 - scale_time, 1 + scale_time]");
   add_bool(app, "--fcn", o.fcn, "no scaling of directions in the last step");
@@ -32,6 +32,9 @@ void add_student_flags(CLI::App& app, TrainOptions& o) {
 
 void add_teacher_flags(CLI::App& app, TrainOptions& o) {
   add_choice(app, "--sampler_tea", o.teacher, kSolverNames, "teacher");
+  add_choice(app, "--schedule_tea", o.schedule_tea, kScheduleNames, "where its timestamps lie, with end_to_end",
+             "the student's");
+  add_optional(app, "--schedule_rho_tea", o.schedule_rho_tea, "exponent of that schedule", "the student's");
   app.add_option("--M", o.num_inserted, "timestamps of the teacher between two of the student's");
   add_optional(app, "--inner_steps", o.inner_steps, "points of each of the teacher's intervals, ends included",
                "3 for heun and dpm, else 2: no point in between");
@@ -47,6 +50,7 @@ void add_loss_flags(CLI::App& app, TrainFlags& flags) {
   add_choice(app, "--objective", o.objective, kObjectiveNames, "what is learned from: every step, or the end alone");
   add_choice(app, "--loss_metric", o.loss_metric, kLossMetricNames, "comparison of the last step");
   app.add_option("--alpha", o.alpha, "weight of the feature loss");
+  app.add_option("--alpha_from", o.alpha_from, "share of the training after which features join l2 (l2+features)");
   app.add_option("--detector", flags.run.detector,
                  "feature network of the loss: a name or TorchScript (unset: inception, for the demo its own)")
       ->type_name("NAME|FILE");
@@ -67,6 +71,11 @@ void add_optimisation_flags(CLI::App& app, TrainOptions& o) {
   app.add_option("--lr_times", o.rates.times, "ns: of the logarithms of the times");
   app.add_option("--lr_sigmas", o.rates.sigmas, "ns: of the logarithms of sigma / time");
   add_bool(app, "--coslr", o.coslr, "cosine of the learning rate to 0.01 (ns: to 0)");
+  app.add_option(
+      "--val_images", o.val_images,
+      "images with seeds of their own on which the best predictor is found, the one that is kept (0: the last)");
+  app.add_option("--val_every", o.val_every, "iterations between two validations");
+  app.add_option("--patience", o.patience, "validations without a better one that end the training (0: none do)");
   app.add_option("--seed", o.seed, "of the parameters at the start and of all training images")
       ->check(CLI::Validator(CLI::NonNegativeNumber).description(""));  // "-1" would else be read as a large number
 }

@@ -8,7 +8,7 @@ namespace {
 template <class Change>
 Condition changed(const Condition& c, Change change) {
   const auto apply = [&](const at::Tensor& x) { return x.defined() ? change(x) : x; };
-  return {apply(c.value), apply(c.unconditional), apply(c.labels)};
+  return {apply(c.value), apply(c.unconditional), apply(c.labels), {}};
 }
 
 }  // namespace

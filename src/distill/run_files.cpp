@@ -38,6 +38,7 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
   JsonObject line;
   line.add("tick", stats.tick).add("kimg", stats.kimg).add("iteration", stats.iteration);
   line.raw("loss", json_numbers(stats.last.loss)).add("lr", stats.last.learning_rate);
+  if (stats.last.validation) line.add("validation", *stats.last.validation);
   line.add("nonfinite_gradients", stats.last.nonfinite_gradients);
   if (stats.frechet_distance) line.add("frechet_distance", *stats.frechet_distance);
   line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);

@@ -28,6 +28,7 @@
 #include "epd/io/run_dir.h"
 #include "epd/metrics/detector.h"
 #include "epd/sampling/conditions.h"
+#include "epd/sampling/data_mean.h"
 #include "evaluator.h"
 
 namespace epd {
@@ -46,7 +47,9 @@ std::string fingerprint_of(const TrainOptions& o, const OpenedModel& model, cons
   json.add("model", model.model->sha256()).add("detector", detector_sha256);
   json.add("precision", name_of(kPrecisionNames, model.model->precision())).add("chunk", chunk);
   json.add("dataset_name", o.dataset_name).add("sampler_stu", name_of(kStudentNames, o.student));
-  json.add("num_steps", o.num_steps).add("num_points", o.num_points).add("afs", o.afs).add("fcn", o.fcn);
+  json.add("num_steps", o.num_steps).add("num_points", o.num_points);
+  o.afs == Afs::kMean ? json.add("afs", "mean") : json.add("afs", o.afs == Afs::kAnalytical);
+  json.add("fcn", o.fcn);
   json.add("schedule_type", name_of(kScheduleNames, o.schedule_kind)).add("schedule_rho", o.schedule_rho);
   json.add("scale_dir", o.scale_dir).add("scale_time", o.scale_time).add("init", o.resolved_init());
   json.add("max_order", order(o.max_order)).add("max_order_stu", order(o.max_order_stu));
@@ -61,6 +64,12 @@ std::string fingerprint_of(const TrainOptions& o, const OpenedModel& model, cons
       .add("lr", o.lr.value_or(o.kDefaultRate))
       .add("coslr", o.coslr);
   json.add("seed", o.seed);
+  if (o.alpha_from > 0) json.add("alpha_from", o.alpha_from);
+  if (o.schedule_tea) json.add("schedule_tea", name_of(kScheduleNames, *o.schedule_tea));
+  if (o.schedule_rho_tea) json.add("schedule_rho_tea", *o.schedule_rho_tea);
+  if (o.val_images > 0) {
+    json.add("val_images", o.val_images).add("val_every", o.val_every).add("patience", o.patience);
+  }
   if (o.student == StudentKind::kNs) {
     json.add("start", sha256_hex(predictor_text(o.initial_predictor(model.facts()))));
     json.add("lr_weights", o.rates.weights).add("lr_times", o.rates.times).add("lr_sigmas", o.rates.sigmas);
@@ -119,7 +128,10 @@ std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const
   options.prompt_file = run.prompt_path;
   options.captions_repeat = true;
   options.chunk = chunk;
-  return make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
+  auto conditions = make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
+  const bool begins_with_mean = run.options.initial_predictor(model.facts()).afs == Afs::kMean;
+  if (!begins_with_mean) return conditions;
+  return with_mean(std::move(conditions), model);
 }
 
 ConditionSource make_condition_source(std::shared_ptr<const Conditions> conditions) {
@@ -186,8 +198,8 @@ class Record {
     write_training_state(folder_, state);
   }
 
-  void write_predictor(const Trainer& trainer, const std::string& name) const {
-    if (writes_) write_file(folder_ / name, predictor_text(trainer.predictor()), Durability::kSync);
+  void write_predictor(const PredictorSpec& predictor, const std::string& name) const {
+    if (writes_) write_file(folder_ / name, predictor_text(predictor), Durability::kSync);
   }
 
   void write_stats(const TickStats& stats, const PredictorSpec& predictor) const {
@@ -246,7 +258,9 @@ class Ticks {
   void add(const IterationReport& report) {
     const auto nonfinite = sum_.nonfinite_gradients + report.nonfinite_gradients;
     const auto losses = sum_.loss;
+    const auto validation = report.validation ? report.validation : sum_.validation;
     sum_ = report;
+    sum_.validation = validation;
     for (std::size_t n = 0; n < losses.size(); ++n) sum_.loss[n] += losses[n];
     sum_.nonfinite_gradients = nonfinite;
     ++iterations_;
@@ -268,7 +282,8 @@ class Ticks {
       log::warning(stats.last.nonfinite_gradients, " gradients were no numbers and were left out");
     }
     log::debug("kimg ", stats.kimg, ", loss ", stats.last.loss.back(), ", ", stats.seconds_per_kimg, " s/kimg");
-    if (run_.snap > 0 && stats.tick % run_.snap == 0) record_.write_predictor(trainer, snapshot_name(stats.kimg));
+    const bool snapshot_due = run_.snap > 0 && stats.tick % run_.snap == 0;
+    if (snapshot_due) record_.write_predictor(trainer.predictor(), snapshot_name(stats.kimg));
     if (run_.dump > 0 && stats.tick % run_.dump == 0) record_.write_state(trainer);
     sum_ = {};
     iterations_ = 0;
@@ -324,7 +339,7 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
   name << run.options.dataset_name << "-" << student.num_steps << "-"
        << student_nfe(student) * guidance_cost(student.guidance_type) << "-" << name_of(kStudentNames, student.kind)
        << "-" << schedule_tag(student.schedule);
-  if (student.afs) name << "-afs";
+  if (student.afs != Afs::kNo) name << (student.afs == Afs::kMean ? "-mean" : "-afs");
   if (!run.desc.empty()) name << "-" << run.desc;
   return name.str();
 }
@@ -346,9 +361,11 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   const auto conditions = make_run_conditions(run, model, chunk);
   std::unique_ptr<const Evaluator> evaluator;
   if (run.evaluation.every > 0) evaluator = std::make_unique<Evaluator>(run, model, conditions, group);
-  auto teacher = make_teacher(run.options, *model.denoiser, make_condition_source(conditions), run.resources.device);
-  Trainer trainer(run.options, *model.denoiser, std::move(teacher), make_last_loss(run, model, detector, chunk),
-                  run.resources, group);
+  const auto teacher_of = [&](const TrainOptions& options) {
+    return make_teacher(options, *model.denoiser, make_condition_source(conditions), run.resources.device);
+  };
+  Trainer trainer(run.options, *model.denoiser, teacher_of(run.options), make_last_loss(run, model, detector, chunk),
+                  run.resources, group, teacher_of(run.options.for_validation()));
   Record record(run, make_folder(run, trainer.predictor(), group), group.is_root(), fingerprint);
   if (run.resume.empty()) {
     record.write_options();
@@ -359,7 +376,7 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   log::info("training in ", record.folder().string());
   train(trainer, run, record, evaluator.get(), group);
   record.write_state(trainer);
-  record.write_predictor(trainer, "predictor.json");
+  record.write_predictor(trainer.best_predictor(), "predictor.json");
   if (record.writes()) {
     const auto [ours, wanted] = trainer.preview(kPreviewImages);
     write_preview(record.folder() / "preview.png", model.model->decode(ours), model.model->decode(wanted));

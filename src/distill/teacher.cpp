@@ -82,8 +82,8 @@ void Teacher::compute(const TeacherBatch& batch, const std::vector<std::uint64_t
   if (missing.empty()) return;
   const auto index = at::tensor(missing, at::kLong).to(device_);
   const auto chosen = [&](const at::Tensor& x) { return x.defined() ? x.index_select(0, index) : x; };
-  const Condition condition{chosen(batch.condition.value), chosen(batch.condition.unconditional),
-                            chosen(batch.condition.labels)};
+  const Condition condition{
+      chosen(batch.condition.value), chosen(batch.condition.unconditional), chosen(batch.condition.labels), {}};
   execute(plan_, denoiser_, condition, chosen(batch.start), [&](std::size_t point, const at::Tensor& state) {
     const bool wanted = std::find(grid_points_.begin(), grid_points_.end(), point) != grid_points_.end();
     for (std::size_t i = 0; wanted && i < missing.size(); ++i) {

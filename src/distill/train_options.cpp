@@ -21,6 +21,15 @@ const TrainOptions& TrainOptions::validated() const {
   EPD_REQUIRE_USAGE(std::isfinite(schedule_rho) && schedule_rho > 0, "schedule_rho: expected a positive number, got ",
                     schedule_rho);
   EPD_REQUIRE_USAGE(std::isfinite(alpha) && alpha > 0, "alpha: expected a positive number, got ", alpha);
+  EPD_REQUIRE_USAGE(alpha_from >= 0 && alpha_from <= 1, "alpha_from: expected 0 to 1, got ", alpha_from);
+  EPD_REQUIRE_USAGE(alpha_from == 0 || loss_metric == LossMetric::kL2AndFeatures,
+                    "alpha_from: features join l2 later; use --loss_metric l2+features");
+  EPD_REQUIRE_USAGE(val_images >= 0 && patience >= 0, "val_images, patience: expected 0 or more");
+  EPD_REQUIRE_USAGE(val_every >= 1, "val_every: expected 1 or more iterations, got ", val_every);
+  EPD_REQUIRE_USAGE(patience == 0 || val_images > 0, "patience: it needs a validation, --val_images");
+  EPD_REQUIRE_USAGE(!(schedule_tea || schedule_rho_tea) || resolved_objective() == Objective::kEndToEnd,
+                    "schedule_tea, schedule_rho_tea: the teacher must pass the student's grid when every step is "
+                    "compared; use --objective end_to_end");
   teacher_options().validated();
   EPD_REQUIRE_USAGE(teacher_cache >= 0, "teacher_cache: expected 0 or more trajectories, got ", teacher_cache);
   if (student == StudentKind::kNs) {
@@ -74,6 +83,20 @@ double TrainOptions::learning_rate(std::int64_t iteration) const {
   const double period = std::floor(total_kimg * 1000 / static_cast<double>(batch)) + 1;
   const double phase = std::numbers::pi * static_cast<double>(iteration) / period;
   return lowest + 0.5 * (highest - lowest) * (1 + std::cos(phase));
+}
+
+TrainOptions TrainOptions::for_validation() const {
+  TrainOptions result = *this;
+  result.seed = ~seed;
+  result.teacher_cache = val_images;
+  return result;
+}
+
+TimeSteps TrainOptions::teacher_grid(const PredictorSpec& student_spec, const SigmaMap* map) const {
+  ScheduleOptions schedule = student_spec.schedule;
+  schedule.kind = schedule_tea.value_or(schedule.kind);
+  schedule.rho = schedule_rho_tea.value_or(schedule.rho);
+  return make_time_steps(schedule, (num_inserted + 1) * (student_spec.num_steps - 1) + 1, map);
 }
 
 SolverOptions TrainOptions::teacher_options() const {

@@ -12,14 +12,11 @@
 namespace epd {
 namespace {
 
-TimeSteps teacher_grid(const PredictorSpec& spec, int num_inserted, const ModelFacts& facts) {
-  const auto map = make_sigma_map(facts.noise);
-  return make_time_steps(spec.schedule, (num_inserted + 1) * (spec.num_steps - 1) + 1, map.get());
-}
-
-/// Every (M + 1)-th point of the teacher's grid.
-TimeSteps student_grid(const TrainOptions& o, const ModelFacts& facts) {
-  const auto teacher = teacher_grid(o.initial_predictor(facts), o.num_inserted, facts);
+/// Every (M + 1)-th point of the teacher's grid on the student's schedule.
+TimeSteps student_grid(TrainOptions o, const ModelFacts& facts) {
+  o.schedule_tea.reset();
+  o.schedule_rho_tea.reset();
+  const auto teacher = o.teacher_grid(o.initial_predictor(facts), make_sigma_map(facts.noise).get());
   const auto stride = static_cast<std::size_t>(o.num_inserted) + 1;
   std::vector<double> t;
   for (std::size_t i = 0; i < teacher.size(); i += stride) t.push_back(teacher[i]);
@@ -63,14 +60,15 @@ struct Trainer::Gradients {
 std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const Denoiser& denoiser,
                                                ConditionSource condition, at::Device device) {
   const auto spec = options.validated().initial_predictor(denoiser.facts());
-  const auto grid = teacher_grid(spec, options.num_inserted, denoiser.facts());
+  const auto grid = options.teacher_grid(spec, make_sigma_map(denoiser.facts().noise).get());
   return std::make_unique<Teacher>(denoiser, std::move(condition), make_plan(options.teacher_options(), grid),
                                    ends_of_steps(spec, options.num_inserted, options.resolved_objective()),
                                    options.seed, options.teacher_cache, grid[0], device);
 }
 
 Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, std::unique_ptr<TrajectorySource> teacher,
-                 std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group)
+                 std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group,
+                 std::unique_ptr<TrajectorySource> validation)
     : options_(options.validated()),
       denoiser_(denoiser),
       resources_(resources),
@@ -83,10 +81,17 @@ Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, std::uni
       optimizer_(student_->start()) {
   EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
                     resources_.batch_gpu);
+  if (options_.val_images > 0) {
+    EPD_REQUIRE(validation != nullptr, "a trainer that validates was given no images for it");
+    validation_.emplace(std::move(validation), options_.val_images, resources_.batch_gpu, denoiser_, group_);
+  }
   whole_ = present_state();
 }
 
-const Loss& Trainer::loss_of(std::size_t step) const { return step + 1 == student_->num_steps() ? *last_loss_ : *l2_; }
+const Loss& Trainer::loss_of(std::size_t step) const {
+  const bool early = static_cast<double>(iteration_) < options_.alpha_from * static_cast<double>(num_iterations());
+  return step + 1 == student_->num_steps() && !early ? *last_loss_ : *l2_;
+}
 
 std::vector<Trainer::Part> Trainer::make_parts() {
   const Shard mine = shard_of(options_.batch, group_.rank(), group_.size());
@@ -103,6 +108,7 @@ std::vector<Trainer::Part> Trainer::make_parts() {
 
 IterationReport Trainer::iterate() {
   IterationReport report;
+  if (validation_ && iteration_ == 0) validate();
   report.learning_rate = options_.learning_rate(iteration_);
   const bool per_step = options_.resolved_objective() == Objective::kPerStep;
   auto parts = make_parts();
@@ -115,8 +121,23 @@ IterationReport Trainer::iterate() {
     report.loss.push_back(update(gradients, n, report));
   }
   ++iteration_;
+  const bool last = iteration_ == num_iterations();
+  if (validation_ && (last || iteration_ % options_.val_every == 0)) report.validation = validate();
   whole_ = present_state();
   return report;
+}
+
+/// The student's loss on the validation's images; remembers the best one.
+double Trainer::validate() {
+  const double loss = validation_->loss_of(make_plan(predictor(), t_), *last_loss_);
+  if (!best_ || loss < best_->loss) best_ = {iteration_, loss, optimizer_.parameters()};
+  return loss;
+}
+
+bool Trainer::done() const {
+  const bool waiting = options_.patience > 0 && best_;
+  const bool lost = waiting && iteration_ - best_->iteration >= options_.patience * options_.val_every;
+  return lost || iteration_ >= num_iterations();
 }
 
 /// Walks all parts to the end of the step and fills in the gradients of its loss.
@@ -157,6 +178,8 @@ double Trainer::update(const Gradients& gradients, std::size_t step, IterationRe
 
 PredictorSpec Trainer::predictor() const { return student_->predictor(optimizer_.parameters()); }
 
+PredictorSpec Trainer::best_predictor() const { return best_ ? student_->predictor(best_->parameters) : predictor(); }
+
 TrainingState Trainer::present_state() const {
   const auto moments = optimizer_.moments();
   TrainingState state;
@@ -165,6 +188,7 @@ TrainingState Trainer::present_state() const {
   state.adam_mean = moments.mean;
   state.adam_square = moments.square;
   state.adam_steps = moments.steps;
+  state.best = best_;
   return state;
 }
 
@@ -173,12 +197,13 @@ void Trainer::restore(const TrainingState& state) {
               " parameters, these options make ", student_->start().size());
   optimizer_.restore(state.parameters, {state.adam_mean, state.adam_square, state.adam_steps});
   iteration_ = state.iteration;
+  best_ = state.best;
   whole_ = present_state();
 }
 
 std::pair<at::Tensor, at::Tensor> Trainer::preview(std::int64_t count) {
   const auto batch = teacher_->batch(0, options_.batch, 0, std::min(count, options_.batch));
-  const auto student = execute(make_plan(predictor(), t_), denoiser_, batch.condition, batch.start);
+  const auto student = execute(make_plan(best_predictor(), t_), denoiser_, batch.condition, batch.start);
   return {student, batch.states.back()};
 }
 

@@ -195,6 +195,7 @@ class Arena {
                                static_cast<double>(options_.seeds.size()), exact ? nullptr : &exact_statistics_);
     numbers.solver = name;
     numbers.schedule = schedule_text(method);
+    numbers.learned = method.predictor.has_value();
     numbers.nfe = method.nfe();
     numbers.evaluations = method.evaluations();
     result.pictures.push_back(row.take_pictures());

@@ -1,11 +1,14 @@
 #include "epd/evaluation/contender.h"
 
 #include <charconv>
+#include <string_view>
 
 #include "epd/core/error.h"
 
 namespace epd {
 namespace {
+
+constexpr std::string_view kMeanMark = "+mean";
 
 /// What stands before `mark`, which is cut off from `rest` together with it; all of `rest` where there is no mark.
 std::string cut_before(std::string& rest, char mark) {
@@ -30,6 +33,8 @@ Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedul
   std::string at_rho = whole;
   std::string at_order = cut_before(at_rho, '@');
   const std::string at_schedule = cut_before(at_rho, ':');
+  const bool mean = at_order.ends_with(kMeanMark);
+  if (mean) at_order.erase(at_order.size() - kMeanMark.size());
   const std::string solver = cut_before(at_order, ':');
 
   Contender contender;
@@ -39,13 +44,16 @@ Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedul
   method.schedule_rho = *method.schedule_type == ScheduleKind::kPolynomial ? 7 : 1;
   if (!at_rho.empty()) method.schedule_rho = to_number<double>(at_rho, "rho", whole);
   const int per_step = evaluations_per_step(*method.solver);
-  method.afs = per_step == 2 && nfe % 2 == 1;
-  method.num_steps = (nfe + (*method.afs ? 1 : 0)) / per_step + 1;
+  const bool odd = per_step == 2 && nfe % 2 == 1;
+  method.afs = mean ? Afs::kMean : odd ? Afs::kAnalytical : Afs::kNo;
+  EPD_REQUIRE_USAGE(!mean || per_step == 1 || odd, "nfe: ", whole, " takes an odd number of evaluations, got ", nfe);
+  method.num_steps = (nfe + (*method.afs == Afs::kNo ? 0 : 1)) / per_step + 1;
   EPD_REQUIRE_USAGE(nfe >= 1 && *method.num_steps >= 2, "nfe: ", solver, " cannot run with ", nfe, " evaluations");
   contender.name = solver;
   if (!at_order.empty()) method.max_order = to_number<int>(at_order, "order", whole);
   const int order = method.max_order.value_or(highest_order(*method.solver));
   if (order > 0) contender.name = text(solver, "(", order, ")");
+  if (mean) contender.name += kMeanMark;
   return contender;
 }
 

@@ -101,6 +101,8 @@ bool JsonReader::is_null(const std::string& field) {
   return !has(field) || node_->value[field].is_null();
 }
 
+bool JsonReader::is_boolean(const std::string& field) { return Node::field(*this, field).is_boolean(); }
+
 std::vector<std::string> JsonReader::fields() const {
   std::vector<std::string> names;
   for (const auto& [name, value] : node_->value.items()) names.push_back(name);

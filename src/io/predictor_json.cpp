@@ -54,6 +54,13 @@ void read_step_options(JsonReader& json, PredictorSpec& spec) {
   spec.scale_time = json.number("scale_time");
 }
 
+void read_afs(JsonReader& json, PredictorSpec& spec) {
+  const bool on_or_off = json.is_boolean("afs");
+  spec.afs =
+      on_or_off ? (json.boolean("afs") ? Afs::kAnalytical : Afs::kNo) : value_of(kAfsNames, json.string("afs"), "afs");
+  spec.plan.mean = spec.afs == Afs::kMean;
+}
+
 void read_guidance(JsonReader& json, PredictorSpec& spec) {
   if (!json.has("guidance_type")) json.fail("guidance_type", "missing");
   if (!json.is_null("guidance_type")) {
@@ -166,7 +173,7 @@ PredictorSpec parse_predictor(std::string_view content, const std::string& where
   try {
     read_header(json, spec);
     read_schedule(json.object("schedule"), spec);
-    spec.afs = json.boolean("afs");
+    read_afs(json, spec);
     read_guidance(json, spec);
     if (spec.kind == StudentKind::kNs) {
       read_plan(json.object("plan"), spec);
@@ -194,7 +201,8 @@ std::string predictor_text(const PredictorSpec& spec) {
   json.add("format", kFormat).add("version", PredictorSpec::kVersion).add("kind", name_of(kStudentNames, spec.kind));
   json.add("dataset_name", spec.dataset_name).add("resolution", spec.resolution).add("channels", spec.channels);
   json.add("label_dim", spec.label_dim).add("num_steps", spec.num_steps).add("num_points", spec.num_points);
-  json.add("schedule", schedule_object(spec)).add("afs", spec.afs);
+  json.add("schedule", schedule_object(spec));
+  spec.afs == Afs::kMean ? json.add("afs", "mean") : json.add("afs", spec.afs == Afs::kAnalytical);
   const bool is_plan = spec.kind == StudentKind::kNs;
   if (!is_plan) {
     spec.max_order ? json.add("max_order", *spec.max_order) : json.null("max_order");

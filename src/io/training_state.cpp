@@ -25,6 +25,10 @@ std::string body_of(const TrainingState& s) {
   body.add("format", "epd-training-state").add("version", kVersion).add("iteration", s.iteration);
   body.raw("parameters", json_numbers(s.parameters)).raw("adam_mean", json_numbers(s.adam_mean));
   body.raw("adam_square", json_numbers(s.adam_square)).add("adam_steps", s.adam_steps).add("seconds", s.seconds);
+  if (s.best) {
+    body.add("best_iteration", s.best->iteration).add("best_loss", s.best->loss);
+    body.raw("best_parameters", json_numbers(s.best->parameters));
+  }
   return body.add("fingerprint", s.fingerprint).pretty() + "\n";
 }
 
@@ -43,6 +47,10 @@ TrainingState parsed(std::string_view bytes, const std::string& where) {
   state.adam_mean = json.numbers("adam_mean", state.parameters.size());
   state.adam_square = json.numbers("adam_square", state.parameters.size());
   state.adam_steps = json.integer("adam_steps", 0, kMost);
+  if (json.has("best_iteration")) {
+    state.best = {json.integer("best_iteration", 0, kMost), json.number("best_loss"),
+                  json.numbers("best_parameters", state.parameters.size())};
+  }
   state.seconds = json.number("seconds");
   state.fingerprint = json.string("fingerprint");
   json.finish();

@@ -37,6 +37,10 @@ void Run<S>::advance(const Plan<S>& plan) {
   at::NoGradGuard no_grad;
   registers_.resize(static_cast<std::size_t>(plan.num_registers));
   kept_.resize(plan.instructions.size());
+  if (plan.mean >= 0 && done_ == 0) {
+    EPD_REQUIRE(condition_.mean.defined(), "a plan that begins with the mean of the data was given none");
+    store(plan.mean, condition_.mean.to(registers_[0].options()));
+  }
   if (keep_ == KeepForAdjoint::kNothing) last_use_ = last_uses(plan);
   for (; done_ < plan.instructions.size(); ++done_) {
     if (const auto* instruction = std::get_if<Combine<S>>(&plan.instructions[done_])) {

@@ -38,7 +38,7 @@ void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) 
   require_agreement("num_steps", o.num_steps, spec.num_steps);
   require_agreement("schedule_type", o.schedule_type, spec.schedule.kind, schedule_name);
   require_agreement("schedule_rho", o.schedule_rho, spec.schedule.rho);
-  require_agreement("afs", o.afs, spec.afs, [](bool afs) { return afs ? "True" : "False"; });
+  require_agreement("afs", o.afs, spec.afs, [](Afs afs) { return name_of(kAfsNames, afs); });
   if (spec.max_order) require_agreement("max_order", o.max_order, *spec.max_order);
   const SolverOptions defaults;
   const std::string student = name_of(kStudentNames, spec.kind);
@@ -109,7 +109,7 @@ Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const 
   auto plan = make_plan(spec, times);
   const auto guidance = guidance_for(o, &spec);
   const auto schedule = spec.schedule;
-  const bool afs = spec.afs;
+  const Afs afs = spec.afs;
   std::string name = name_of(kStudentNames, spec.kind);
   return {std::move(name), std::move(predictor), {}, schedule, afs, guidance, times, std::move(plan)};
 }
@@ -179,7 +179,7 @@ std::string Method::folder_name() const {
 
 std::string Method::description() const {
   std::string line = text("solver ", solver, ", schedule ", schedule_tag(schedule), " (", times.size(), " times)");
-  if (afs) line += ", AFS";
+  if (afs != Afs::kNo) line += afs == Afs::kMean ? ", AFS by the mean of the data" : ", AFS";
   if (predictor) line += text(", ", num_points(), " parallel points");
   if (guidance.kind != GuidanceKind::kNone) {
     line += text(", guidance ", name_of(kGuidanceNames, guidance.kind), " at rate ", guidance.rate);

@@ -7,6 +7,7 @@
 
 #include "epd/core/interrupt.h"
 #include "epd/runtime/execute.h"
+#include "epd/sampling/data_mean.h"
 #include "epd/sampling/latents.h"
 
 namespace epd {
@@ -41,7 +42,9 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
       plan_(std::move(plan)),
       t_0_(t_0),
       options_(options),
-      lanes_(model_.model->device()) {}
+      lanes_(model_.model->device()) {
+  if (plan_.mean >= 0) conditions_ = with_mean(std::move(conditions_), model_);
+}
 
 Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   const at::NoGradGuard no_grad;

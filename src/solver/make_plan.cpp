@@ -78,10 +78,10 @@ int evaluations_per_step(SolverKind kind) { return kind == SolverKind::kHeun || 
 
 template <class S>
 Expression<S> walk(PlanBuilder<S>& plan, Solver<S>& solver, const Expression<S>& x, const TimeSteps& t,
-                   std::size_t interval, bool afs) {
+                   std::size_t interval, Afs afs) {
   const StepPosition at{t.interval(interval), static_cast<int>(interval), static_cast<int>(t.num_intervals()),
-                        afs && interval == 0};
-  plan.begin_step(at.t, at.afs);
+                        interval == 0 ? afs : Afs::kNo};
+  plan.begin_step(at.t, at.afs != Afs::kNo);
   return plan.grid_point(solver.step(plan, x, at));
 }
 
@@ -97,8 +97,8 @@ Plan<double> make_plan(const SolverOptions& options, const TimeSteps& t) {
     const TimeSteps inner = inner_grid(t.interval(n), options.inner_steps);
     for (std::size_t m = 0; m < inner.num_intervals(); ++m) {
       const StepPosition at{inner.interval(m), static_cast<int>(n), static_cast<int>(t.num_intervals()),
-                            options.afs && n == 0 && m == 0};
-      plan.begin_step(at.t, at.afs);
+                            n == 0 && m == 0 ? options.afs : Afs::kNo};
+      plan.begin_step(at.t, at.afs != Afs::kNo);
       x = plan.state(solver->step(plan, x, at));
     }
     x = plan.grid_point(x);
@@ -127,14 +127,14 @@ Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
 
 int student_nfe(const PredictorSpec& predictor) {
   const int per_step = predictor.kind == StudentKind::kNs ? 1 : 2;
-  return per_step * (predictor.num_steps - 1) - (predictor.afs ? 1 : 0);
+  return per_step * (predictor.num_steps - 1) - (predictor.afs == Afs::kNo ? 0 : 1);
 }
 
 template std::unique_ptr<EpdSolver<double>> make_student(const PredictorSpec&, const std::vector<double>&);
 template std::unique_ptr<EpdSolver<Dual>> make_student(const PredictorSpec&, const std::vector<Dual>&);
 template Expression<double> walk(PlanBuilder<double>&, Solver<double>&, const Expression<double>&, const TimeSteps&,
-                                 std::size_t, bool);
+                                 std::size_t, Afs);
 template Expression<Dual> walk(PlanBuilder<Dual>&, Solver<Dual>&, const Expression<Dual>&, const TimeSteps&,
-                               std::size_t, bool);
+                               std::size_t, Afs);
 
 }  // namespace epd

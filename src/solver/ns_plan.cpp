@@ -88,6 +88,10 @@ Plan<S> write_plan(const NsPlan<S>& ns) {
     for (std::size_t i = 0; i < images.size(); ++i) x += point.weights[i] * images[i];
     return x;
   };
+  if (ns.mean) {
+    plan.begin_step({ns.t_0, value_of(ns.stages[0][0].sigma)}, true);
+    images.push_back(plan.mean());
+  }
   const auto time_of = [&](std::size_t s) {
     return value_of(s < ns.stages.size() ? ns.stages[s][0].sigma : ns.end.sigma);
   };
@@ -110,6 +114,11 @@ NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end) {
   result.t_0 = t_0;
   std::map<Register, Row> rows{{0, {1}}};
   std::size_t num_denoised = 0;
+  if (plan.mean >= 0) {
+    result.mean = true;
+    rows[plan.mean] = {0, 1};
+    num_denoised = 1;
+  }
   for (const auto& instruction : plan.instructions) {
     if (const auto* combine = std::get_if<Combine<double>>(&instruction)) {
       rows[combine->target] = sum_of(combine->sum, rows);

@@ -53,14 +53,16 @@ const PredictorSpec& PredictorSpec::validated() const {
   epd::validated(plan);
   EPD_REQUIRE(static_cast<std::size_t>(num_points) == plan.num_points(), "predictor: num_points is ", num_points,
               ", and the largest stage of the plan has ", plan.num_points());
-  EPD_REQUIRE(num_intervals() == plan.stages.size() + (afs ? 1 : 0), "predictor: num_steps is ", num_steps,
-              ", and the plan has ", plan.stages.size(), " stages", afs ? " beside its first step" : "");
+  EPD_REQUIRE(num_intervals() == plan.stages.size() + (afs == Afs::kNo ? 0 : 1), "predictor: num_steps is ", num_steps,
+              ", and the plan has ", plan.stages.size(), " stages", afs == Afs::kNo ? "" : " beside its first step");
+  EPD_REQUIRE(plan.mean == (afs == Afs::kMean), "predictor: afs is ", name_of(kAfsNames, afs), ", and the plan ",
+              plan.mean ? "begins" : "does not begin", " with the mean of the data");
   return *this;
 }
 
 void PredictorSpec::set_plan(NsPlan<double> learned) {
   plan = std::move(learned);
-  num_steps = static_cast<int>(plan.stages.size()) + (afs ? 2 : 1);
+  num_steps = static_cast<int>(plan.stages.size()) + (afs == Afs::kNo ? 1 : 2);
   num_points = static_cast<int>(plan.num_points());
 }
 

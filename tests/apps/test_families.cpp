@@ -71,7 +71,8 @@ class ByHand {
     const auto table = epd_table(spec_, spec_.parameters);
     history_.clear();
     auto x = latents.to(at::kDouble) * t[0];
-    for (std::size_t n = 0; n < t.num_intervals(); ++n) x = step(x, t.interval(n), table[n], spec_.afs && n == 0);
+    for (std::size_t n = 0; n < t.num_intervals(); ++n)
+      x = step(x, t.interval(n), table[n], spec_.afs != Afs::kNo && n == 0);
     return model_.decode(x.to(at::kFloat))[0].to(at::kDouble);
   }
 
@@ -137,7 +138,7 @@ class EveryFamily : public ::testing::TestWithParam<Case> {
     o.teacher = c.teacher;
     o.schedule_kind = c.schedule;
     o.schedule_rho = 1;
-    o.afs = c.afs;
+    o.afs = c.afs ? Afs::kAnalytical : Afs::kNo;
     o.num_points = c.num_points;
     o.objective = c.objective;
     if (c.family == Family::kText) run.prompt = "a cat";

@@ -166,7 +166,7 @@ TEST(Presets, AreThePublishedRecipes) {
 TEST(Presets, GiveWayToTheCommandLine) {
   const Train train({"--lr", "0.3", "--config", preset("train-cifar10-epd").string(), "--afs", "False"});
   EXPECT_EQ(train.flags.run.options.lr, 0.3);
-  EXPECT_FALSE(train.flags.run.options.afs);
+  EXPECT_EQ(train.flags.run.options.afs, Afs::kNo);
   EXPECT_EQ(train.flags.run.options.batch, 128);
 }
 

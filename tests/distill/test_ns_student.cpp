@@ -52,7 +52,7 @@ TrainOptions ns_options() {
 Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
                      TrainerResources resources = {}) {
   return Trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU), l2_loss(), resources,
-                 group);
+                 group, make_teacher(options.for_validation(), denoiser, unconditional, at::kCPU));
 }
 
 /// The mean loss of a predictor on images that training never sees.
@@ -69,7 +69,7 @@ PredictorSpec trained(const TrainOptions& options, TrainerResources resources = 
   const auto group = ProcessGroup::alone();
   auto trainer = make_trainer(options, denoiser, *group, resources);
   while (!trainer.done()) trainer.iterate();
-  return trainer.predictor();
+  return trainer.best_predictor();
 }
 
 TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
@@ -79,12 +79,12 @@ TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
     for (const bool afs : {false, true}) {
       auto options = ns_options();
       options.init = init;
-      options.afs = afs;
+      options.afs = afs ? Afs::kAnalytical : Afs::kNo;
       auto trainer = make_trainer(options, denoiser, *group);
       const auto student = trainer.preview(4).first;
       SolverOptions solver;
       solver.kind = value_of(kSolverNames, init, "solver");
-      solver.afs = afs;
+      solver.afs = afs ? Afs::kAnalytical : Afs::kNo;
       const auto times = make_time_steps({ScheduleKind::kTimeUniform, 1, 0.002, 80}, 5);
       const auto batch = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(0, 8, 0, 4);
       const auto expected = execute(make_plan(solver, times), denoiser, batch.condition, batch.start);
@@ -106,6 +106,33 @@ TEST(NsStudent, LearnsFromEveryStartAndIsNeverWorse) {
   }
 }
 
+TEST(MeanOfTheData, BeginsTheRunsOfEveryStudent) {
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  const ConditionSource with_mean = [](const std::vector<std::uint64_t>& seeds, const at::Tensor&) {
+    Condition condition;
+    condition.mean = at::full({static_cast<std::int64_t>(seeds.size()), 3, 2, 2}, 0.1);  // of the mixture
+    return condition;
+  };
+  for (const auto& [name, student] : kStudentNames) {
+    auto options = ns_options();
+    options.student = student;
+    options.objective = Objective::kEndToEnd;
+    options.afs = Afs::kMean;
+    Trainer trainer(options, denoiser, make_teacher(options, denoiser, with_mean, at::kCPU), l2_loss(), {}, *group);
+    EXPECT_EQ(student_nfe(trainer.predictor()), student == StudentKind::kNs ? 3 : 7) << name;
+    const auto before = trainer.predictor();
+    EXPECT_GT(trainer.iterate().loss.back(), 0) << name;
+    EXPECT_NE(predictor_text(trainer.predictor()), predictor_text(before)) << name;
+    // At sigma_max the mixture shows its mean, so that the images are nearly those with the evaluation.
+    auto evaluated = options;
+    evaluated.afs = Afs::kNo;
+    Trainer full(evaluated, denoiser, make_teacher(evaluated, denoiser, with_mean, at::kCPU), l2_loss(), {}, *group);
+    Trainer fresh(options, denoiser, make_teacher(options, denoiser, with_mean, at::kCPU), l2_loss(), {}, *group);
+    EXPECT_LT((full.preview(4).first - fresh.preview(4).first).abs().max().item<double>(), 0.02) << name;
+  }
+}
+
 TEST(NsStudent, StartsFromAPredictor) {
   auto options = ns_options();
   options.num_points = 1;
@@ -123,13 +150,13 @@ TEST(NsStudent, StartsFromAPredictor) {
   epd.student = StudentKind::kEpd;
   epd.init = "normal";
   epd.num_steps = 3;
-  epd.afs = true;
+  epd.afs = Afs::kAnalytical;
   const auto points = epd.initial_predictor(Mixtures().facts());
   write_file(path, predictor_text(points));
   options.num_points = 1;
   const auto from_epd = options.initial_predictor(Mixtures().facts());
   EXPECT_EQ(from_epd.num_steps, 5);  // 3 stages after the analytical first
-  EXPECT_TRUE(from_epd.afs);
+  EXPECT_EQ(from_epd.afs, Afs::kAnalytical);
   EXPECT_NEAR(loss_of(from_epd, options) / loss_of(points, options), 1, 1e-3);
 }
 
@@ -183,6 +210,90 @@ TEST(NsStudent, GradientsOfItsLossAreSlopesInFloat64) {
   }
 }
 
+TrainOptions diverging_options() {
+  auto options = ns_options();
+  options.rates = {.weights = 3, .times = 0, .sigmas = 0};
+  options.coslr = false;
+  options.total_kimg = 0.16;
+  options.val_images = 16;
+  options.val_every = 2;
+  return options;
+}
+
+TEST(Validation, KeepsTheBestPredictorTheStartAmongThem) {
+  const auto options = diverging_options();
+  EXPECT_EQ(predictor_text(trained(options)), predictor_text(options.initial_predictor(Mixtures().facts())));
+  auto learning = ns_options();
+  learning.val_images = 16;
+  learning.total_kimg = 0.08;
+  const double before = loss_of(learning.initial_predictor(Mixtures().facts()), learning);
+  EXPECT_LT(loss_of(trained(learning), learning), before);
+}
+
+TEST(Validation, EndsTheTrainingWhenItHasLostItsPatience) {
+  auto options = diverging_options();
+  options.patience = 3;
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  auto trainer = make_trainer(options, denoiser, *group);
+  while (!trainer.done()) trainer.iterate();
+  EXPECT_EQ(trainer.iteration(), 6);  // the start was best, and three validations two iterations apart were not
+  EXPECT_EQ(trainer.num_iterations(), 20);
+}
+
+TEST(Validation, SurvivesAResumeAndDoesNotDependOnPasses) {
+  auto options = ns_options();
+  options.total_kimg = 0.032;
+  options.val_images = 7;
+  options.val_every = 1;
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  auto whole = make_trainer(options, denoiser, *group);
+  while (!whole.done()) whole.iterate();
+  TrainerResources resources;
+  resources.batch_gpu = 3;
+  auto first = make_trainer(options, denoiser, *group), second = make_trainer(options, denoiser, *group, resources);
+  first.iterate();
+  second.restore(first.state());
+  while (!second.done()) second.iterate();
+  EXPECT_EQ(second.state(), whole.state());
+  ASSERT_TRUE(whole.state().best);
+}
+
+TEST(LossOfTheEnd, TakesInItsFeaturesWhenTheirTimeHasCome) {
+  auto options = ns_options();
+  options.batch = 4;
+  options.total_kimg = 0.016;  // four iterations
+  options.loss_metric = LossMetric::kL2AndFeatures;
+  options.alpha_from = 0.5;
+  const Mixtures denoiser;
+  const auto group = ProcessGroup::alone();
+  int calls = 0;
+  auto features = feature_loss(
+      [&](const at::Tensor& images) {
+        ++calls;
+        return images.flatten(1);
+      },
+      [](const at::Tensor& states) { return states; }, 1, 4);
+  Trainer trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU),
+                  sum_of_losses(l2_loss(), std::move(features)), {}, *group);
+  std::vector<int> calls_after;
+  while (!trainer.done()) {
+    trainer.iterate();
+    calls_after.push_back(calls);
+  }
+  EXPECT_THAT(calls_after, ::testing::ElementsAre(0, 0, 2, 4));
+}
+
+TEST(Validation, ShowsImagesThatTrainingDoesNot) {
+  const auto options = ns_options();
+  const Mixtures denoiser;
+  const auto start = [&](const TrainOptions& of) {
+    return make_teacher(of, denoiser, unconditional, at::kCPU)->batch(0, 8, 0, 8).start;
+  };
+  EXPECT_FALSE(at::equal(start(options), start(options.for_validation())));
+}
+
 std::string refusal(const TrainOptions& options) {
   try {
     options.validated().initial_predictor(Mixtures().facts());
@@ -205,6 +316,9 @@ TEST(NsStudent, RefusesWhatItCannotDo) {
   EXPECT_THAT(refusal(options),
               HasSubstr("init: expected euler, heun, dpm, dpmpp, ipndm, unipc or deis, or a predictor"));
   options = ns_options();
+  options.patience = 2;
+  EXPECT_THAT(refusal(options), HasSubstr("patience: it needs a validation"));
+  options = ns_options();
   options.rates.times = -1;
   EXPECT_THAT(refusal(options), HasSubstr("lr_times"));
   options = ns_options();
@@ -213,7 +327,7 @@ TEST(NsStudent, RefusesWhatItCannotDo) {
   options = ns_options();
   options.init = "euler";
   options.num_steps = 2;
-  options.afs = true;
+  options.afs = Afs::kAnalytical;
   EXPECT_THAT(refusal(options), HasSubstr("no stages"));
 }
 

@@ -47,7 +47,7 @@ TrainOptions small_options() {
   options.num_steps = 3;
   options.objective = Objective::kPerStep;
   options.num_inserted = 1;
-  options.afs = true;
+  options.afs = Afs::kAnalytical;
   options.batch = 5;
   options.total_kimg = 0.02;
   options.seed = 7;

@@ -31,7 +31,7 @@ TrainOptions options_of(const json& golden) {
   options.num_steps = o.at("num_steps");
   options.num_points = o.at("num_points");
   options.num_inserted = o.at("M");
-  options.afs = o.at("afs");
+  options.afs = o.at("afs").get<bool>() ? Afs::kAnalytical : Afs::kNo;
   options.scale_dir = o.at("scale_dir");
   options.scale_time = o.at("scale_time");
   options.fcn = o.at("fcn");

@@ -38,9 +38,20 @@ TEST(Contender, SpendsTheEvaluationsThatItWasGiven) {
       const auto method = make_method(polynomial(solver, nfe).method, std::nullopt, ModelFacts{});
       EXPECT_EQ(method.nfe(), nfe) << solver;
       const bool two_a_step = std::string(solver) == "heun" || std::string(solver) == "dpm";
-      EXPECT_EQ(polynomial(solver, nfe).method.afs, two_a_step && nfe % 2 == 1) << solver;
+      EXPECT_EQ(polynomial(solver, nfe).method.afs == Afs::kAnalytical, two_a_step && nfe % 2 == 1) << solver;
     }
   }
+}
+
+TEST(Contender, MayBeginWithTheMeanOfTheData) {
+  for (const char* solver : {"dpmpp:2+mean@logsnr", "ipndm+mean", "heun+mean"}) {
+    const auto contender = polynomial(solver, 5);
+    EXPECT_TRUE(contender.name.ends_with("+mean")) << contender.name;
+    const auto method = make_method(contender.method, std::nullopt, ModelFacts{});
+    EXPECT_EQ(method.nfe(), 5) << solver;
+    EXPECT_EQ(method.plan.mean, 1) << solver;
+  }
+  EXPECT_EQ(polynomial("dpmpp:2+mean", 5).name, "dpmpp(2)+mean");
 }
 
 TEST(Contender, ThatCannotBeIsRefusedByName) {
@@ -52,6 +63,7 @@ TEST(Contender, ThatCannotBeIsRefusedByName) {
   EXPECT_THAT(refusal("dpmpp:2@karras", 5), HasSubstr("karras"));
   EXPECT_THAT(refusal("dpmpp:2@time_uniform:x", 5), HasSubstr("dpmpp:2@time_uniform:x"));
   EXPECT_THAT(refusal("euler", 0), HasSubstr("nfe"));
+  EXPECT_THAT(refusal("heun+mean", 4), HasSubstr("an odd number"));
   EXPECT_THAT(refusal("heun", -1), HasSubstr("nfe"));
 }
 

@@ -23,11 +23,11 @@ std::vector<Plan<double>> every_plan() {
     for (const bool afs : {false, true}) {
       SolverOptions options;
       options.kind = kind;
-      options.afs = afs;
+      options.afs = afs ? Afs::kAnalytical : Afs::kNo;
       plans.push_back(make_plan(options, t));
     }
   }
-  plans.push_back(make_plan({.kind = SolverKind::kDpm, .max_order = {}, .afs = true, .inner_steps = 3}, t));
+  plans.push_back(make_plan({.kind = SolverKind::kDpm, .max_order = {}, .afs = Afs::kAnalytical, .inner_steps = 3}, t));
   for (const auto kind : {StudentKind::kEpd, StudentKind::kIpndm}) {
     PredictorSpec spec;
     spec.kind = kind;

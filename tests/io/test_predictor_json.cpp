@@ -38,7 +38,7 @@ PredictorSpec some_predictor() {
   spec.num_steps = 3;
   spec.num_points = 2;
   spec.schedule = {ScheduleKind::kTimeUniform, 1, 0.002, 80};
-  spec.afs = true;
+  spec.afs = Afs::kAnalytical;
   spec.max_order = 3;
   spec.scale_time = 0;
   spec.guidance_type = GuidanceKind::kClassifierFree;
@@ -101,7 +101,7 @@ TEST(PredictorJson, ReadsBackWhatItWrote) {
 PredictorSpec some_plan() {
   auto spec = some_predictor();
   spec.kind = StudentKind::kNs;
-  spec.afs = false;
+  spec.afs = Afs::kNo;
   spec.parameters.clear();
   spec.max_order.reset();
   spec.set_plan({80,
@@ -129,6 +129,23 @@ TEST(PredictorJson, APlanSurvivesToTheBit) {
   EXPECT_EQ(read.plan.end.weights, spec.plan.end.weights);
   EXPECT_EQ(predictor_text(read), text);  // and with it all the rest
   EXPECT_THAT(text, HasSubstr(R"({"stage": 0, "sigma": 80, "start": 1, "weights": []},)"));
+}
+
+TEST(PredictorJson, ReadsBackWhatStandsForTheFirstEvaluation) {
+  for (const auto& [name, afs] : kAfsNames) {
+    auto spec = some_predictor();
+    spec.afs = afs;
+    EXPECT_EQ(parse_predictor(predictor_text(spec), "here").afs, afs) << name;
+  }
+  EXPECT_THAT(predictor_text(some_predictor()), HasSubstr("\"afs\": true"));
+  EXPECT_THAT(refusal(changed("\"afs\": true", "\"afs\": \"median\"")), HasSubstr("afs: expected False, True or mean"));
+  EXPECT_THAT(refusal(changed("\"afs\": true", "\"afs\": 1")), HasSubstr("afs: expected a text"));
+  auto plan = some_plan();
+  plan.afs = Afs::kMean;
+  plan.set_plan({80, true, {{{9, 0.1, {0.9}}}}, {0.002, 1e-5, {-0.25, 1.3}}});
+  const auto read = parse_predictor(predictor_text(plan), "here");
+  EXPECT_TRUE(read.plan.mean);
+  EXPECT_EQ(read.num_steps, 3);
 }
 
 TEST(PredictorJson, RefusesBadPlans) {

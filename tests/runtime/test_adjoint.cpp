@@ -25,7 +25,7 @@ PredictorSpec student(StudentKind kind, int num_points, bool afs) {
   spec.num_points = num_points;
   spec.schedule.kind = ScheduleKind::kTimeUniform;
   spec.schedule.rho = 1;
-  spec.afs = afs;
+  spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
   spec.scale_dir = 0.2;
   spec.scale_time = 0.3;
   if (kind == StudentKind::kIpndm) spec.max_order = 3;

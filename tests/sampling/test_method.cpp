@@ -19,7 +19,7 @@ PredictorSpec tiny_predictor() {
   spec.dataset_name = "tiny";
   spec.resolution = 8;
   spec.channels = 3;
-  spec.afs = true;
+  spec.afs = Afs::kAnalytical;
   spec.parameters.assign(spec.num_parameters(), 0.25);
   return spec;
 }
@@ -54,12 +54,12 @@ TEST(Method, TakesWhatThePredictorSaysAndRefusesTheContrary) {
   const auto facts = testing::tiny_facts();
   MethodOptions options;
   options.num_steps = 4;
-  options.afs = true;
+  options.afs = Afs::kAnalytical;
   EXPECT_NO_THROW(method_of(tiny_predictor(), facts, options));
   options.num_steps = 5;
   EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts, options); }), HasSubstr("num_steps"));
   options.num_steps.reset();
-  options.afs = false;
+  options.afs = Afs::kNo;
   EXPECT_THROW(method_of(tiny_predictor(), facts, options), UsageError);
   options.afs.reset();
   options.schedule_type = ScheduleKind::kLogSnr;

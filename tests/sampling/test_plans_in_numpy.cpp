@@ -44,7 +44,7 @@ class PlansInNumpy : public ::testing::Test {
     constexpr std::array kKinds{ScheduleKind::kPolynomial, ScheduleKind::kTimeUniform, ScheduleKind::kLogSnr,
                                 ScheduleKind::kDiscrete};
     for (const bool afs : {false, true}) {
-      method.afs = afs;
+      method.afs = afs ? Afs::kAnalytical : Afs::kNo;
       method.schedule_type = kKinds[count_ / 2 % kKinds.size()];
       method.num_steps = 6 + static_cast<int>(count_ / 8 % 3);
       add(method);
@@ -62,7 +62,7 @@ class PlansInNumpy : public ::testing::Test {
       spec.label_dim = facts.label_dim;
       spec.num_steps = 6;
       spec.num_points = num_points;
-      spec.afs = afs;
+      spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
       spec.fcn = num_points == 3;
       spec.max_order = max_order;
       for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(std::sin(3.0 * (i + 1)));

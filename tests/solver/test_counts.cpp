@@ -29,7 +29,7 @@ TEST(Counts, OfEverySolverAreStepsTimesItsCostLessAfs) {
         for (int order = highest_order(kind) > 0 ? 1 : 0; order <= highest_order(kind); ++order) {
           SolverOptions options;
           options.kind = kind;
-          options.afs = afs;
+          options.afs = afs ? Afs::kAnalytical : Afs::kNo;
           if (order > 0) options.max_order = order;
           const auto plan = make_plan(options, grid(num_steps));
           const int expected = (num_steps - 1) * evaluations_per_step(kind) - afs;
@@ -50,7 +50,8 @@ TEST(Counts, OfRefinedIntervalsAreOfAllSubSteps) {
   for (const auto kind : {SolverKind::kEuler, SolverKind::kHeun, SolverKind::kDpm}) {
     for (const int inner_steps : {2, 3, 5}) {
       for (const bool afs : {false, true}) {
-        const SolverOptions options{.kind = kind, .max_order = {}, .afs = afs, .inner_steps = inner_steps};
+        const SolverOptions options{
+            .kind = kind, .max_order = {}, .afs = afs ? Afs::kAnalytical : Afs::kNo, .inner_steps = inner_steps};
         const auto plan = make_plan(options, grid(4));
         EXPECT_EQ(plan.nfe(), 3 * (inner_steps - 1) * evaluations_per_step(kind) - afs);
         EXPECT_EQ(run_of(plan).forwards, plan.nfe());
@@ -71,7 +72,7 @@ TEST(Counts, OfStudentsTakeTheirPointsAsOneForward) {
           spec.kind = kind;
           spec.num_steps = num_steps;
           spec.num_points = num_points;
-          spec.afs = afs;
+          spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
           spec.parameters.assign(spec.num_parameters(), 0.1);
           const auto plan = make_plan(spec, grid(num_steps));
           const auto run = run_of(plan);
@@ -92,7 +93,7 @@ TEST(Afs, ReplacesTheFirstEvaluationOnly) {
     SolverOptions options;
     options.kind = kind;
     auto sigmas = run_of(make_plan(options, grid(5))).sigmas;
-    options.afs = true;
+    options.afs = Afs::kAnalytical;
     const auto plan = make_plan(options, grid(5));
     sigmas.erase(sigmas.begin());
     EXPECT_EQ(run_of(plan).sigmas, sigmas) << name;
@@ -104,7 +105,7 @@ TEST(Afs, ReplacesTheFirstEvaluationOnly) {
 TEST(Afs, ReplacesTheFirstEvaluationOnlyInRefinedIntervalsToo) {
   SolverOptions options{.kind = SolverKind::kHeun, .max_order = {}, .inner_steps = 3};
   auto sigmas = run_of(make_plan(options, grid(4))).sigmas;
-  options.afs = true;
+  options.afs = Afs::kAnalytical;
   const auto plan = make_plan(options, grid(4));
   sigmas.erase(sigmas.begin());
   EXPECT_EQ(run_of(plan).sigmas, sigmas);
@@ -112,7 +113,7 @@ TEST(Afs, ReplacesTheFirstEvaluationOnlyInRefinedIntervalsToo) {
 }
 
 TEST(Afs, IsTheDirectionOfUnitVarianceData) {
-  const SolverOptions options{.kind = SolverKind::kEuler, .max_order = {}, .afs = true};
+  const SolverOptions options{.kind = SolverKind::kEuler, .max_order = {}, .afs = Afs::kAnalytical};
   const auto run = run_of(make_plan(options, TimeSteps({80, 10})));
   EXPECT_NEAR(run.end()[0], 1 + (10 - 80) / std::sqrt(1 + 80.0 * 80.0), 1e-15);
 }

@@ -37,7 +37,7 @@ Plan<double> baseline(SolverKind kind, const TimeSteps& t, std::optional<int> ma
   SolverOptions options;
   options.kind = kind;
   options.max_order = max_order;
-  options.afs = afs;
+  options.afs = afs ? Afs::kAnalytical : Afs::kNo;
   options.predict_x0 = predict_x0;
   options.lower_order_final = false;
   return make_plan(options, t);
@@ -98,7 +98,7 @@ TEST(Equality, EpdWithOneCentredPointIsDpm2) {
   for (const bool afs : {false, true}) {
     const auto t = grid(6);
     auto spec = student(StudentKind::kEpd, 6, 1);
-    spec.afs = afs;
+    spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
     expect_same(make_plan(spec, t), baseline(SolverKind::kDpm, t, {}, afs));
   }
 }
@@ -174,7 +174,7 @@ TEST(Equality, InnerStepsAreTheSameSolverOnTheFinerGrid) {
     fine.insert(fine.end(), inner.values().begin() + 1, inner.values().end());
   }
   for (const auto kind : {SolverKind::kEuler, SolverKind::kHeun, SolverKind::kDpm}) {
-    const SolverOptions options{.kind = kind, .max_order = {}, .afs = true, .inner_steps = 4};
+    const SolverOptions options{.kind = kind, .max_order = {}, .afs = Afs::kAnalytical, .inner_steps = 4};
     const auto refined = linear_form(make_plan(options, t));
     const auto plain = linear_form(baseline(kind, TimeSteps(fine), {}, true));
     ASSERT_EQ(refined.grid.size(), t.size());

@@ -24,7 +24,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 Plan<double> student_plan() {
   PredictorSpec spec;
   spec.num_steps = 3;
-  spec.afs = true;
+  spec.afs = Afs::kAnalytical;
   spec.scale_time = 0;
   spec.parameters.assign(spec.num_parameters(), 0.0);
   return make_plan(spec, TimeSteps({64, 4, 0.25}));
@@ -48,7 +48,7 @@ TEST(ExplainTable, CountsGuidanceTwice) {
 
 TEST(ExplainTable, SaysAStepWithoutEvaluations) {
   SolverOptions options;
-  options.afs = true;
+  options.afs = Afs::kAnalytical;
   const auto lines = lines_of(explain_table(make_plan(options, TimeSteps({64, 4, 0.25}))));
   EXPECT_EQ(lines[1], "   0     64       4  -                           -       yes      0    0");
   EXPECT_EQ(lines[2], "   1      4    0.25  4                           1       no       1    1");

@@ -22,7 +22,7 @@ PredictorSpec student(StudentKind kind, int num_points, bool fcn) {
   spec.kind = kind;
   spec.num_steps = 5;
   spec.num_points = num_points;
-  spec.afs = true;
+  spec.afs = Afs::kAnalytical;
   spec.fcn = fcn;
   spec.max_order = 3;
   spec.scale_dir = 0.1;

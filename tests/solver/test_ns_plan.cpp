@@ -40,7 +40,7 @@ void expect_same_method(const Plan<double>& plan, const TimeSteps& t) {
   for (std::size_t i = 0; i < end.size(); ++i) EXPECT_NEAR(end[i], expected[i], 1e-12) << "coordinate " << i;
 }
 
-SolverOptions solver(SolverKind kind, int order, bool afs, bool other) {
+SolverOptions solver(SolverKind kind, int order, Afs afs, bool other) {
   SolverOptions options;
   options.kind = kind;
   if (order > 0) options.max_order = order;
@@ -51,15 +51,16 @@ SolverOptions solver(SolverKind kind, int order, bool afs, bool other) {
   return options;
 }
 
-Plan<double> dpmpp(int num_steps) { return make_plan(solver(SolverKind::kDpmpp, 3, false, true), grid(num_steps)); }
+Plan<double> dpmpp(int num_steps) { return make_plan(solver(SolverKind::kDpmpp, 3, Afs::kNo, true), grid(num_steps)); }
 
 TEST(GlobalForm, IsTheSameMethodForEverySolver) {
   for (const auto& [name, kind] : kSolverNames) {
     for (int order = highest_order(kind) > 0 ? 1 : 0; order <= highest_order(kind); ++order) {
       for (const int num_steps : {3, 6, 11}) {
-        for (const bool afs : {false, true}) {
+        for (const Afs afs : {Afs::kNo, Afs::kAnalytical}) {
           for (const bool other : {false, true}) {
-            SCOPED_TRACE(text(name, " order ", order, " N ", num_steps, " afs ", afs, " other ", other));
+            SCOPED_TRACE(
+                text(name, " order ", order, " N ", num_steps, " afs ", name_of(kAfsNames, afs), " other ", other));
             expect_same_method(make_plan(solver(kind, order, afs, other), grid(num_steps)), grid(num_steps));
           }
         }
@@ -100,6 +101,24 @@ TEST(GlobalForm, GivesTheStartTheShareThatTheNoiseLevelSays) {
     EXPECT_THAT(point.weights, SizeIs(s));
   }
   EXPECT_NEAR(plan.end.start, 0.002 / 80, 1e-18);
+}
+
+TEST(GlobalForm, BeginsWithTheMeanWhereThePlanDoes) {
+  for (const auto& [name, kind] : kSolverNames) {
+    SCOPED_TRACE(name);
+    const auto plan = make_plan(solver(kind, 0, Afs::kMean, true), grid(5));
+    const auto form = global(plan, grid(5));
+    EXPECT_TRUE(form.mean);
+    const auto whole = write_plan(validated(form));
+    EXPECT_EQ(whole.nfe(), plan.nfe());
+    // Any image may stand for the mean: here a hundredth of the start.
+    const auto end = [&](const Plan<double>& of) {
+      auto steps = of;
+      steps.instructions.insert(steps.instructions.begin(), Combine<double>{of.mean, 0.01 * Expression<double>(0)});
+      return run_plan(steps, kStart, MixtureDenoiser()).end();
+    };
+    for (std::size_t i = 0; i < kStart.size(); ++i) EXPECT_NEAR(end(whole)[i], end(plan)[i], 1e-12);
+  }
 }
 
 TEST(Twins, LeaveTheEndAsItIs) {

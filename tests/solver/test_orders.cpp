@@ -131,13 +131,13 @@ Plan<double> ipndm_plan(int order, int n) {
   auto x = plan.start();
   for (int i = 0; i < n; ++i) {
     const Interval t{at_time(i), at_time(i + 1)};
-    auto x_next = solver.step(plan, x, {t, i, n, false});
+    auto x_next = solver.step(plan, x, {t, i, n, Afs::kNo});
     if (i + 1 < order) {
       constexpr int kSmallSteps = 200;
       x_next = x;
       for (int m = 0; m < kSmallSteps; ++m) {
         const Interval small{t.cur + t.dt() * m / kSmallSteps, t.cur + t.dt() * (m + 1) / kSmallSteps};
-        x_next = plan.state(heun.step(plan, x_next, {small, m, kSmallSteps, false}));
+        x_next = plan.state(heun.step(plan, x_next, {small, m, kSmallSteps, Afs::kNo}));
       }
     }
     x = plan.grid_point(x_next);

@@ -33,7 +33,7 @@ inline MixtureDenoiser golden_denoiser(const nlohmann::json& golden) {
 inline SolverOptions golden_options(const nlohmann::json& options) {
   SolverOptions o;
   o.kind = value_of(kSolverNames, options.at("solver").get<std::string>(), "solver");
-  o.afs = options.value("afs", false);
+  o.afs = options.value("afs", false) ? Afs::kAnalytical : Afs::kNo;
   o.inner_steps = options.value("inner_steps", 2);
   o.predict_x0 = options.value("predict_x0", true);
   o.lower_order_final = options.value("lower_order_final", true);
@@ -56,7 +56,7 @@ inline PredictorSpec golden_predictor(const nlohmann::json& golden, const std::s
   spec.resolution = spec.channels = 1;
   spec.num_steps = options.at("num_steps");
   spec.num_points = options.at("num_points");
-  spec.afs = options.at("afs");
+  spec.afs = options.at("afs").get<bool>() ? Afs::kAnalytical : Afs::kNo;
   spec.scale_dir = options.at("scale_dir");
   spec.scale_time = options.at("scale_time");
   spec.fcn = options.at("fcn");

@@ -21,6 +21,7 @@ struct ModelOptions {
 struct OpenedModel {
   std::shared_ptr<const TorchScriptModel> model;
   std::shared_ptr<const Denoiser> denoiser;
+  std::string identity;  // a hash of all that the denoiser's numbers depend on; empty: not known
 
   const ModelFacts& facts() const { return model->facts(); }
 };

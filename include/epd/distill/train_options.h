@@ -47,7 +47,7 @@ struct TrainOptions {
   int num_steps = 4, num_points = 2;
   ScheduleKind schedule_kind = ScheduleKind::kPolynomial;
   double schedule_rho = 7;
-  bool afs = false;
+  Afs afs = Afs::kNo;
   double scale_dir = 0.05, scale_time = 0.05;
   bool fcn = false;
   std::optional<int> max_order, max_order_stu, max_order_tea;
@@ -55,8 +55,10 @@ struct TrainOptions {
   double twin_shift = 1.65;  // of ns: where the further points of a stage start, as a factor of its noise level
   // The teacher.
   SolverKind teacher = SolverKind::kDpm;
-  int num_inserted = 3;            // M: grid points between two of the student's
-  std::optional<int> inner_steps;  // none: 3 for heun and dpm, as published
+  int num_inserted = 3;                      // M: grid points between two of the student's
+  std::optional<int> inner_steps;            // none: 3 for heun and dpm, as published
+  std::optional<ScheduleKind> schedule_tea;  // none: the student's; another one where the end alone is learned from
+  std::optional<double> schedule_rho_tea;    // none: the student's
   bool predict_x0 = true, lower_order_final = true;
   std::int64_t teacher_cache = 0;  // train on this many trajectories again and again; 0: fresh ones every iteration
   // Guidance.
@@ -67,6 +69,7 @@ struct TrainOptions {
   Objective objective = Objective::kAuto;
   LossMetric loss_metric = LossMetric::kFeatures;
   double alpha = 10;
+  double alpha_from = 0;  // share of the iterations after which features join l2
   // The optimisation.
   double total_kimg = 10;
   std::int64_t batch = 64;   // images per iteration, over all processes
@@ -74,6 +77,10 @@ struct TrainOptions {
   NsRates rates;             // of ns
   bool coslr = false;
   std::uint64_t seed = 0;
+  // Validation: the predictor that is kept is the best one then, the start among them.
+  std::int64_t val_images = 0;  // 0: none; the last predictor is kept
+  std::int64_t val_every = 10;  // iterations
+  std::int64_t patience = 0;    // validations without a better one that end the training; 0: none do
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const TrainOptions& validated() const;
@@ -88,8 +95,11 @@ struct TrainOptions {
   std::string resolved_init() const;
   /// The student before it has learned anything.
   PredictorSpec initial_predictor(const ModelFacts& facts) const;
-  /// The teacher on the grid with (M + 1)(N - 1) + 1 points, which holds the student's grid.
+  /// The same for the teacher of the validation's images, whose seeds are others.
+  TrainOptions for_validation() const;
   SolverOptions teacher_options() const;
+  /// The teacher's grid of (M + 1)(N - 1) + 1 points: it holds the student's, unless it has a schedule of its own.
+  TimeSteps teacher_grid(const PredictorSpec& student, const SigmaMap* map) const;
 
  private:
   void check_plan_options() const;

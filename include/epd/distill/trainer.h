@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "epd/distill/student.h"
 #include "epd/distill/teacher.h"
 #include "epd/distill/train_options.h"
+#include "epd/distill/validation.h"
 #include "epd/distributed/process_group.h"
 #include "epd/io/training_state.h"
 #include "epd/runtime/execute.h"
@@ -28,6 +30,7 @@ struct TrainerResources {
 struct IterationReport {
   std::vector<double> loss;  // of each student step, mean over the batch; only those that were compared
   double learning_rate = 0;
+  std::optional<double> validation;  // the loss on the validation's images, where it was asked for
   std::int64_t nonfinite_gradients = 0;
 };
 
@@ -40,8 +43,10 @@ std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, cons
 /// in order of the images: so neither processes nor passes change a bit of the result.
 class Trainer {
  public:
+  /// `validation` gives the options' val_images images; needed where they ask for some.
   Trainer(const TrainOptions& options, const Denoiser& denoiser, std::unique_ptr<TrajectorySource> teacher,
-          std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group);
+          std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group,
+          std::unique_ptr<TrajectorySource> validation = nullptr);
 
   /// One batch: one update of the parameters under end_to_end, one per student step under per_step.
   /// Throws Error when the loss is not a number.
@@ -49,9 +54,12 @@ class Trainer {
 
   std::int64_t iteration() const { return iteration_; }
   std::int64_t num_iterations() const { return options_.num_iterations(); }
-  bool done() const { return iteration_ >= num_iterations(); }
+  /// All iterations are done, or the validation has lost its patience.
+  bool done() const;
   /// The student as it stands.
   PredictorSpec predictor() const;
+  /// The best one of the validations; without any, the student as it stands.
+  PredictorSpec best_predictor() const;
   /// Where the run stands after its last whole iteration: an iteration that an exception ended never happened.
   TrainingState state() const { return whole_; }
   void restore(const TrainingState& state);
@@ -68,6 +76,7 @@ class Trainer {
   void compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients);
   double update(const Gradients& gradients, std::size_t step, IterationReport& report);
   const Loss& loss_of(std::size_t step) const;
+  double validate();
   TrainingState present_state() const;
 
   TrainOptions options_;
@@ -78,6 +87,8 @@ class Trainer {
   std::unique_ptr<Student> student_;
   std::unique_ptr<TrajectorySource> teacher_;
   std::unique_ptr<Loss> l2_, last_loss_;
+  std::optional<Validation> validation_;
+  std::optional<TrainingState::Best> best_;
   AdamOptimizer optimizer_;
   std::int64_t iteration_ = 0;
   TrainingState whole_;

@@ -49,6 +49,7 @@ struct CompareRow {
   double fd_exact = 0;           // Frechet distance to the exact images
   double fd_data = 0;            // to the data; NaN without data
   double images_per_second = 0;  // drawing alone, of all processes together
+  bool learned = false;          // a predictor
 };
 
 struct Comparison {

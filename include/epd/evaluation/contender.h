@@ -17,6 +17,7 @@ struct Contender {
 /// Reads "dpmpp:2@time_uniform:0.7": a classical solver, its order if not its highest, its schedule if not `schedule`,
 /// and the schedule's exponent if not the usual (7 for polynomial, else 1).
 /// With `nfe` serial evaluations: num_steps follows, and solvers of two evaluations a step use AFS for an odd number.
+/// "dpmpp:2+mean" begins with the mean of the data in place of the first evaluation.
 /// Throws UsageError for what it cannot read, and where the solver cannot take so few evaluations.
 Contender read_contender(const std::string& text, int nfe, ScheduleKind schedule);
 

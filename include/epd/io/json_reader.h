@@ -23,6 +23,8 @@ class JsonReader {
   bool has(const std::string& field) const;
   /// True for a field that is absent or null. It counts as asked for.
   bool is_null(const std::string& field);
+  /// Whether the field is true or false. It counts as asked for.
+  bool is_boolean(const std::string& field);
   /// The names of all fields, sorted.
   std::vector<std::string> fields() const;
 

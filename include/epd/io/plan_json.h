@@ -12,6 +12,7 @@ namespace epd {
 ///   format "epd-plan", version 1, solver    a name for people
 ///   nfe, evaluations, cost_factor           counts; they include the cost factor, 2 under classifier-free guidance
 ///   num_registers                           register 0 holds the start state x(times[0])
+///   mean            the register that holds the mean of the data, where the plan needs it
 ///   times, grid                             noise levels, and the register of the state at each
 ///   steps [{t_cur, t_next, afs, first, last}]    instructions [first, last) belong to the step
 ///   instructions, in order, each one of

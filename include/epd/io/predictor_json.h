@@ -13,12 +13,13 @@ namespace epd {
 ///   dataset_name, resolution, channels, label_dim    the state that the model denoises
 ///   num_steps N, num_points K
 ///   schedule {type, rho, sigma_min, sigma_max, t_steps?}    t_steps: N explicit times, which rule
-///   afs
+///   afs true | false | "mean"
 ///   guidance_type "cg" | "cfg" | "uncond" (or null), guidance_rate (or null)
 ///   of epd and ipndm:
 ///     fcn, max_order (or null), scale_dir, scale_time
 ///     parameters {r, weight, scale_dir, scale_time}    raw, each N-1 lists of K
-///   of ns, with x = start x(t_0) + sum_i weights[i] D_i over the images denoised in the stages before:
+///   of ns, with x = start x(t_0) + sum_i weights[i] D_i over the images denoised in the stages before
+///   (with afs "mean": over the mean of the data, then those):
 ///     plan {t_0, points [{stage, sigma, start, weights}], end {sigma, start, weights}}
 ///     The points of a stage run in parallel; stages count from 0.
 ///   source    where the numbers come from

@@ -18,7 +18,7 @@ struct MethodOptions {
   std::optional<int> num_steps;               // 4
   std::optional<ScheduleKind> schedule_type;  // polynomial
   std::optional<double> schedule_rho;         // 7
-  std::optional<bool> afs;                    // false
+  std::optional<Afs> afs;                     // none
   // Of classical solvers alone.
   std::optional<int> max_order;               // the solver's highest
   std::optional<int> inner_steps;             // 2: intervals are not refined
@@ -49,7 +49,7 @@ struct Method {
   std::optional<NamedPredictor> predictor;
   SolverOptions baseline;  // without a predictor
   ScheduleOptions schedule;
-  bool afs = false;
+  Afs afs = Afs::kNo;
   GuidanceOptions guidance;
   TimeSteps times;
   Plan<double> plan;

@@ -31,7 +31,7 @@ struct SolverOptions {
   std::optional<int> max_order;  // none: the solver's highest
   bool predict_x0 = true;        // dpmpp, unipc: data form
   bool lower_order_final = true;
-  bool afs = false;
+  Afs afs = Afs::kNo;
   int inner_steps = 2;  // points of the polynomial rho-7 grid inside each interval (euler, heun, dpm); 2: none
   UnipcVariant unipc_variant = UnipcVariant::kBh2;
   DeisMode deis_mode = DeisMode::kTimeAb;
@@ -57,7 +57,7 @@ std::unique_ptr<EpdSolver<S>> make_student(const PredictorSpec& predictor, const
 /// Lets the solver walk one interval of the grid: the state at its end, as a new grid point of the plan.
 template <class S>
 Expression<S> walk(PlanBuilder<S>& plan, Solver<S>& solver, const Expression<S>& x, const TimeSteps& t,
-                   std::size_t interval, bool afs);
+                   std::size_t interval, Afs afs);
 
 /// NFE = num_steps - 1 steps of 2 (kind ns: of 1), one less with AFS, for names and headings; the plan's own count
 /// rules.

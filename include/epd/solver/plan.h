@@ -32,7 +32,7 @@ using Instruction = std::variant<Combine<S>, Evaluate<S>>;
 /// What one solver step contributed: its interval and its slice of the plan's instructions.
 struct PlanStep {
   Interval t;
-  bool analytical = false;          // its first direction is AFS's, without an evaluation
+  bool analytical = false;          // its first denoised image costs no evaluation (AFS)
   std::size_t first = 0, last = 0;  // instructions [first, last)
 };
 
@@ -43,6 +43,7 @@ struct Plan {
   std::vector<Instruction<S>> instructions;
   std::vector<PlanStep> steps;
   std::vector<Register> grid{0};
+  Register mean = -1;  // filled with the mean of the data from the start; -1: the plan needs none
   int num_registers = 1;
 
   /// Serial network evaluations: the points of one Evaluate run as one.
@@ -72,6 +73,12 @@ class PlanBuilder {
   const Plan<S>& plan() const { return plan_; }
 
   Expression<S> start() const { return Expression<S>(0); }
+
+  /// The mean of the data.
+  Expression<S> mean() {
+    if (plan_.mean < 0) plan_.mean = plan_.num_registers++;
+    return Expression<S>(plan_.mean);
+  }
 
   void begin_step(Interval t, bool analytical) {
     plan_.steps.push_back({t, analytical, plan_.instructions.size(), plan_.instructions.size()});

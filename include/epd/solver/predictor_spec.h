@@ -34,7 +34,7 @@ struct PredictorSpec {
   int num_steps = 4, num_points = 2;
   ScheduleOptions schedule;
   std::optional<std::vector<double>> t_steps;  // explicit times; they rule over the schedule
-  bool afs = false;
+  Afs afs = Afs::kNo;
   std::optional<int> max_order;  // of the history, student ipndm
   double scale_dir = 0.05, scale_time = 0.05;
   bool fcn = false;  // scale_dir is 1 in the last step

@@ -1,0 +1,57 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "epd/evaluation/chart.h"
+
+namespace epd {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+CompareRow row(const std::string& solver, const std::string& schedule, int nfe, double rmse, bool learned = false) {
+  CompareRow result;
+  result.solver = solver;
+  result.schedule = schedule;
+  result.learned = learned;
+  result.nfe = nfe;
+  result.evaluations = learned ? 2 * nfe - 1 : nfe;
+  result.rmse = rmse;
+  result.fd_exact = 100 * rmse;
+  return result;
+}
+
+int count(const std::string& text, const std::string& piece) {
+  int found = 0;
+  for (auto at = text.find(piece); at != text.npos; at = text.find(piece, at + 1)) ++found;
+  return found;
+}
+
+TEST(Chart, DrawsALineForEveryFamilyAndAMarkForEveryRow) {
+  const auto chart = comparison_chart({row("dpmpp(3)", "logsnr", 3, 0.4), row("dpmpp(3)", "logsnr", 5, 0.2),
+                                       row("dpmpp(3)", "time_uniform", 3, 0.3), row("ns", "learned", 5, 0.1, true),
+                                       row("ns", "other", 3, 0.2, true), row("exact ODE", "polynomial 7", 24, 0)});
+  EXPECT_EQ(count(chart, "<polyline"), 3 * 4);  // error or distance, against one count or the other
+  EXPECT_EQ(count(chart, "<circle"), 5 * 4);
+  EXPECT_THAT(chart, HasSubstr(">dpmpp(3), logsnr<"));
+  EXPECT_THAT(chart, HasSubstr(">ns<"));
+  EXPECT_THAT(chart, Not(HasSubstr("exact ODE")));
+}
+
+TEST(Chart, PutsTheBetterRowLower) {
+  const auto chart = comparison_chart({row("a", "logsnr", 3, 0.4), row("b", "logsnr", 3, 0.1)});
+  const auto height_of = [&](std::size_t from) {
+    const auto at = chart.find("cy='", from);
+    return std::stod(chart.substr(at + 4));
+  };
+  const auto first = chart.find("<circle"), second = chart.find("<circle", first + 1);
+  EXPECT_LT(height_of(first), height_of(second));
+}
+
+TEST(Chart, NamesCannotBreakIt) {
+  EXPECT_THAT(comparison_chart({row("a<b&c", "logsnr", 3, 0.4)}), HasSubstr("a&lt;b&amp;c"));
+  EXPECT_THAT(comparison_chart({}), HasSubstr("</svg>"));
+}
+
+}  // namespace
+}  // namespace epd
