@@ -178,7 +178,10 @@ std::string Method::folder_name() const {
 }
 
 std::string Method::description() const {
-  std::string line = text("solver ", solver, ", schedule ", schedule_tag(schedule), " (", times.size(), " times)");
+  const bool learned = predictor && predictor->spec.kind == StudentKind::kNs;
+  const std::string grid =
+      learned ? "times of its own" : text("schedule ", schedule_tag(schedule), " (", times.size(), " times)");
+  std::string line = text("solver ", solver, ", ", grid);
   if (afs != Afs::kNo) line += afs == Afs::kMean ? ", AFS by the mean of the data" : ", AFS";
   if (predictor) line += text(", ", num_points(), " parallel points");
   if (guidance.kind != GuidanceKind::kNone) {
