@@ -118,7 +118,8 @@ run_demo() {
   if [[ ${1-} == --quick ]]; then run_program compare --preset=compare-demo-quick "${@:2}"; fi
   local folder
   folder=$(run_program train --preset=train-demo "$@")
-  run_program compare --preset=compare-demo --predictors="$folder=EPD"
+  run_program compare --preset=compare-demo --predictors="$folder=EPD" \
+    --predictors="models/demo/predictor.json=EPD (shipped)" --predictors="models/demo/predictor-ns.json=ns (shipped)"
 }
 
 check_format() {
