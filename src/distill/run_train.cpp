@@ -48,8 +48,7 @@ std::string fingerprint_of(const TrainOptions& o, const OpenedModel& model, cons
   json.add("precision", name_of(kPrecisionNames, model.model->precision())).add("chunk", chunk);
   json.add("dataset_name", o.dataset_name).add("sampler_stu", name_of(kStudentNames, o.student));
   json.add("num_steps", o.num_steps).add("num_points", o.num_points);
-  o.afs == Afs::kMean ? json.add("afs", "mean") : json.add("afs", o.afs == Afs::kAnalytical);
-  json.add("fcn", o.fcn);
+  json.raw("afs", json_afs(o.afs)).add("fcn", o.fcn);
   json.add("schedule_type", name_of(kScheduleNames, o.schedule_kind)).add("schedule_rho", o.schedule_rho);
   json.add("scale_dir", o.scale_dir).add("scale_time", o.scale_time).add("init", o.resolved_init());
   json.add("max_order", order(o.max_order)).add("max_order_stu", order(o.max_order_stu));
@@ -365,7 +364,8 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
     return make_teacher(options, *model.denoiser, make_condition_source(conditions), run.resources.device);
   };
   Trainer trainer(run.options, *model.denoiser, teacher_of(run.options), make_last_loss(run, model, detector, chunk),
-                  run.resources, group, teacher_of(run.options.for_validation()));
+                  run.resources, group,
+                  run.options.val_images > 0 ? teacher_of(run.options.for_validation()) : nullptr);
   Record record(run, make_folder(run, trainer.predictor(), group), group.is_root(), fingerprint);
   if (run.resume.empty()) {
     record.write_options();

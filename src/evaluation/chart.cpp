@@ -5,6 +5,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "epd/io/html.h"
+
 namespace epd {
 namespace {
 
@@ -40,12 +42,6 @@ std::vector<Family> families_of(const std::vector<CompareRow>& rows) {
     found->rows.push_back(row);
   }
   return families;
-}
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) result += c == '&' ? "&amp;" : c == '<' ? "&lt;" : std::string(1, c);
-  return result;
 }
 
 /// The numbers 1, 2 and 5 times a power of ten within [low, high].
@@ -124,7 +120,7 @@ void draw_legend(std::ostream& out, const std::vector<Family>& families, int top
     const bool dashed = i >= kColours.size();
     out << "<path d='M" << x << " " << y - 4 << "h26' stroke-width='2' stroke='" << kColours[i % kColours.size()] << "'"
         << (dashed ? " stroke-dasharray='5 3'" : "") << "/><text x='" << x + 32 << "' y='" << y << "'>"
-        << escaped(families[i].name) << "</text>\n";
+        << html_text(families[i].name) << "</text>\n";
   }
 }
 

@@ -202,7 +202,7 @@ std::string predictor_text(const PredictorSpec& spec) {
   json.add("dataset_name", spec.dataset_name).add("resolution", spec.resolution).add("channels", spec.channels);
   json.add("label_dim", spec.label_dim).add("num_steps", spec.num_steps).add("num_points", spec.num_points);
   json.add("schedule", schedule_object(spec));
-  spec.afs == Afs::kMean ? json.add("afs", "mean") : json.add("afs", spec.afs == Afs::kAnalytical);
+  json.raw("afs", json_afs(spec.afs));
   const bool is_plan = spec.kind == StudentKind::kNs;
   if (!is_plan) {
     spec.max_order ? json.add("max_order", *spec.max_order) : json.null("max_order");
@@ -214,6 +214,11 @@ std::string predictor_text(const PredictorSpec& spec) {
   is_plan ? json.raw("plan", plan_text(spec.plan)) : json.add("parameters", parameters_object(spec));
   json.add("source", spec.source);
   return json.pretty() + "\n";
+}
+
+std::string json_afs(Afs afs) {
+  if (afs == Afs::kMean) return json_string("mean");
+  return afs == Afs::kAnalytical ? "true" : "false";
 }
 
 std::string plan_text(const NsPlan<double>& plan) { return plan_object(plan).pretty(); }

@@ -6,6 +6,7 @@
 #include "epd/core/sha256.h"
 #include "epd/core/version.h"
 #include "epd/io/json_writer.h"
+#include "epd/io/predictor_json.h"
 
 namespace epd {
 namespace {
@@ -27,7 +28,7 @@ void add_method(Manifest& manifest, const Method& method) {
   }
   manifest.set("schedule", json_string(schedule_tag(method.schedule)));
   manifest.set("times", json_numbers(method.times.values()));
-  manifest.set("afs", method.afs == Afs::kMean ? json_string("mean") : json_bool(method.afs == Afs::kAnalytical));
+  manifest.set("afs", json_afs(method.afs));
   manifest.set("guidance_type", json_string(name_of(kGuidanceNames, method.guidance.kind)));
   manifest.set("guidance_rate", json_number(method.guidance.rate));
   manifest.set("thresholding", json_bool(method.guidance.thresholding));

@@ -33,6 +33,9 @@ PredictorSpec parse_predictor(std::string_view text, const std::string& where);
 /// The text of a predictor.json: the same bytes for the same predictor, and numbers that read back unchanged.
 std::string predictor_text(const PredictorSpec& predictor);
 
+/// An AFS as it stands there: true, false or "mean".
+std::string json_afs(Afs afs);
+
 /// The plan of a predictor of kind ns, as it stands there.
 std::string plan_text(const NsPlan<double>& plan);
 
