@@ -5,6 +5,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "epd/core/error.h"
 #include "epd/io/html.h"
 
 namespace epd {
@@ -43,6 +44,22 @@ std::vector<Family> families_of(const std::vector<CompareRow>& rows) {
   }
   return families;
 }
+
+/// How a family looks: after every colour was used once, lines are dashed and marks hollow.
+struct Style {
+  const char* colour;
+  bool second_round;
+
+  explicit Style(std::size_t family)
+      : colour(kColours[family % kColours.size()]), second_round(family / kColours.size() % 2 == 1) {}
+  std::string line() const {
+    return text("stroke='", colour, "' stroke-width='2'", second_round ? " stroke-dasharray='5 3'" : "");
+  }
+  std::string mark(double x, double y) const {
+    return text("<circle cx='", x, "' cy='", y, "' r='3.5' stroke='", colour, "' stroke-width='1.5' fill='",
+                second_round ? "white" : colour, "'/>\n");
+  }
+};
 
 /// The numbers 1, 2 and 5 times a power of ten within [low, high].
 std::vector<double> round_numbers(double low, double high) {
@@ -91,16 +108,12 @@ class Panel {
         << "' y='" << middle << "' text-anchor='middle'>" << error_.name << "</text>\n";
   }
 
-  void draw_line(std::ostream& out, Family family, const char* colour, bool dashed) const {
+  void draw_line(std::ostream& out, Family family, const Style& style) const {
     std::ranges::stable_sort(family.rows, {}, cost_.of);
-    out << "<polyline fill='none' stroke='" << colour << "' stroke-width='2'"
-        << (dashed ? " stroke-dasharray='5 3'" : "") << " points='";
+    out << "<polyline fill='none' " << style.line() << " points='";
     for (const auto& row : family.rows) out << across(cost_.of(row)) << "," << down(error_.of(row)) << " ";
     out << "'/>\n";
-    for (const auto& row : family.rows) {
-      out << "<circle cx='" << across(cost_.of(row)) << "' cy='" << down(error_.of(row)) << "' r='3.5' fill='" << colour
-          << "'/>\n";
-    }
+    for (const auto& row : family.rows) out << style.mark(across(cost_.of(row)), down(error_.of(row)));
   }
 
  private:
@@ -117,10 +130,9 @@ class Panel {
 void draw_legend(std::ostream& out, const std::vector<Family>& families, int top) {
   for (std::size_t i = 0; i < families.size(); ++i) {
     const int y = top + static_cast<int>(i / 3) * kLegendLine, x = kLeft + static_cast<int>(i % 3) * 250;
-    const bool dashed = i >= kColours.size();
-    out << "<path d='M" << x << " " << y - 4 << "h26' stroke-width='2' stroke='" << kColours[i % kColours.size()] << "'"
-        << (dashed ? " stroke-dasharray='5 3'" : "") << "/><text x='" << x + 32 << "' y='" << y << "'>"
-        << html_text(families[i].name) << "</text>\n";
+    const Style style(i);
+    out << "<path d='M" << x << " " << y - 4 << "h26' " << style.line() << "/>" << style.mark(x + 13, y - 4)
+        << "<text x='" << x + 32 << "' y='" << y << "'>" << html_text(families[i].name) << "</text>\n";
   }
 }
 
@@ -141,7 +153,7 @@ std::string comparison_chart(const std::vector<CompareRow>& rows) {
                         kTop + static_cast<int>(i) * (kPanelHeight + kGapY));
       panel.draw_axes(out);
       for (std::size_t f = 0; f < families.size(); ++f) {
-        panel.draw_line(out, families[f], kColours[f % kColours.size()], f >= kColours.size());
+        panel.draw_line(out, families[f], Style(f));
       }
     }
   }

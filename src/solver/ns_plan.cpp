@@ -141,6 +141,7 @@ NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end) {
 
 NsPlan<double> with_twins(const NsPlan<double>& plan, int num_points, double shift) {
   NsPlan<double> result = plan;
+  const NsPoint<double> x_0{plan.t_0, 1, {}};
   std::size_t num_denoised = plan.mean ? 1 : 0;
   std::vector<std::size_t> columns(num_denoised, 0);
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
@@ -149,8 +150,9 @@ NsPlan<double> with_twins(const NsPlan<double>& plan, int num_points, double shi
       point = widened(std::move(point), columns, num_denoised);
       columns.push_back(num_denoised + static_cast<std::size_t>(&point - stage.data()));
     }
-    for (int k = 1; s > 0 && stage.size() < static_cast<std::size_t>(num_points); ++k) {
-      const auto& before = result.stages[s - 1][0];
+    const auto& before = s > 0 ? result.stages[s - 1][0] : x_0;
+    const bool is_start = stage[0].weights.empty();
+    for (int k = 1; !is_start && stage.size() < static_cast<std::size_t>(num_points); ++k) {
       const double factor = std::min(shift, std::pow(before.sigma / stage[0].sigma, 1.0 / num_points));
       stage.push_back(between(stage[0], before, stage[0].sigma * std::pow(factor, k)));
     }

@@ -31,8 +31,8 @@ TEST(Chart, DrawsALineForEveryFamilyAndAMarkForEveryRow) {
   const auto chart = comparison_chart({row("dpmpp(3)", "logsnr", 3, 0.4), row("dpmpp(3)", "logsnr", 5, 0.2),
                                        row("dpmpp(3)", "time_uniform", 3, 0.3), row("ns", "learned", 5, 0.1, true),
                                        row("ns", "other", 3, 0.2, true), row("exact ODE", "polynomial 7", 24, 0)});
-  EXPECT_EQ(count(chart, "<polyline"), 3 * 4);  // error or distance, against one count or the other
-  EXPECT_EQ(count(chart, "<circle"), 5 * 4);
+  EXPECT_EQ(count(chart, "<polyline"), 3 * 4);    // error or distance, against one count or the other
+  EXPECT_EQ(count(chart, "<circle"), 5 * 4 + 3);  // in four panels, and one for each family in the legend
   EXPECT_THAT(chart, HasSubstr(">dpmpp(3), logsnr<"));
   EXPECT_THAT(chart, HasSubstr(">ns<"));
   EXPECT_THAT(chart, Not(HasSubstr("exact ODE")));
@@ -46,6 +46,14 @@ TEST(Chart, PutsTheBetterRowLower) {
   };
   const auto first = chart.find("<circle"), second = chart.find("<circle", first + 1);
   EXPECT_LT(height_of(first), height_of(second));
+}
+
+TEST(Chart, FamiliesOfOneColourDifferInLineAndMark) {
+  std::vector<CompareRow> rows;
+  for (int i = 0; i < 8; ++i) rows.push_back(row(std::string(1, static_cast<char>('a' + i)), "logsnr", 3, 0.1));
+  const auto chart = comparison_chart(rows);  // seven colours
+  EXPECT_EQ(count(chart, "stroke-dasharray"), 4 + 1);
+  EXPECT_EQ(count(chart, "fill='white'/>\n<"), 4 + 1 + 1);  // and the page
 }
 
 TEST(Chart, NamesCannotBreakIt) {

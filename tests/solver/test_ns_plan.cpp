@@ -154,6 +154,17 @@ TEST(Twins, StayShortOfTheStateBefore) {
   }
 }
 
+TEST(Twins, StandInTheFirstStageTooWhereItFollowsTheMean) {
+  const auto plan =
+      with_twins(global(make_plan(solver(SolverKind::kUnipc, 3, Afs::kMean, true), grid(6)), grid(6)), 2, 1.65);
+  ASSERT_THAT(plan.stages, SizeIs(4));
+  EXPECT_EQ(write_plan(validated(plan)).evaluations(), 2 * 4);
+  const auto &first = plan.stages[0][0], &twin = plan.stages[0][1];
+  EXPECT_NEAR(twin.sigma, 1.65 * first.sigma, 1e-12);
+  EXPECT_NEAR(twin.start, twin.sigma / 80, 1e-15);
+  EXPECT_NEAR(twin.weights[0], 1 - twin.sigma / 80, 1e-15);  // the straight line from x_0 to the mean
+}
+
 /// Every number of a plan, in order.
 template <class S>
 std::vector<S> numbers_of(const NsPlan<S>& plan) {
