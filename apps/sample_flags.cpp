@@ -53,7 +53,8 @@ void add_run_flags(CLI::App& app, SampleFlags& flags) {
   app.add_option("--chunk", o.chunk,
                  "images in one forward of the network, always as many (0: 16 on the CPU, 64 on a GPU)");
   app.add_option("--points_at_once", o.points_at_once, "parallel points in one forward (0: all)");
-  app.add_option("--decode_batch", o.decode_batch, "latents decoded in one forward");
+  app.add_option("--decode_batch", o.decode_batch,
+                 "latents decoded in one forward, always as many (0: 1 on the CPU, 8 on a GPU)");
   add_choice(app, "--precision", o.precision, kPrecisionNames, "of the network inside the model");
   add_choice(app, "--rng", o.random_device, kRandomDeviceNames, "where the seeds' random numbers are drawn");
 }

@@ -48,6 +48,14 @@ std::vector<Block> blocks_of(std::int64_t num_points, std::int64_t batch, const 
 
 }  // namespace
 
+std::int64_t chunk_or_default(std::int64_t chunk, at::Device device) {
+  return chunk > 0 ? chunk : device.is_cpu() ? 16 : 64;
+}
+
+std::int64_t decode_batch_or_default(std::int64_t decode_batch, at::Device device) {
+  return decode_batch > 0 ? decode_batch : device.is_cpu() ? 1 : 8;
+}
+
 ChunkedDenoiser::ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options, at::Device device)
     : inner_(std::move(inner)), options_(options), lanes_(device) {
   EPD_REQUIRE_USAGE(options_.chunk >= 1, "chunk: expected at least 1, got ", options_.chunk);

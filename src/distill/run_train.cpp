@@ -167,7 +167,7 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
 
 fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   check(run);
-  const std::int64_t chunk = run.chunk > 0 ? run.chunk : run.resources.device.is_cuda() ? 64 : 16;
+  const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);
   const auto detector = open_detector(run);
   const auto start = run.options.initial_predictor(model.facts());

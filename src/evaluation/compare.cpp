@@ -144,7 +144,7 @@ class Arena {
     model.device = device_;
     model.precision = options_.precision;
     model.guidance = {options_.guidance_type, options_.guidance_rate, false};
-    model.chunks.chunk = options_.chunk > 0 ? options_.chunk : device_.is_cuda() ? 64 : 16;
+    model.chunks.chunk = chunk_or_default(options_.chunk, device_);
     return open_model(model);
   }
 

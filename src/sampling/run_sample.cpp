@@ -44,10 +44,7 @@ class SampleRun {
         random_device_(options.random_device == RandomDevice::kCpu ? at::Device(at::kCPU) : device),
         resolved_(resolve(options)),
         layout_{resolved_.outdir, options.format, options.grid, options.subdirs, options.save_inters},
-        chunks_{options.chunk > 0 ? options.chunk
-                : device.is_cpu() ? 16
-                                  : 64,
-                options.points_at_once},
+        chunks_{chunk_or_default(options.chunk, device), options.points_at_once},
         model_(open_model({resolved_.model_path, device, options.precision, resolved_.method.guidance, chunks_})) {
     auto condition = resolved_.condition;
     condition.chunk = chunks_.chunk;

@@ -53,7 +53,7 @@ Manifest manifest_of(const SampleOptions& options, const ResolvedSample& resolve
   add_condition(manifest, resolved.condition);
   manifest.set("chunk", std::to_string(chunks.chunk));
   manifest.set("points_at_once", std::to_string(chunks.points_at_once));
-  manifest.set("decode_batch", std::to_string(options.decode_batch));
+  manifest.set("decode_batch", std::to_string(decode_batch_or_default(options.decode_batch, model.device())));
   manifest.set("precision", json_string(name_of(kPrecisionNames, model.precision())));
   manifest.set("device", json_string(model.device().is_cpu() ? "cpu" : "cuda"));
   manifest.set("rng", json_string(name_of(kRandomDeviceNames, options.random_device)));

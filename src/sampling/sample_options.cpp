@@ -40,11 +40,11 @@ const SampleOptions& SampleOptions::validated() const {
   };
   EPD_REQUIRE_USAGE(!seeds.empty(), "seeds: none given");
   require_positive("batch", batch);
-  require_positive("decode_batch", decode_batch);
   EPD_REQUIRE_USAGE(writer_threads >= 1 && writer_threads <= 256, "writer_threads: expected 1 to 256, got ",
                     writer_threads);
   EPD_REQUIRE_USAGE(!scoring.no_images || scoring.wanted(), "no_images: nothing would be left to do; give --fid");
   EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected at least 1, or 0 for the default, got ", chunk);
+  EPD_REQUIRE_USAGE(decode_batch >= 0, "decode_batch: expected at least 1, or 0 for the default, got ", decode_batch);
   EPD_REQUIRE_USAGE(points_at_once >= 0, "points_at_once: expected at least 1, or 0 for all, got ", points_at_once);
   return *this;
 }

@@ -43,6 +43,7 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
       t_0_(t_0),
       options_(options),
       lanes_(model_.model->device()) {
+  options_.decode_batch = decode_batch_or_default(options_.decode_batch, model_.model->device());
   if (plan_.mean >= 0) conditions_ = with_mean(std::move(conditions_), model_);
 }
 

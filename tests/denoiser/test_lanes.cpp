@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "epd/denoiser/chunked.h"
 #include "epd/denoiser/lanes.h"
 
 namespace epd {
@@ -60,6 +61,16 @@ TEST(Lanes, RecordNoGraph) {
   bool recorded = true;
   Lanes(at::kCPU).run(1, [&](std::size_t) { recorded = (x * 2).requires_grad(); });
   EXPECT_FALSE(recorded);
+}
+
+TEST(ChunkDefaults, AreSmallOnTheCpuAndGiveWayToWhatIsAskedFor) {
+  const at::Device cpu(at::kCPU), gpu(at::kCUDA, 0);
+  EXPECT_EQ(chunk_or_default(0, cpu), 16);
+  EXPECT_EQ(chunk_or_default(0, gpu), 64);
+  EXPECT_EQ(chunk_or_default(3, gpu), 3);
+  EXPECT_EQ(decode_batch_or_default(0, cpu), 1);
+  EXPECT_EQ(decode_batch_or_default(0, gpu), 8);
+  EXPECT_EQ(decode_batch_or_default(5, cpu), 5);
 }
 
 }  // namespace

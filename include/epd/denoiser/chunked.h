@@ -12,6 +12,12 @@ struct ChunkOptions {
   std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
 };
 
+/// `chunk`, or for 0 the default: 16 images on the CPU, 64 on a GPU.
+std::int64_t chunk_or_default(std::int64_t chunk, at::Device device);
+
+/// Latents that are decoded in one forward: `decode_batch`, or for 0 the default: 1 on the CPU, 8 on a GPU.
+std::int64_t decode_batch_or_default(std::int64_t decode_batch, at::Device device);
+
 /// Runs the network on chunks of one fixed number of images, whatever the batch: so an image's numbers depend neither
 /// on the batch it came in nor on how many processes share the work, and kernels see one shape. On the CPU forward runs
 /// chunks side by side, each on one thread (lanes.h), so its numbers do not depend on the number of threads either.

@@ -40,7 +40,7 @@ struct SampleOptions {
   std::int64_t batch = 64;          // images at a time, over all processes
   std::int64_t chunk = 0;           // images in one forward of the network; 0: 16 on the CPU, 64 on a GPU
   std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
-  std::int64_t decode_batch = 8;    // latents decoded in one forward
+  std::int64_t decode_batch = 0;    // latents decoded in one forward; 0: 1 on the CPU, 8 on a GPU
   Precision precision = Precision::kAuto;
   RandomDevice random_device = RandomDevice::kDevice;
 

@@ -14,7 +14,7 @@ namespace epd {
 
 struct SamplerOptions {
   at::Device random_device = at::kCPU;  // where the seeds' generators live
-  std::int64_t decode_batch = 8;        // latents decoded in one forward, a smaller last slice padded
+  std::int64_t decode_batch = 0;        // latents decoded in one forward, a smaller last slice padded; 0: the default
   bool keep_states = false;             // hand out the states at all grid points
 };
 
