@@ -1,5 +1,6 @@
 """ADM of guided diffusion (imagenet256): a U-Net that predicts noise and its variance, and a classifier to guide it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from openai_unet import (
     OpenaiUnet,
     build_classifier,
     build_unet,
+    classifier_levels,
     num_levels,
     pool_size,
 )
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 BETA_D, BETA_MIN, STEPS = 19.9, 0.1, 1000
 U_MIN = 1e-3  # the end of the process, sigma_min
+RESOLUTION = 256  # as published, where the classifier's pool does not tell
 
 
 class GuidedDenoiser(NoiseDenoiser):
@@ -43,13 +46,33 @@ def time_features(time_embed: nn.Module) -> NoiseFeatures:
     return NoiseFeatures(geometric_frequencies(time_embed[0].in_features // 2))
 
 
+def check_pair(network: OpenaiUnet, classifier: Classifier) -> None:
+    """Raises where U-Net and classifier do not go together. An unconditional U-Net is left to the classifier's guidance."""
+    channels, outputs = network.input_blocks[0][0].in_channels, network.out[-1].out_channels
+    judged = classifier.input_blocks[0][0].in_channels
+    if judged != channels:
+        raise ValueError(f"the U-Net takes {channels} channels, the classifier {judged}")
+    if outputs not in (channels, 2 * channels):
+        raise ValueError(
+            f"the U-Net makes {outputs} channels of {channels}: neither the noise, nor the noise and its variance"
+        )
+    if network.label_emb is None:
+        print("the U-Net knows no labels (no label_emb.weight): the classifier alone guides it", file=sys.stderr)
+    elif network.label_emb.num_embeddings != classifier.classes:
+        raise ValueError(
+            f"the U-Net has {network.label_emb.num_embeddings} labels, the classifier {classifier.classes}"
+        )
+
+
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The diffusion model and the classifier, and their facts."""
     weights, classifier_weights = load_checkpoint(files[0]), load_checkpoint(files[1])
-    # As published, U-Net and classifier have as many levels: the classifier's last resolution gives the first.
-    resolution = sizes.resolution or pool_size(StateDict(classifier_weights)) << (num_levels(StateDict(weights)) - 1)
     network = build_unet(weights, sizes)
-    classifier = build_classifier(classifier_weights, sizes.head_channels, resolution)
+    levels = classifier_levels(StateDict(classifier_weights), num_levels(StateDict(weights)), sizes.resolution)
+    classifier = build_classifier(classifier_weights, sizes.condition_head_channels or sizes.head_channels, levels)
+    last = pool_size(StateDict(classifier_weights))
+    resolution = sizes.resolution or (last << (levels - 1) if last else RESOLUTION)
+    check_pair(network, classifier)
     time = VpTime(BETA_D, BETA_MIN, STEPS)
     facts = make_facts(
         dataset_name=name,
@@ -57,7 +80,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
         channels=network.input_blocks[0][0].in_channels,
         sigma_min=time.sigma(U_MIN),
         sigma_max=time.sigma(1.0),
-        label_dim=classifier.out[-1].c_proj.out_channels,
+        label_dim=classifier.classes,
         condition="label",
         label_format="index",
         precision="float16",

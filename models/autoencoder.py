@@ -59,6 +59,11 @@ class Upsample(nn.Module):
         return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+class PlainUpsample(nn.Upsample):
+    def __init__(self, _channels: int):
+        super().__init__(scale_factor=2.0, mode="nearest")
+
+
 class Level(nn.Module):
     """The blocks of one resolution, each followed by attention where there is some, then twice the resolution."""
 
@@ -123,7 +128,7 @@ class FirstStage(nn.Module):
         return self.decoder(self.post_quant_conv(self.quantize(z)))
 
 
-def read_level(state: StateDict, finest: bool) -> Level:
+def read_level(state: StateDict, upsample: type) -> Level:
     blocks: list[nn.Module] = []
     attentions: list[nn.Module] = []
     attention = state.under("attn")
@@ -131,14 +136,16 @@ def read_level(state: StateDict, finest: bool) -> Level:
         out_channels, channels = state.shape(f"block.{i}.conv1.weight")[:2]
         blocks.append(ResnetBlock(channels, out_channels))
         attentions.append(PixelAttention(out_channels) if attention else nn.Identity())
-    return Level(blocks, attentions, nn.Identity() if finest else Upsample(out_channels))
+    return Level(blocks, attentions, upsample(out_channels))
 
 
 def read_decoder(state: StateDict) -> Decoder:
     channels, z_channels = state.shape("conv_in.weight")[:2]
     attention = PixelAttention(channels) if state.under("mid.attn_1") else nn.Identity()
     mid = {"block_1": ResnetBlock(channels, channels), "attn_1": attention, "block_2": ResnetBlock(channels, channels)}
-    levels = [read_level(state.under(f"up.{i}"), finest=i == 0) for i in range(state.under("up").count())]
+    # Without convolutions (resamp_with_conv off) doubling the resolution leaves no entry.
+    upsample = Upsample if any(".upsample." in name for name in state.entries) else PlainUpsample
+    levels = [read_level(state.under(f"up.{i}"), nn.Identity if i == 0 else upsample) for i in range(state.under("up").count())]
     out_channels, last = state.shape("conv_out.weight")[:2]
     conv_in, conv_out = nn.Conv2d(z_channels, channels, 3, padding=1), nn.Conv2d(last, out_channels, 3, padding=1)
     return Decoder(conv_in, mid, levels, normalization(last), conv_out)

@@ -121,8 +121,13 @@ def verify(eager: nn.Module, scripted: torch.jit.ScriptModule, facts: dict) -> N
         one = eager if device == "cpu" else copy.deepcopy(eager).to(device)
         other = scripted if device == "cpu" else copy.deepcopy(scripted).to(device)
         for name, arguments in random_calls(facts, device):
-            with torch.no_grad():
-                expected, actual = getattr(one, name)(*arguments), getattr(other, name)(*arguments)
+            try:
+                with torch.no_grad():
+                    expected, actual = getattr(one, name)(*arguments), getattr(other, name)(*arguments)
+            except RuntimeError as error:  # a resolution that does not divide, heads or widths that do not fit
+                reason = str(error).strip().splitlines()[-1]
+                shapes = ", ".join("x".join(map(str, value.shape)) for value in arguments if isinstance(value, Tensor))
+                raise ValueError(f"{facts['dataset_name']}: {name} fails on inputs of {shapes}: {reason}") from error
             error = relative_error(actual, expected)
             if not error <= TOLERANCE:
                 raise ValueError(

@@ -91,6 +91,8 @@ def build_network(inner: Record) -> tuple[nn.Module, NoiseFeatures]:
     arguments = arguments_of(inner)
     weights = {name: value for name, value in state_of(inner).items() if name not in TRAINING_ONLY}
     fourier = weights.pop("map_noise.freqs", None)
+    if (arguments.get("embedding_type") == "fourier") != (fourier is not None):
+        raise ValueError(f"map_noise.freqs does not go with embedding_type {arguments.get('embedding_type')!r}")
     with torch.device("meta"):
         network = networks[inner.class_name](
             **{key: value for key, value in arguments.items() if key not in UNUSED_ARGUMENTS}

@@ -33,6 +33,8 @@ class Sizes:
     head_channels: int | None = None
     num_heads: int | None = None
     new_attention_order: bool | None = None
+    num_heads_upsample: int | None = None
+    condition_head_channels: int | None = None
 
 
 def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
@@ -81,6 +83,15 @@ def main() -> int:
     )
     parser.add_argument("--num_heads", type=int, metavar="INT", help="attention heads, where that is fixed instead")
     parser.add_argument(
+        "--num_heads_upsample", type=int, metavar="INT", help="attention heads on the way up (default: --num_heads)"
+    )
+    parser.add_argument(
+        "--condition_head_channels",
+        type=int,
+        metavar="INT",
+        help="the same of the classifier or text encoder beside the U-Net (default: --head_channels)",
+    )
+    parser.add_argument(
         "--use_new_attention_order",
         type=lambda text: {"true": True, "false": False}[text.lower()],
         metavar="BOOL",
@@ -88,7 +99,14 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
-    sizes = Sizes(arguments.resolution, arguments.head_channels, arguments.num_heads, arguments.use_new_attention_order)
+    sizes = Sizes(
+        arguments.resolution,
+        arguments.head_channels,
+        arguments.num_heads,
+        arguments.use_new_attention_order,
+        arguments.num_heads_upsample,
+        arguments.condition_head_channels,
+    )
     try:
         fetched = arguments.name not in inception.NAMES  # the detectors' module fetches its own
         files = arguments.source or (fetch.checkpoints(arguments.name) if fetched else [])

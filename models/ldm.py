@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from archive import load_checkpoint
 from autoencoder import FirstStage, build_first_stage, upscaling
 from contract import make_facts, sources
-from ldm_unet import LatentUnet, build_unet
+from ldm_unet import LatentUnet
 from preconditioning import NoiseFeatures, geometric_frequencies
 from state_dict import StateDict
+from unet_reader import Heads, build_unet, heads_of
 
+HEAD_CHANNELS = 32  # of an attention head, as published; the weights do not tell
 LATENT_RESOLUTION = 64  # of every published model; the weights fit any
 
 
@@ -164,9 +166,7 @@ def latent_facts(model: LatentDenoiser, dataset_name: str, resolution: int | Non
 def read_ldm(
     state: dict[str, Tensor],
     first_stage: dict[str, Tensor] | None = None,
-    *,
-    num_heads: int | None = None,
-    head_channels: int | None = None,
+    heads: Heads = Heads(head_channels=HEAD_CHANNELS),
 ) -> LatentDenoiser:
     """An unconditional latent diffusion model (lsun_bedroom_ldm, ffhq_ldm) from its checkpoint, with its averaged weights.
 
@@ -178,13 +178,13 @@ def read_ldm(
     stage = checkpoint.state.under(checkpoint.FIRST_STAGE) or StateDict(first_stage or {})
     if not stage:
         raise ValueError("the checkpoint has no first stage (first_stage_model): give the autoencoder's checkpoint as well")
-    unet = build_unet(checkpoint.ema_unet(), num_heads, head_channels if num_heads or head_channels else 32)
+    unet = build_unet(checkpoint.ema_unet(), heads)
     table = NoiseTable(checkpoint.noise_table(0.0015, 0.0195))
     return LatentDenoiser(unet, build_first_stage(stage), table, checkpoint.scale_factor(1.0))
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """lsun_bedroom_ldm and ffhq_ldm: the diffusion checkpoint, then the autoencoder's, which may be left out where the first has it."""
-    states = [load_checkpoint(file) for file in files]
-    model = read_ldm(*states, num_heads=sizes.num_heads, head_channels=sizes.head_channels)
+    diffusion, first_stage = [*(load_checkpoint(file) for file in files), None][:2]
+    model = read_ldm(diffusion, first_stage, heads_of(sizes, HEAD_CHANNELS))
     return model, latent_facts(model, name, sizes.resolution, source=sources(*files))

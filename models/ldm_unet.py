@@ -1,15 +1,12 @@
 """The U-Net of latent diffusion (Rombach et al. 2022; Dhariwal & Nichol 2021): residual blocks, self-attention, spatial transformers.
 
-Layer and parameter names are the original's, so `build_unet` reads the whole architecture from the names and shapes of
-a state dict; only the number of attention heads cannot be seen there. Every layer takes (h, embedding, context):
-h [B, C, H, W], the time embedding [B, E], and the text states [B, T, W] or None.
+Layer and parameter names are the original's, so unet_reader.py builds them from the names and shapes of a state dict.
+Every layer takes (h, embedding, context): h [B, C, H, W], the time embedding [B, E], and the text states [B, T, W] or None.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
-
-from state_dict import StateDict, load_strictly
 
 NUM_GROUPS = 32  # of every group normalisation
 
@@ -26,6 +23,17 @@ class Downsample(nn.Module):
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
         return self.op(h)
+
+
+class Resampling(nn.Module):
+    """Halves or doubles the resolution without weights (the original's conv_resample=False)."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        return self.layer(h)
 
 
 class Upsample(nn.Module):
@@ -205,88 +213,3 @@ class LatentUnet(nn.Module):
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), embedding, context)
         return self.out(h)
-
-
-class UnetReader:
-    """Builds the layers that a U-Net's state dict describes. Heads: `num_heads`, or `head_channels` channels each.
-
-    `new_order` of attention: where unset, as published: in Consistency Models, whose convolutions there are 2-d.
-    """
-
-    def __init__(self, state: StateDict, num_heads: int | None, head_channels: int | None, new_order: bool | None = None):
-        if (num_heads is None) == (head_channels is None):
-            raise ValueError("give either num_heads or head_channels")
-        self.state = state
-        self.num_heads = num_heads
-        self.head_channels = head_channels
-        self.new_order = new_order
-
-    def heads(self, channels: int, where: str) -> int:
-        heads = self.num_heads or channels // self.head_channels
-        if heads == 0 or channels % (self.head_channels or heads) != 0:
-            wanted = f"--num_heads {self.num_heads}" if self.num_heads else f"--head_channels {self.head_channels}"
-            raise ValueError(f"the {channels} channels of {where[:-1]} do not divide by {wanted}")
-        return heads
-
-    def res_block(self, state: StateDict, resample: nn.Module) -> ResBlock:
-        out_channels, channels = state.shape("in_layers.2.weight")[:2]
-        modulation, embedding = state.shape("emb_layers.1.weight")
-        skip_kernel = state.shape("skip_connection.weight")[2] if "skip_connection" in state.children() else 0
-        return ResBlock(channels, out_channels, embedding, modulation == 2 * out_channels, skip_kernel, resample)
-
-    def spatial_transformer(self, state: StateDict) -> SpatialTransformer:
-        inner, channels = state.shape("proj_in.weight")[:2]
-        heads = self.heads(inner, state.path)
-        blocks = []
-        for i in range(state.under("transformer_blocks").count()):
-            block = state.under(f"transformer_blocks.{i}")
-            width, context_width = block.shape("attn2.to_k.weight")
-            blocks.append(TransformerBlock(inner, width, context_width, block.shape("ff.net.2.weight")[1], heads))
-        return SpatialTransformer(channels, inner, blocks)
-
-    def layer(self, state: StateDict, resample: nn.Module) -> nn.Module:
-        children = state.children()
-        if children & {"in_layers", "emb_layers", "out_layers"}:
-            return self.res_block(state, resample)
-        if children & {"transformer_blocks", "proj_in"}:
-            return self.spatial_transformer(state)
-        if children & {"qkv", "proj_out"}:
-            channels = state.shape("proj_out.weight")[0]
-            planar = len(state.shape("qkv.weight")) == 4
-            new_order = planar if self.new_order is None else self.new_order
-            return AttentionBlock(channels, self.heads(channels, state.path), planar, new_order)
-        if "op" in children:
-            return Downsample(state.shape("op.weight")[1], state.shape("op.weight")[0])
-        if "conv" in children:
-            return Upsample(state.shape("conv.weight")[1], state.shape("conv.weight")[0])
-        out_channels, channels = state.shape("weight")[:2]
-        return Convolution(channels, out_channels, 3, padding=1)
-
-    def stage(self, prefix: str, resample: nn.Module | None = None, resampled: int = 0) -> Stage:
-        """The layers below `prefix`; number `resampled` is given `resample`, should it be a residual block."""
-        state = self.state.under(prefix)
-        layers = range(state.count())
-        return Stage(*(self.layer(state.under(str(i)), resample if resample and i == resampled else nn.Identity()) for i in layers))
-
-    def unet(self) -> LatentUnet:
-        state = self.state
-        width, channels = state.shape("time_embed.0.weight")
-        time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        count = state.under("output_blocks").count()
-        # Residual blocks may also resample. Upwards they stand last in an output block, behind another residual block;
-        # downwards they mirror that: an output block takes the result of the input block at the same distance from the middle.
-        last = [state.under(f"output_blocks.{i}").count() - 1 for i in range(count)]
-        rises = [last[i] > 0 and "in_layers" in state.under(f"output_blocks.{i}.{last[i]}").children() for i in range(count)]
-        up, down = nn.Upsample(scale_factor=2.0, mode="nearest"), nn.AvgPool2d(2)
-        inputs = [self.stage(f"input_blocks.{i}", down if rises[count - 1 - i] else None) for i in range(count)]
-        outputs = [self.stage(f"output_blocks.{i}", up if rises[i] else None, last[i]) for i in range(count)]
-        out_channels, channels = state.shape("out.2.weight")[:2]
-        out = nn.Sequential(nn.GroupNorm(NUM_GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1))
-        return LatentUnet(time_embed, inputs, self.stage("middle_block"), outputs, out)
-
-
-def build_unet(state: StateDict, num_heads: int | None = None, head_channels: int | None = None) -> LatentUnet:
-    """The U-Net that a state dict describes, with its weights."""
-    with torch.device("meta"):
-        unet = UnetReader(state, num_heads, head_channels).unet()
-    return load_strictly(unet, state)

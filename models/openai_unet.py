@@ -7,10 +7,11 @@ the same way. What differs: labels are added to the time embedding.
 from typing import Any
 
 import torch
-from ldm_unet import NUM_GROUPS, Stage, UnetReader
+from ldm_unet import NUM_GROUPS, Stage
 from state_dict import StateDict, load_strictly
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from unet_reader import Heads, UnetReader, halved_without_weights, heads_of, resampling
 
 HEAD_CHANNELS = 64  # of an attention head, as published; the weights do not tell
 
@@ -76,21 +77,30 @@ class OpenaiUnet(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Half a U-Net and an attention pool: x [B, C, H, W], time features [B, width] -> logits [B, classes]."""
+    """Half a U-Net and a head: x [B, C, H, W], time features [B, width] -> logits [B, classes].
 
-    def __init__(self, time_embed: nn.Module, input_blocks: list[Stage], middle_block: Stage, out: nn.Module):
+    The head takes the last features, or (`spatial`) the mean features of every block, joined.
+    """
+
+    def __init__(self, time_embed: nn.Module, blocks: list[Stage], middle_block: Stage, out: nn.Module, spatial: bool):
         super().__init__()
+        self.classes = list(out.parameters())[-1].numel()  # the bias of the logits
         self.time_embed = time_embed
-        self.input_blocks = nn.ModuleList(input_blocks)
+        self.input_blocks = nn.ModuleList(blocks)
         self.middle_block = middle_block
         self.out = out
+        self.spatial = spatial
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         embedding = self.time_embed(noise)
         h = x
+        means: list[Tensor] = []
         for block in self.input_blocks:
             h = block(h, embedding, None)
-        return self.out(self.middle_block(h, embedding, None))
+            means.append(h.mean((2, 3)))
+        h = self.middle_block(h, embedding, None)
+        means.append(h.mean((2, 3)))
+        return self.out(torch.cat(means, 1) if self.spatial else h)
 
 
 class OpenaiReader(UnetReader):
@@ -108,66 +118,93 @@ class OpenaiReader(UnetReader):
             plain.out,
         )
 
-    def classifier(self, resolution: int) -> Classifier:
+    def classifier(self, levels: int) -> Classifier:
         state = self.state
         width, channels = state.shape("time_embed.0.weight")
         time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        count, stride = state.under("input_blocks").count(), self.blocks_per_level(resolution)
-        down = nn.AvgPool2d(2)
-        inputs = [self.stage(f"input_blocks.{i}", down if i > 0 and i % stride == 0 else None) for i in range(count)]
-        channels, tokens = state.shape("out.2.positional_embedding")
-        outputs = state.shape("out.2.c_proj.weight")[0]
-        pool = AttentionPool(channels, tokens, outputs, self.heads(channels, "out.2."))
-        out = nn.Sequential(nn.GroupNorm(NUM_GROUPS, channels), nn.SiLU(), pool)
-        return Classifier(time_embed, inputs, self.stage("middle_block"), out)
-
-    def blocks_per_level(self, resolution: int) -> int:
-        """Input blocks of one resolution, counting the one that halves it.
-
-        A residual block that halves has the same entries as one that does not, but the attention pool tells the last
-        resolution, and so the number of halvings.
-        """
-        count, last = self.state.under("input_blocks").count(), pool_size(self.state)
-        halvings = (resolution // last).bit_length() - 1
-        if resolution != last << halvings or count % (halvings + 1) != 0:
+        inputs = state.under("input_blocks")
+        count = count_with_gaps(inputs)
+        if count % levels != 0:
             raise ValueError(
-                f"the classifier's {count} input blocks do not halve {resolution} to {last}: give --resolution"
+                f"the classifier's {count} input blocks are not those of {levels} levels: give --resolution"
             )
-        return count // (halvings + 1)
+        plain = halved_without_weights(inputs, count)
+        halves = range(count // levels, count, count // levels)
+        blocks = [self.input_stage(i, "plain" if i in plain else "block" if i in halves else "") for i in range(count)]
+        middle = self.stage("middle_block")
+        spatial = len(state.shape("out.0.weight")) == 2
+        return Classifier(time_embed, blocks, middle, self.spatial_head() if spatial else self.pooled_head(), spatial)
+
+    def pooled_head(self) -> nn.Module:
+        """Logits of the last features, by an attention pool or by their mean."""
+        state = self.state.under("out")
+        channels = state.shape("0.weight")[0]
+        norm = nn.GroupNorm(NUM_GROUPS, channels)
+        if "2.positional_embedding" not in state:
+            logits = nn.Conv2d(channels, state.shape("3.weight")[0], 1)
+            return nn.Sequential(norm, nn.SiLU(), nn.AdaptiveAvgPool2d(1), logits, nn.Flatten())
+        tokens, classes = state.shape("2.positional_embedding")[1], state.shape("2.c_proj.weight")[0]
+        return nn.Sequential(
+            norm, nn.SiLU(), AttentionPool(channels, tokens, classes, self.heads.count(channels, "out.2."))
+        )
+
+    def spatial_head(self) -> nn.Module:
+        """Logits of the mean features of every block: the original's pools `spatial` and, with a norm, `spatial_v2`."""
+        state = self.state.under("out")
+        inner, features = state.shape("0.weight")
+        first = nn.Linear(features, inner)
+        if "1.weight" in state:
+            return nn.Sequential(
+                first, nn.GroupNorm(NUM_GROUPS, inner), nn.SiLU(), nn.Linear(inner, state.shape("3.weight")[0])
+            )
+        return nn.Sequential(first, nn.ReLU(), nn.Linear(inner, state.shape("2.weight")[0]))
 
 
-def pool_size(state: StateDict) -> int:
-    """Pixels a side of the features that a classifier's attention pool takes."""
-    tokens = state.shape("out.2.positional_embedding")[1]
-    return round((tokens - 1) ** 0.5)
+def count_with_gaps(blocks: StateDict) -> int:
+    """One more than the highest number below `blocks`, of which some may have no entries."""
+    return 1 + max((int(child) for child in blocks.children() if child.isdigit()), default=-1)
 
 
-def num_levels(state: StateDict) -> int:
-    """How many resolutions a U-Net works on: one more than its output blocks double."""
+def pool_size(classifier: StateDict) -> int | None:
+    """Pixels a side of the features that a classifier's attention pool takes; None for another pool."""
+    positions = classifier.entries.get("out.2.positional_embedding")
+    return None if positions is None else round((positions.shape[1] - 1) ** 0.5)
 
-    def doubles(block: StateDict) -> bool:
-        last = block.under(str(block.count() - 1))
-        return "conv.weight" in last or (block.count() > 1 and "in_layers.0.weight" in last)
 
-    outputs = state.under("output_blocks")
-    return 1 + sum(doubles(outputs.under(str(i))) for i in range(outputs.count()))
+def num_levels(unet: StateDict) -> int:
+    """How many resolutions a U-Net works on."""
+    return 1 + sum(map(bool, resampling(unet)))
+
+
+def classifier_levels(state: StateDict, unet_levels: int, resolution: int | None) -> int:
+    """How many resolutions a classifier works on.
+
+    Halving by a convolution or without weights is seen. A residual block that halves has the same entries as one that
+    does not: then the resolution and that of the attention pool tell; without them, as many as the U-Net's.
+    """
+    inputs, last = state.under("input_blocks"), pool_size(state)
+    seen = sum(inputs.under(f"{i}.0").children() <= {"op"} for i in range(count_with_gaps(inputs)))
+    if not (last and resolution):
+        return 1 + seen if seen else unet_levels
+    levels = 1 + seen if seen else max(1, (resolution // last).bit_length())
+    if resolution != last << (levels - 1):
+        raise ValueError(
+            f"--resolution {resolution} does not fit a classifier of {levels} levels down to {last}x{last}"
+        )
+    return levels
 
 
 def build_unet(weights: dict[str, Tensor], sizes: Any) -> OpenaiUnet:
-    """The U-Net that a state dict describes, with its weights. What that does not tell: `sizes`, or as published.
-
-    Where `sizes` has num_heads, its head_channels are the classifier's alone.
-    """
+    """The U-Net that a state dict describes, with its weights. What that does not tell: `sizes`, or as published."""
     state = StateDict(weights)
-    head_channels = None if sizes.num_heads else sizes.head_channels or HEAD_CHANNELS
     with torch.device("meta"):
-        network = OpenaiReader(state, sizes.num_heads, head_channels, sizes.new_attention_order).labelled_unet()
+        network = OpenaiReader(state, heads_of(sizes, HEAD_CHANNELS)).labelled_unet()
     return load_strictly(network, state)
 
 
-def build_classifier(weights: dict[str, Tensor], head_channels: int | None, resolution: int) -> Classifier:
-    """The classifier that a state dict describes, with its weights, for images of `resolution` pixels a side."""
+def build_classifier(weights: dict[str, Tensor], head_channels: int | None, levels: int) -> Classifier:
+    """The classifier that a state dict describes, with its weights, working on so many resolutions."""
     state = StateDict(weights, "classifier: ")
     with torch.device("meta"):
-        network = OpenaiReader(state, None, head_channels or HEAD_CHANNELS).classifier(resolution)
+        network = OpenaiReader(state, Heads(head_channels=head_channels or HEAD_CHANNELS)).classifier(levels)
     return load_strictly(network, state)

@@ -4,7 +4,9 @@ import json
 import lzma
 import pickle
 import sys
+import tempfile
 import types
+import unittest
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
@@ -15,6 +17,7 @@ from latent_support import GOLDEN, ROOT, synthetic_weights
 from torch import Tensor
 
 sys.path.insert(0, str(ROOT / "models"))
+import contract  # noqa: E402
 import safe_load  # noqa: E402
 from state_dict import state_of  # noqa: E402
 
@@ -60,6 +63,29 @@ class Golden:
 
     def pickle_bytes(self) -> bytes:
         return lzma.decompress((GOLDEN / f"edm_{self.name}.pkl.xz").read_bytes())
+
+
+class ModelTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def assert_close(self, actual, expected, tolerance=1e-5):
+        self.assertLessEqual(contract.relative_error(actual, expected), tolerance)
+
+    def assert_denoises_as(self, golden, model, condition, key="denoised"):
+        """Image by image, and the network's part of it: near sigma_min D is almost x whatever the network says."""
+        with torch.no_grad():
+            denoised = model(golden.x, golden.sigma, condition)
+        for x, sigma, one, original in zip(golden.x, golden.sigma, denoised, golden.arrays[key]):
+            self.assert_close(one, original)
+            self.assert_close((x - one) / sigma, (x - original) / sigma)
+
+    def saved(self, name, weights):
+        path = self.folder / f"{name}.pt"
+        torch.save(weights, path)
+        return path
 
 
 class Pickled:

@@ -3,23 +3,32 @@
 import functools
 import json
 import sys
+import tempfile
 import unittest
 import warnings
+from pathlib import Path
 
 import torch
 from latent_support import ROOT, Golden, is_weight, recipe, synthetic_weights
 
 sys.path.insert(0, str(ROOT / "models"))
 import contract  # noqa: E402
+from export import Sizes  # noqa: E402
 from ldm import LatentDenoiser, NoiseTable, latent_facts, linear_noise_table, read_ldm  # noqa: E402
-from sd import read_sd  # noqa: E402
+from ldm_unet import CrossAttention  # noqa: E402
+from sd import read_model, read_sd  # noqa: E402
+from unet_reader import Heads  # noqa: E402
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 def read(golden: Golden, **changes) -> LatentDenoiser:
-    reader = read_sd if "tokens" in golden.arrays else read_ldm
-    return reader(golden.state, **(golden.options | changes)).eval().requires_grad_(False)
+    options = golden.options | changes
+    if "tokens" in golden.arrays:
+        model = read_sd(golden.state, Heads(options["num_heads"]), options["head_channels"])
+    else:
+        model = read_ldm(golden.state, None, Heads(**options))
+    return model.eval().requires_grad_(False)
 
 
 def without(state: dict, *names: str) -> dict:
@@ -182,10 +191,48 @@ class LatentModels(unittest.TestCase):
         prefix = "first_stage_model."
         first_stage = {name.removeprefix(prefix): value for name, value in golden.state.items() if name.startswith(prefix)}
         diffusion = {name: value for name, value in golden.state.items() if not name.startswith(prefix)}
-        model = read_ldm(diffusion, first_stage, **golden.options)
+        model = read_ldm(diffusion, first_stage, Heads(**golden.options))
         self.assert_close(model.decode(golden.arrays["latent"]), golden.arrays["image"])
         with self.assertRaisesRegex(ValueError, "autoencoder's checkpoint"):
-            read_ldm(diffusion, **golden.options)
+            read_ldm(diffusion)
+
+    def test_doubling_without_weights_repeats_each_pixel(self):
+        golden = Golden("ldm")
+        names = [name for name in golden.state if ".upsample.conv." in name]
+        for name in names:  # a convolution that changes nothing
+            weight = golden.state[name]
+            golden.state[name] = torch.zeros_like(weight)
+            if name.endswith("weight"):
+                golden.state[name][:, :, 1, 1] = torch.eye(len(weight))
+        expected = read(golden).decode(golden.arrays["latent"])
+        golden.state = without(golden.state, *names)
+        self.assert_close(read(golden).decode(golden.arrays["latent"]), expected)
+
+    def test_attention_in_the_new_order_takes_the_same_channels_elsewhere(self):
+        golden = Golden("ldm")
+        expected = read(golden)(golden.arrays["x"], golden.arrays["sigma"])
+        for name in [name for name in golden.state if ".qkv." in name or "qkvweight" in name or "qkvbias" in name]:
+            old = golden.state[name]
+            golden.state[name] = old.reshape(-1, 3, 16, *old.shape[1:]).transpose(0, 1).reshape(old.shape)
+        self.assert_close(read(golden, new_order=True)(golden.arrays["x"], golden.arrays["sigma"]), expected)
+
+    def test_heads_of_the_unet_and_of_the_text_encoder_have_options_of_their_own(self):
+        golden = Golden("sd")
+        widths = {value.shape[0] for name, value in golden.state.items() if "attn1.to_q" in name}
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(golden.state, Path(folder) / "sd.ckpt")
+            exported = lambda *sizes: read_model("ms_coco", [Path(folder) / "sd.ckpt"], Sizes(*sizes))[0]  # noqa: E731
+            model = exported(8, 16, None, None, None, 8)
+            self.assert_close(model.encode_text(golden.arrays["tokens"]), golden.arrays["text"])
+            heads = {layer.num_heads for layer in model.network.modules() if isinstance(layer, CrossAttention)}
+            self.assertEqual(heads, {width // 16 for width in widths})
+
+    def test_another_text_encoder_is_refused_in_one_line(self):
+        golden = Golden("sd")
+        text = [name for name in golden.state if name.startswith("cond_stage_model.")]
+        golden.state = without(golden.state, *text) | {"cond_stage_model.model.positional_embedding": torch.zeros(77, 32)}
+        with self.assertRaisesRegex(ValueError, "its text encoder is not CLIP's of Stable Diffusion 1$"):
+            read(golden)
 
     def test_facts_say_the_latents_and_the_images_sizes(self):
         facts = latent_facts(read(Golden("odd")), "ffhq_ldm", 8)

@@ -73,6 +73,12 @@ GUIDED_MODELS = {
         dict(POOLED, attention_resolutions=(2,), channel_mult=(1, 2), resblock_updown=False),
     ),
 }
+# What a classifier may have instead of the published attention pool; one halves by averaging, one in residual blocks.
+CLASSIFIERS = {
+    "classifier_adaptive": dict(POOLED, pool="adaptive", resblock_updown=False, conv_resample=False),
+    "classifier_spatial": dict(POOLED, pool="spatial"),
+    "classifier_spatial_v2": dict(POOLED, pool="spatial_v2", use_scale_shift_norm=True, resblock_updown=False),
+}
 
 
 class Goldens:
@@ -193,6 +199,17 @@ def guided_goldens(goldens: Goldens) -> None:
         goldens.add(name, recipe, denoised=x - sigma[:, None, None, None] * noise, log_prob=log_prob, gradient=gradient)
 
 
+def classifier_goldens(goldens: Goldens) -> None:
+    from guided_diffusion.unet import EncoderUNetModel
+
+    for name, options in CLASSIFIERS.items():
+        classifier = EncoderUNetModel(**options).eval()
+        shapes = draw(classifier, seed=4)
+        x, sigma, _ = inputs(3, 16, 10)
+        recipe = dict(seed=4, shapes=shapes, channels=3, labels=10, levels=len(options["channel_mult"]))
+        goldens.add(name, recipe, logits=classifier(x / (sigma**2 + 1).sqrt()[:, None, None, None], sigma))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("edm", "guided_diffusion", "consistency_models"):
@@ -204,6 +221,7 @@ def main() -> None:
     edm_goldens(goldens, options.edm)
     consistency_goldens(goldens, options.consistency_models)
     guided_goldens(goldens)
+    classifier_goldens(goldens)
     goldens.write(HERE / "pixel_goldens.npz")
 
 
