@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
     }
     cli::apply(flags.common);
     flags.run.command_line = cli::used_options(*app).dump(2);
-    if (flags.dry_run) return explain(flags.run, flags.run.command_line);
+    if (flags.dry_run) return explain(cli::read_train(flags), flags.run.command_line);
     const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type());
     group->run([&] {
       flags.run.resources.device = cli::choose_device(flags.common, group->local_rank());

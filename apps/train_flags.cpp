@@ -63,17 +63,18 @@ void add_loss_flags(CLI::App& app, TrainFlags& flags) {
       ->type_name("FILE");
 }
 
-void add_optimisation_flags(CLI::App& app, TrainOptions& o) {
+void add_optimisation_flags(CLI::App& app, TrainFlags& flags) {
+  auto& o = flags.run.options;
   app.add_option("--total_kimg", o.total_kimg, "thousands of images to train on");
   app.add_option("--batch", o.batch, "images per iteration, over all processes");
   add_optional(app, "--lr", o.lr, "learning rate of Adam (epd, ipndm)", "0.2");
   app.add_option("--lr_weights", o.rates.weights, "ns: learning rate of the weights of denoised images");
   app.add_option("--lr_times", o.rates.times, "ns: of the logarithms of the times");
   app.add_option("--lr_sigmas", o.rates.sigmas, "ns: of the logarithms of sigma / time");
-  add_bool(app, "--coslr", o.coslr, "cosine of the learning rate to 0.01 (ns: to 0)");
-  app.add_option(
-      "--val_images", o.val_images,
-      "images with seeds of their own on which the best predictor is found, the one that is kept (0: the last)");
+  add_bool(app, "--coslr", flags.coslr, "cosine of the learning rate to 0.01 (ns: to 0)", "True for ns, else False");
+  add_optional(app, "--val_images", flags.val_images,
+               "images with seeds of their own on which the best predictor is found, the one that is kept; 0: the last",
+               text(kPlanValidationImages, " for ns, else 0"));
   app.add_option("--val_every", o.val_every, "iterations between two validations");
   app.add_option("--patience", o.patience, "validations without a better one that end the training (0: none do)");
   app.add_option("--seed", o.seed, "of the parameters at the start and of all training images")
@@ -123,7 +124,7 @@ void add_flags(CLI::App& app, TrainFlags& flags) {
   add_student_flags(app, flags.run.options);
   add_teacher_flags(app, flags.run.options);
   add_loss_flags(app, flags);
-  add_optimisation_flags(app, flags.run.options);
+  add_optimisation_flags(app, flags);
   add_run_flags(app, flags);
   add_evaluation_flags(app, flags);
   add_resource_flags(app, flags.run);
@@ -132,6 +133,9 @@ void add_flags(CLI::App& app, TrainFlags& flags) {
 
 TrainRun read_train(const TrainFlags& flags) {
   TrainRun run = flags.run;
+  const bool whole_plan = run.options.student == StudentKind::kNs;
+  run.options.coslr = flags.coslr.value_or(whole_plan);
+  run.options.val_images = flags.val_images.value_or(whole_plan ? kPlanValidationImages : 0);
   if (!flags.reference.empty()) run.evaluation.reference = find_reference(flags.reference);
   run.evaluation.seeds = parse_seeds(flags.eval_seeds);
   return run;

@@ -170,6 +170,17 @@ TEST(Presets, GiveWayToTheCommandLine) {
   EXPECT_EQ(train.flags.run.options.batch, 128);
 }
 
+TEST(StudentNs, IsValidatedAndCooledUnlessToldOtherwise) {
+  const auto options = [](Arguments arguments) { return cli::read_train(Train(std::move(arguments)).flags).options; };
+  EXPECT_EQ(options({"--sampler_stu", "ns"}).val_images, cli::kPlanValidationImages);
+  EXPECT_TRUE(options({"--sampler_stu", "ns"}).coslr);
+  EXPECT_EQ(options({"--sampler_stu", "ns", "--val_images", "0", "--coslr", "False"}).val_images, 0);
+  EXPECT_FALSE(options({"--sampler_stu", "ns", "--val_images", "0", "--coslr", "False"}).coslr);
+  EXPECT_EQ(options({}).val_images, 0);
+  EXPECT_FALSE(options({}).coslr);
+  EXPECT_TRUE(options({"--coslr"}).coslr);
+}
+
 TEST(Presets, AreThoseThatTheScriptMakesAndTheDemos) {
   const TemporaryFolder made, logs;
   const std::string script = EPD_SOURCE_DIR "/models/make_presets.py";
