@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "epd/core/log.h"
+#include "epd/core/run_main.h"
 #include "epd/core/version.h"
+#include "epd/distributed/environment.h"
 
 namespace epd::cli {
 namespace {
@@ -243,7 +245,9 @@ CLI::Option* add_afs(CLI::App& command, std::optional<Afs>& value, const std::st
   return option->default_str("");
 }
 
-bool parse(CLI::App& app, int argc, const char* const* argv) {
+namespace {
+
+bool parse_alone(CLI::App& app, int argc, const char* const* argv) {
   auto tokens = normalised(app, Tokens(argv + std::min(argc, 1), argv + argc));
   CLI::App& command = selected_command(app, tokens);
   if (const auto path = config_path(tokens)) {
@@ -263,6 +267,18 @@ bool parse(CLI::App& app, int argc, const char* const* argv) {
     throw UsageError(text(on_one_line(e.what()), " (", app.get_name(), " --help lists the options)"));
   }
   return true;
+}
+
+}  // namespace
+
+bool parse(CLI::App& app, int argc, const char* const* argv) {
+  try {
+    return parse_alone(app, argc, argv);
+  } catch (const Error& e) {
+    // The processes of a job have one command line: on each machine the first says what is wrong with it.
+    if (rank_environment().local_rank == 0) throw;
+    throw AlreadyReported(e.what(), e.exit_code());
+  }
 }
 
 void apply(const Common& common) {

@@ -89,11 +89,11 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!cli::parse(*app, argc, argv)) return;
     cli::apply(flags.common);
-    const auto options = read_options(flags);
     const auto group =
         ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type(), std::chrono::hours(24));
     group->run([&] {
-      const auto comparison = compare(options, *group, cli::choose_device(flags.common, group->local_rank()));
+      const auto device = cli::choose_device(flags.common, group->local_rank());
+      const auto comparison = compare(read_options(flags), *group, device);
       if (group->is_root()) write_results(comparison, flags.outdir);
     });
   });

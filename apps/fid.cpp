@@ -32,8 +32,8 @@ void print(const Scores& scores) {
 }
 
 void calc(const cli::FidFlags& flags, const CLI::App& command) {
-  const auto options = cli::read_calc(flags);
   on_all_processes(flags.common, [&](ProcessGroup& group, at::Device device) {
+    const auto options = cli::read_calc(flags);
     if (group.is_root() && !flags.json.empty()) prepare_output(flags.json);
     auto result = run_calc(options, group, device);
     if (!group.is_root()) return;
@@ -44,8 +44,8 @@ void calc(const cli::FidFlags& flags, const CLI::App& command) {
 }
 
 void ref(const cli::FidFlags& flags) {
-  const auto options = cli::read_ref(flags);
   on_all_processes(flags.common, [&](ProcessGroup& group, at::Device device) {
+    const auto options = cli::read_ref(flags);
     run_ref(options, group, device);
     if (group.is_root()) std::cout << options.dest.string() << "\n";
   });
@@ -53,8 +53,8 @@ void ref(const cli::FidFlags& flags) {
 
 /// One process does all of it; others of the job have nothing to do.
 void prepare(const cli::FidFlags& flags) {
-  const auto options = cli::read_prepare(flags);
   on_all_processes(flags.common, [&](ProcessGroup& group, at::Device) {
+    const auto options = cli::read_prepare(flags);
     if (!group.is_root()) return;
     prepare_output(options.dest);
     if (!flags.json.empty()) prepare_output(flags.json);

@@ -60,12 +60,11 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!cli::parse(*app, argc, argv)) return;
     cli::apply(flags.common);
-    const auto options = cli::read_options(*app, flags);
-    if (flags.explain) return explain(options, flags.json);
+    if (flags.explain) return explain(cli::read_options(*app, flags), flags.json);
     const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type(), kPatience);
     group->run([&] {
       const auto device = cli::choose_device(flags.common, group->local_rank());
-      const auto done = run_sample(options, *group, device);
+      const auto done = run_sample(cli::read_options(*app, flags), *group, device);
       if (group->is_root()) report(done, flags.json);
     });
   });

@@ -63,6 +63,20 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
     return contract.write_model(module, facts, dest)
 
 
+def positive(text: str) -> int:
+    """A whole number from 1. argparse reports the ValueError, with this function's name."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def truth(text: str) -> bool:
+    """True or False, in any case of letters."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError
+    return text.lower() == "true"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help=", ".join([*registry.load(), *inception.NAMES]))
@@ -76,24 +90,29 @@ def main() -> int:
     )
     parser.add_argument("--dest", type=Path, metavar="FILE", help="the model file to write (default: the cache's)")
     parser.add_argument(
-        "--resolution", type=int, metavar="INT", help="pixels a side of the state, where the file does not say"
+        "--resolution", type=positive, metavar="INT", help="pixels a side of the state, where the file does not say"
     )
     parser.add_argument(
-        "--head_channels", type=int, metavar="INT", help="channels of an attention head (default: as published)"
-    )
-    parser.add_argument("--num_heads", type=int, metavar="INT", help="attention heads, where that is fixed instead")
-    parser.add_argument(
-        "--num_heads_upsample", type=int, metavar="INT", help="attention heads on the way up (default: --num_heads)"
+        "--head_channels", type=positive, metavar="INT", help="channels of an attention head (default: as published)"
     )
     parser.add_argument(
         "--condition_head_channels",
-        type=int,
+        type=positive,
         metavar="INT",
         help="the same of the classifier or text encoder beside the U-Net (default: --head_channels)",
     )
     parser.add_argument(
+        "--num_heads", type=positive, metavar="INT", help="attention heads, where that is fixed instead"
+    )
+    parser.add_argument(
+        "--num_heads_upsample",
+        type=positive,
+        metavar="INT",
+        help="attention heads on the way up (default: --num_heads)",
+    )
+    parser.add_argument(
         "--use_new_attention_order",
-        type=lambda text: {"true": True, "false": False}[text.lower()],
+        type=truth,
         metavar="BOOL",
         help="guided diffusion's option of that name, where a U-Net was trained with another than the published ones",
     )

@@ -114,6 +114,14 @@ TEST_F(FidProgram, AJobRemarksOnceWhatAllItsProcessesSee) {
   EXPECT_EQ(count(errors, "warning: "), 1U) << errors;
 }
 
+TEST_F(FidProgram, AJobRefusesOnceWhatAllItsProcessesSee) {
+  for (const auto& [more, exit_code] : {std::pair{Arguments{"--metrics", "beauty"}, 2}, {{"--ref", path("none")}, 1}}) {
+    const auto ended = run_by(3, calc(more));
+    for (const auto& rank : ended) EXPECT_EQ(rank.exit_code, exit_code);
+    EXPECT_EQ(count(all_errors(ended), "error: "), 1U) << all_errors(ended);
+  }
+}
+
 TEST_F(FidProgram, PicturesAreChosenAsEdmChooses) {
   ASSERT_EQ(run(ref("some.npz", {"--num", "20", "--seed", "7"})).exit_code, 0);
   EXPECT_EQ(statistics("some.npz").at("count").as_int64s().front(), 20);

@@ -55,6 +55,15 @@ TEST_F(SampleRefuses, UnknownOptionsAndValues) {
   refuses({"--predictor_path", "2"}, 2, "exclude");
 }
 
+TEST_F(SampleRefuses, OnceWhatAllProcessesOfAJobSee) {
+  const Arguments unknown{"--nonsense", "1"}, wrong{"--num_steps", "1"}, missing{"--fid", "nothing.npz"};
+  for (const auto& [more, exit_code] : {std::pair{unknown, 2}, std::pair{wrong, 2}, std::pair{missing, 1}}) {
+    const auto ended = run_by(3, "images", more);
+    for (const auto& rank : ended) EXPECT_EQ(rank.exit_code, exit_code);
+    EXPECT_EQ(error_lines(all_errors(ended)), 1) << all_errors(ended);
+  }
+}
+
 TEST_F(SampleRefuses, SeedsThatAreNone) {
   for (const char* seeds : {"5-3", "a", "-1", "3,3", "0-4,2", "", "4294967296"}) refuses({"--seeds", seeds}, 2, "seed");
 }

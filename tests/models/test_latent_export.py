@@ -118,6 +118,16 @@ class LatentFiles(unittest.TestCase):
         torch.save([1, 2], path)
         self.assert_export_fails("expected a state dict", "ms_coco", "--source", path)
 
+    def test_options_that_are_no_sizes_are_wrong_usage(self):
+        for option, value in (("--head_channels", "-1"), ("--num_heads", "0"), ("--use_new_attention_order", "maybe")):
+            err = io.StringIO()
+            command = ["export.py", "ms_coco", option, value]
+            with self.subTest(option), mock.patch.object(sys, "argv", command), contextlib.redirect_stderr(err):
+                with self.assertRaises(SystemExit) as ended:
+                    export.main()
+                self.assertEqual(ended.exception.code, 2)
+                self.assertRegex(err.getvalue(), f"argument {option}: invalid (positive|truth) value: '{value}'")
+
     def test_an_archive_with_no_or_several_checkpoints_is_refused(self):
         other = self.folder / "readme.txt"
         other.write_text("nothing")
