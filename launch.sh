@@ -119,7 +119,6 @@ run_demo() {
   local folder
   folder=$(run_program train --preset=train-demo "$@")
   run_program compare --preset=compare-demo --predictors="$folder=EPD" \
-    --predictors="models/demo/predictor.json=EPD (shipped)" \
     --predictors="models/demo/predictor-mean.json=EPD+mean (shipped)" \
     --predictors="models/demo/predictor-ns.json=ns (shipped)"
 }
