@@ -1,12 +1,10 @@
 #include "evaluator.h"
 
-#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/core/paths.h"
 #include "epd/distributed/shard.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/scorer.h"
@@ -27,14 +25,8 @@ Evaluator::Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<con
   EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a covariance needs at least 2 images");
   EPD_REQUIRE_USAGE(*std::ranges::max_element(o.seeds) < kFirstTrainingSeed, "eval_seeds: seeds from ",
                     kFirstTrainingSeed, " on are trained on");
-  DetectorOptions scoring;
-  scoring.device = run.resources.device;
-  scoring.scoring_only = true;
-  detector_ = std::make_shared<const Detector>(find_detector(run.options.dataset_name, o.detector), scoring);
-  const Statistics nothing_yet{.mu = at::zeros({detector_->num_features()}),
-                               .detector = detector_->name(),
-                               .detector_sha256 = detector_->sha256()};
-  require_same_detector(nothing_yet, reference_);
+  detector_ = open_scoring_detector(run.options.dataset_name, o.detector, run.resources.device);
+  require_same_detector(*detector_, reference_);
   const auto share = shard_of(static_cast<std::int64_t>(o.seeds.size()), group.rank(), group.size());
   mine_.assign(o.seeds.begin() + share.begin, o.seeds.begin() + share.end);
 }

@@ -106,10 +106,7 @@ class Arena {
       : options_(options), group_(group), device_(device), model_(open()) {
     conditions_ =
         make_conditions(model_.model, find_model(options.dataset_name, options.model_path), options.condition);
-    DetectorOptions scoring;
-    scoring.device = device;
-    scoring.scoring_only = true;
-    detector_ = std::make_shared<const Detector>(find_detector(options.dataset_name, options.detector), scoring);
+    detector_ = open_scoring_detector(options.dataset_name, options.detector, device);
     const auto share = shard_of(static_cast<std::int64_t>(options.seeds.size()), group.rank(), group.size());
     mine_.assign(options.seeds.begin() + share.begin, options.seeds.begin() + share.end);
     per_batch_ = std::max<std::int64_t>(1, options.batch / group.size());

@@ -13,6 +13,7 @@
 #include "epd/core/paths.h"
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
+#include "epd/metrics/statistics.h"
 
 namespace epd {
 namespace {
@@ -157,6 +158,18 @@ at::Tensor Detector::features_of(const at::Tensor& images) const {
   EPD_REQUIRE(images.dim() == 4 && images.size(1) == 3 && images.is_floating_point(),
               "expected float images [N, 3, H, W], got ", c10::toString(images.scalar_type()), " ", images.sizes());
   return run(images.to(options_.device, at::kFloat));
+}
+
+std::shared_ptr<const Detector> open_scoring_detector(const std::string& dataset_name, const std::string& detector,
+                                                      at::Device device, std::int64_t chunk) {
+  const DetectorOptions options{.device = device, .chunk = chunk, .scoring_only = true};
+  return std::make_shared<const Detector>(find_detector(dataset_name, detector), options);
+}
+
+void require_same_detector(const Detector& detector, const Statistics& reference) {
+  const Statistics nothing_yet{
+      .mu = at::zeros({detector.num_features()}), .detector = detector.name(), .detector_sha256 = detector.sha256()};
+  require_same_detector(nothing_yet, reference);
 }
 
 }  // namespace epd

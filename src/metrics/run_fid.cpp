@@ -1,6 +1,5 @@
 #include "epd/metrics/run_fid.h"
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <chrono>
@@ -8,7 +7,6 @@
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
-#include "epd/core/paths.h"
 #include "epd/core/version.h"
 #include "epd/distributed/process_group.h"
 #include "epd/io/atomic_file.h"
@@ -28,9 +26,7 @@ class Stopwatch {
 };
 
 std::shared_ptr<const Detector> open_detector(const PictureOptions& options, at::Device device) {
-  return std::make_shared<const Detector>(
-      find_detector("", options.detector),
-      DetectorOptions{.device = device, .chunk = options.chunk, .scoring_only = true});
+  return open_scoring_detector("", options.detector, device, options.chunk);
 }
 
 /// The features of the chosen pictures of a source.
@@ -114,9 +110,7 @@ CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device 
   if (!early) reference = read_reference(options, detector, group);
   auto pictures = options.pictures;
   pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
-  const Statistics empty{
-      .mu = at::zeros({detector->num_features()}), .detector = detector->name(), .detector_sha256 = detector->sha256()};
-  require_same_detector(empty, reference.data.statistics);
+  require_same_detector(*detector, reference.data.statistics);
   const auto generated = read_pictures(pictures, detector, group);
   const double seconds_features = total.seconds();
   CalcResult result;

@@ -4,7 +4,6 @@
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
-#include "epd/core/paths.h"
 #include "epd/distributed/process_group.h"
 
 namespace epd {
@@ -13,13 +12,9 @@ SampleScorer::SampleScorer(const ScoreOptions& options, const std::string& datas
     : options_(options),
       device_(device),
       reference_(read_feature_set(options.reference, options.metrics.need_features())),
-      detector_(std::make_shared<const Detector>(find_detector(dataset_name, options.detector),
-                                                 DetectorOptions{.device = device, .scoring_only = true})),
+      detector_(open_scoring_detector(dataset_name, options.detector, device)),
       scorer_(std::make_unique<Scorer>(detector_, options.metrics.need_features())) {
-  const Statistics nothing_yet{.mu = at::zeros({detector_->num_features()}),
-                               .detector = detector_->name(),
-                               .detector_sha256 = detector_->sha256()};
-  require_same_detector(nothing_yet, reference_.statistics);
+  require_same_detector(*detector_, reference_.statistics);
 }
 
 void SampleScorer::add(const at::Tensor& pixels) {

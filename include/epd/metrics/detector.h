@@ -10,6 +10,8 @@
 
 namespace epd {
 
+struct Statistics;
+
 struct DetectorOptions {
   at::Device device = at::kCPU;
   /// Pictures in one forward; a smaller last chunk is padded, so features do not depend on how the pictures come.
@@ -54,5 +56,12 @@ class Detector {
   std::int64_t num_features_ = 0;
   std::unique_ptr<Module> module_;
 };
+
+/// The detector that a dataset is scored with (find_detector), opened for scoring alone.
+std::shared_ptr<const Detector> open_scoring_detector(const std::string& dataset_name, const std::string& detector,
+                                                      at::Device device, std::int64_t chunk = 0);
+
+/// Throws Error unless the reference may be of this detector's features.
+void require_same_detector(const Detector& detector, const Statistics& reference);
 
 }  // namespace epd
