@@ -32,38 +32,12 @@ class SampleProgram : public ::testing::Test {
 
   /// A small run of a classical solver; `more` comes behind and wins.
   Arguments command(const std::string& outdir, const Arguments& more = {}) const {
-    Arguments result{std::string(EPD_BINARY_DIR) + "/bin/sample",
-                     "--device",
-                     "cpu",
-                     "--model_path",
-                     model_path(),
-                     "--solver",
-                     "euler",
-                     "--num_steps",
-                     "3",
-                     "--chunk",
-                     "4",
-                     "--outdir",
-                     out(outdir).string()};
-    result.insert(result.end(), more.begin(), more.end());
-    return result;
+    return command_with({"--solver", "euler", "--num_steps", "3"}, outdir, more);
   }
 
   /// The same with a predictor in place of the solver.
   Arguments command(const std::string& outdir, const PredictorSpec& spec, const Arguments& more = {}) const {
-    Arguments result{std::string(EPD_BINARY_DIR) + "/bin/sample",
-                     "--device",
-                     "cpu",
-                     "--model_path",
-                     model_path(),
-                     "--predictor_path",
-                     write("predictor.json", predictor_text(spec)),
-                     "--chunk",
-                     "4",
-                     "--outdir",
-                     out(outdir).string()};
-    result.insert(result.end(), more.begin(), more.end());
-    return result;
+    return command_with({"--predictor_path", write("predictor.json", predictor_text(spec))}, outdir, more);
   }
 
   Child start(const Arguments& command, const Environment& environment = {}) const {
@@ -112,6 +86,15 @@ class SampleProgram : public ::testing::Test {
 
   testing::TinyModelOptions model_;
   TemporaryFolder folder_, logs_;
+
+ private:
+  Arguments command_with(const Arguments& method, const std::string& outdir, const Arguments& more) const {
+    Arguments result{std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path()};
+    result.insert(result.end(), method.begin(), method.end());
+    result.insert(result.end(), {"--chunk", "4", "--outdir", out(outdir).string()});
+    result.insert(result.end(), more.begin(), more.end());
+    return result;
+  }
 };
 
 }  // namespace epd::test
