@@ -178,10 +178,10 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   std::unique_ptr<const Evaluator> evaluator;
   if (run.evaluation.every > 0) evaluator = std::make_unique<Evaluator>(run, model, conditions, group);
   const auto teacher_of = [&](const TrainOptions& options) {
-    return make_teacher(options, *model.denoiser, source_of(conditions), run.resources.device);
+    return make_teacher(options, start, *model.denoiser, source_of(conditions), run.resources.device);
   };
-  Trainer trainer(run.options, *model.denoiser, teacher_of(run.options), make_last_loss(run, model, detector, chunk),
-                  run.resources, group,
+  Trainer trainer(run.options, start, *model.denoiser, teacher_of(run.options),
+                  make_last_loss(run, model, detector, chunk), run.resources, group,
                   run.options.val_images > 0 ? teacher_of(run.options.for_validation()) : nullptr);
   RunRecord record(make_folder(run, start, group), group.is_root(), fingerprint);
   if (run.resume.empty()) {

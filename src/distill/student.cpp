@@ -83,10 +83,9 @@ class NsStudent : public Student {
 
 }  // namespace
 
-std::unique_ptr<Student> make_student(const TrainOptions& options, const ModelFacts& facts, const TimeSteps& t) {
-  auto spec = options.initial_predictor(facts);
-  if (spec.kind == StudentKind::kNs) return std::make_unique<NsStudent>(std::move(spec), options.rates);
-  return std::make_unique<EpdStudent>(std::move(spec), t);
+std::unique_ptr<Student> make_student(PredictorSpec start, const NsRates& rates, const TimeSteps& t) {
+  if (start.kind == StudentKind::kNs) return std::make_unique<NsStudent>(std::move(start), rates);
+  return std::make_unique<EpdStudent>(std::move(start), t);
 }
 
 }  // namespace epd

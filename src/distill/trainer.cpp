@@ -12,17 +12,6 @@
 namespace epd {
 namespace {
 
-/// Every (M + 1)-th point of the teacher's grid on the student's schedule.
-TimeSteps student_grid(TrainOptions o, const ModelFacts& facts) {
-  o.schedule_tea.reset();
-  o.schedule_rho_tea.reset();
-  const auto teacher = o.teacher_grid(o.initial_predictor(facts), make_sigma_map(facts.noise).get());
-  const auto stride = static_cast<std::size_t>(o.num_inserted) + 1;
-  std::vector<double> t;
-  for (std::size_t i = 0; i < teacher.size(); i += stride) t.push_back(teacher[i]);
-  return TimeSteps(std::move(t));
-}
-
 std::vector<std::size_t> ends_of_steps(const PredictorSpec& spec, int num_inserted, Objective objective) {
   std::vector<std::size_t> points;
   for (std::size_t n = 1; n <= spec.num_intervals(); ++n) {
@@ -57,24 +46,23 @@ struct Trainer::Gradients {
   at::Tensor of(const Part& part) const { return rows.narrow(0, part.first, part.run.batch()); }
 };
 
-std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const Denoiser& denoiser,
-                                               ConditionSource condition, at::Device device) {
-  const auto spec = options.validated().initial_predictor(denoiser.facts());
-  const auto grid = options.teacher_grid(spec, make_sigma_map(denoiser.facts().noise).get());
+std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const PredictorSpec& start,
+                                               const Denoiser& denoiser, ConditionSource condition, at::Device device) {
+  const auto grid = options.validated().teacher_grid(start, make_sigma_map(denoiser.facts().noise).get());
   return std::make_unique<Teacher>(denoiser, std::move(condition), make_plan(options.teacher_options(), grid),
-                                   ends_of_steps(spec, options.num_inserted, options.resolved_objective()),
+                                   ends_of_steps(start, options.num_inserted, options.resolved_objective()),
                                    options.seed, options.teacher_cache, grid[0], device);
 }
 
-Trainer::Trainer(const TrainOptions& options, const Denoiser& denoiser, std::unique_ptr<TrajectorySource> teacher,
-                 std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group,
-                 std::unique_ptr<TrajectorySource> validation)
+Trainer::Trainer(const TrainOptions& options, const PredictorSpec& start, const Denoiser& denoiser,
+                 std::unique_ptr<TrajectorySource> teacher, std::unique_ptr<Loss> last_loss, TrainerResources resources,
+                 ProcessGroup& group, std::unique_ptr<TrajectorySource> validation)
     : options_(options.validated()),
       denoiser_(denoiser),
       resources_(resources),
       group_(group),
-      t_(student_grid(options, denoiser.facts())),
-      student_(make_student(options, denoiser.facts(), t_)),
+      t_(start.time_steps(make_sigma_map(denoiser.facts().noise).get())),
+      student_(make_student(start, options.rates, t_)),
       teacher_(std::move(teacher)),
       l2_(l2_loss()),
       last_loss_(std::move(last_loss)),

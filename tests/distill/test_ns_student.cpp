@@ -5,34 +5,22 @@
 #include <string>
 #include <vector>
 
+#include "distill/small_mixture.h"
 #include "epd/core/error.h"
-#include "epd/distill/trainer.h"
 #include "epd/io/atomic_file.h"
 #include "epd/io/predictor_json.h"
 #include "epd/runtime/adjoint.h"
 #include "epd/solver/make_plan.h"
-#include "support/mixture_denoiser.h"
 
 // Student ns: a whole plan whose every number is learned.
 namespace epd {
 namespace {
 
 using ::testing::HasSubstr;
-
-class Mixtures : public testing::TensorMixture {
- public:
-  Mixtures() {
-    facts_.dataset_name = "mixture";
-    facts_.resolution = 2;
-    facts_.channels = 3;
-  }
-  const ModelFacts& facts() const override { return facts_; }
-
- private:
-  ModelFacts facts_;
-};
-
-Condition unconditional(const std::vector<std::uint64_t>&, const at::Tensor&) { return {}; }
+using testing::make_trainer;
+using testing::SmallMixture;
+using testing::teacher_of;
+using testing::unconditional;
 
 TrainOptions ns_options() {
   TrainOptions options;
@@ -49,23 +37,17 @@ TrainOptions ns_options() {
   return options;
 }
 
-Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
-                     TrainerResources resources = {}) {
-  return Trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU), l2_loss(), resources,
-                 group, make_teacher(options.for_validation(), denoiser, unconditional, at::kCPU));
-}
-
 /// The mean loss of a predictor on images that training never sees.
 double loss_of(const PredictorSpec& predictor, TrainOptions options) {
   options.seed += 1000;
-  const Mixtures denoiser;
-  const auto batch = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(0, 64, 0, 64);
+  const SmallMixture denoiser;
+  const auto batch = teacher_of(options, denoiser)->batch(0, 64, 0, 64);
   const auto end = execute(make_plan(predictor, predictor.time_steps()), denoiser, batch.condition, batch.start);
   return l2_loss()->compare(end, batch.states.back()).per_image.mean().item<double>();
 }
 
 PredictorSpec trained(const TrainOptions& options, TrainerResources resources = {}) {
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   auto trainer = make_trainer(options, denoiser, *group, resources);
   while (!trainer.done()) trainer.iterate();
@@ -73,7 +55,7 @@ PredictorSpec trained(const TrainOptions& options, TrainerResources resources = 
 }
 
 TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   for (const char* init : {"dpmpp", "ipndm", "unipc", "deis", "heun", "dpm", "euler"}) {
     for (const bool afs : {false, true}) {
@@ -86,7 +68,7 @@ TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
       solver.kind = value_of(kSolverNames, init, "solver");
       solver.afs = afs ? Afs::kAnalytical : Afs::kNo;
       const auto times = make_time_steps({ScheduleKind::kTimeUniform, 1, 0.002, 80}, 5);
-      const auto batch = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(0, 8, 0, 4);
+      const auto batch = teacher_of(options, denoiser)->batch(0, 8, 0, 4);
       const auto expected = execute(make_plan(solver, times), denoiser, batch.condition, batch.start);
       EXPECT_LT((student - expected).abs().max().item<double>(), 2e-5) << init;  // float32 states, 80 at the start
       EXPECT_EQ(student_nfe(trainer.predictor()), make_plan(solver, times).nfe()) << init;
@@ -100,14 +82,14 @@ TEST(NsStudent, LearnsFromEveryStartAndIsNeverWorse) {
       auto options = ns_options();
       options.init = init;
       options.num_points = num_points;
-      const double before = loss_of(options.initial_predictor(Mixtures().facts()), options);
+      const double before = loss_of(options.initial_predictor(SmallMixture().facts()), options);
       EXPECT_LT(loss_of(trained(options), options), 0.95 * before) << init << ", " << num_points << " points";
     }
   }
 }
 
 TEST(MeanOfTheData, BeginsTheRunsOfEveryStudent) {
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   const ConditionSource with_mean = [](const std::vector<std::uint64_t>& seeds, const at::Tensor&) {
     Condition condition;
@@ -119,7 +101,7 @@ TEST(MeanOfTheData, BeginsTheRunsOfEveryStudent) {
     options.student = student;
     options.objective = Objective::kEndToEnd;
     options.afs = Afs::kMean;
-    Trainer trainer(options, denoiser, make_teacher(options, denoiser, with_mean, at::kCPU), l2_loss(), {}, *group);
+    auto trainer = make_trainer(options, denoiser, *group, {}, with_mean);
     EXPECT_EQ(student_nfe(trainer.predictor()), student == StudentKind::kNs ? 3 : 7) << name;
     const auto before = trainer.predictor();
     EXPECT_GT(trainer.iterate().loss.back(), 0) << name;
@@ -127,8 +109,8 @@ TEST(MeanOfTheData, BeginsTheRunsOfEveryStudent) {
     // At sigma_max the mixture shows its mean, so that the images are nearly those with the evaluation.
     auto evaluated = options;
     evaluated.afs = Afs::kNo;
-    Trainer full(evaluated, denoiser, make_teacher(evaluated, denoiser, with_mean, at::kCPU), l2_loss(), {}, *group);
-    Trainer fresh(options, denoiser, make_teacher(options, denoiser, with_mean, at::kCPU), l2_loss(), {}, *group);
+    auto full = make_trainer(evaluated, denoiser, *group, {}, with_mean);
+    auto fresh = make_trainer(options, denoiser, *group, {}, with_mean);
     EXPECT_LT((full.preview(4).first - fresh.preview(4).first).abs().max().item<double>(), 0.02) << name;
   }
 }
@@ -141,7 +123,7 @@ TEST(NsStudent, StartsFromAPredictor) {
   write_file(path, predictor_text(first));
   options.init = path.string();
   options.num_points = 2;
-  const auto start = options.initial_predictor(Mixtures().facts());
+  const auto start = options.initial_predictor(SmallMixture().facts());
   EXPECT_EQ(start.num_steps, 5);
   EXPECT_EQ(start.num_points, 2);
   EXPECT_EQ(start.plan.stages[3].size(), 2U);
@@ -151,10 +133,10 @@ TEST(NsStudent, StartsFromAPredictor) {
   epd.init = "normal";
   epd.num_steps = 3;
   epd.afs = Afs::kAnalytical;
-  const auto points = epd.initial_predictor(Mixtures().facts());
+  const auto points = epd.initial_predictor(SmallMixture().facts());
   write_file(path, predictor_text(points));
   options.num_points = 1;
-  const auto from_epd = options.initial_predictor(Mixtures().facts());
+  const auto from_epd = options.initial_predictor(SmallMixture().facts());
   EXPECT_EQ(from_epd.num_steps, 5);  // 3 stages after the analytical first
   EXPECT_EQ(from_epd.afs, Afs::kAnalytical);
   EXPECT_NEAR(loss_of(from_epd, options) / loss_of(points, options), 1, 1e-3);
@@ -170,7 +152,7 @@ TEST(NsStudent, PassesMemoryAndResumingChangeNoBit) {
     resources.adjoint = adjoint;
     EXPECT_EQ(predictor_text(trained(options, resources)), expected);
   }
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   auto first = make_trainer(options, denoiser, *group), second = make_trainer(options, denoiser, *group);
   first.iterate();
@@ -186,7 +168,7 @@ std::vector<Dual> learning(const std::vector<double>& raw) {
 }
 
 TEST(NsStudent, GradientsOfItsLossAreSlopesInFloat64) {
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   auto options = ns_options();
   const auto plan = options.initial_predictor(denoiser.facts()).plan;
   std::vector<double> raw;
@@ -222,18 +204,18 @@ TrainOptions diverging_options() {
 
 TEST(Validation, KeepsTheBestPredictorTheStartAmongThem) {
   const auto options = diverging_options();
-  EXPECT_EQ(predictor_text(trained(options)), predictor_text(options.initial_predictor(Mixtures().facts())));
+  EXPECT_EQ(predictor_text(trained(options)), predictor_text(options.initial_predictor(SmallMixture().facts())));
   auto learning = ns_options();
   learning.val_images = 16;
   learning.total_kimg = 0.08;
-  const double before = loss_of(learning.initial_predictor(Mixtures().facts()), learning);
+  const double before = loss_of(learning.initial_predictor(SmallMixture().facts()), learning);
   EXPECT_LT(loss_of(trained(learning), learning), before);
 }
 
 TEST(Validation, EndsTheTrainingWhenItHasLostItsPatience) {
   auto options = diverging_options();
   options.patience = 3;
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   auto trainer = make_trainer(options, denoiser, *group);
   while (!trainer.done()) trainer.iterate();
@@ -246,7 +228,7 @@ TEST(Validation, SurvivesAResumeAndDoesNotDependOnPasses) {
   options.total_kimg = 0.032;
   options.val_images = 7;
   options.val_every = 1;
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   auto whole = make_trainer(options, denoiser, *group);
   while (!whole.done()) whole.iterate();
@@ -266,7 +248,7 @@ TEST(LossOfTheEnd, TakesInItsFeaturesWhenTheirTimeHasCome) {
   options.total_kimg = 0.016;  // four iterations
   options.loss_metric = LossMetric::kL2AndFeatures;
   options.alpha_from = 0.5;
-  const Mixtures denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   int calls = 0;
   auto features = feature_loss(
@@ -275,8 +257,8 @@ TEST(LossOfTheEnd, TakesInItsFeaturesWhenTheirTimeHasCome) {
         return images.flatten(1);
       },
       [](const at::Tensor& states) { return states; }, 1, 4);
-  Trainer trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU),
-                  sum_of_losses(l2_loss(), std::move(features)), {}, *group);
+  auto trainer =
+      make_trainer(options, denoiser, *group, {}, unconditional, sum_of_losses(l2_loss(), std::move(features)));
   std::vector<int> calls_after;
   while (!trainer.done()) {
     trainer.iterate();
@@ -287,16 +269,14 @@ TEST(LossOfTheEnd, TakesInItsFeaturesWhenTheirTimeHasCome) {
 
 TEST(Validation, ShowsImagesThatTrainingDoesNot) {
   const auto options = ns_options();
-  const Mixtures denoiser;
-  const auto start = [&](const TrainOptions& of) {
-    return make_teacher(of, denoiser, unconditional, at::kCPU)->batch(0, 8, 0, 8).start;
-  };
+  const SmallMixture denoiser;
+  const auto start = [&](const TrainOptions& of) { return teacher_of(of, denoiser)->batch(0, 8, 0, 8).start; };
   EXPECT_FALSE(at::equal(start(options), start(options.for_validation())));
 }
 
 std::string refusal(const TrainOptions& options) {
   try {
-    options.validated().initial_predictor(Mixtures().facts());
+    options.validated().initial_predictor(SmallMixture().facts());
   } catch (const Error& error) {
     return error.what();
   }

@@ -5,41 +5,26 @@
 #include <set>
 #include <utility>
 
+#include "distill/small_mixture.h"
 #include "epd/core/interrupt.h"
-#include "epd/distill/trainer.h"
-#include "support/mixture_denoiser.h"
 
 namespace epd {
 namespace {
 
-using testing::TensorMixture;
-
-/// A tiny state under the closed mixtures.
-class FactualMixture : public TensorMixture {
- public:
-  FactualMixture() {
-    facts_.dataset_name = "mixture";
-    facts_.resolution = 2;
-    facts_.channels = 3;
-  }
-  const ModelFacts& facts() const override { return facts_; }
-
- private:
-  ModelFacts facts_;
-};
+using testing::make_trainer;
+using testing::SmallMixture;
+using testing::teacher_of;
 
 /// Answers so many forwards, then is interrupted.
-class Interruptible : public FactualMixture {
+class Interruptible : public SmallMixture {
  public:
   at::Tensor evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                       const Condition& condition) const override {
     if (left-- == 0) throw Interrupted(15);
-    return FactualMixture::evaluate(x, sigma, num_points, condition);
+    return SmallMixture::evaluate(x, sigma, num_points, condition);
   }
   mutable std::int64_t left = -1;
 };
-
-Condition unconditional(const std::vector<std::uint64_t>&, const at::Tensor&) { return {}; }
 
 TrainOptions small_options() {
   TrainOptions options;
@@ -54,14 +39,8 @@ TrainOptions small_options() {
   return options;
 }
 
-Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
-                     TrainerResources resources = {}) {
-  return Trainer(options, denoiser, make_teacher(options, denoiser, unconditional, at::kCPU), l2_loss(), resources,
-                 group);
-}
-
 std::vector<double> trained(const TrainOptions& options, TrainerResources resources) {
-  const FactualMixture denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   auto trainer = make_trainer(options, denoiser, *group, resources);
   while (!trainer.done()) trainer.iterate();
@@ -103,7 +82,7 @@ TEST(Trainer, AnIterationThatWasInterruptedNeverHappened) {
 TEST(Trainer, GoesOnFromItsStateToTheSameBits) {
   const auto options = small_options();
   const auto expected = trained(options, {});
-  const FactualMixture denoiser;
+  const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
   auto first = make_trainer(options, denoiser, *group);
   first.iterate();
@@ -115,7 +94,7 @@ TEST(Trainer, GoesOnFromItsStateToTheSameBits) {
 }
 
 TEST(Trainer, StopsAtALossThatIsNoNumber) {
-  class Broken : public FactualMixture {
+  class Broken : public SmallMixture {
     at::Tensor evaluate(const at::Tensor& x, const at::Tensor&, std::int64_t, const Condition&) const override {
       return x * std::numeric_limits<double>::quiet_NaN();
     }
@@ -177,8 +156,8 @@ TEST(SumOfLosses, AddsValuesAndGradients) {
 TEST(Teacher, ComputesACachedTrajectoryOnceAndShufflesEveryPass) {
   auto options = small_options();
   options.teacher_cache = 10;  // two iterations a pass
-  const FactualMixture denoiser;
-  const auto teacher = make_teacher(options, denoiser, unconditional, at::kCPU);
+  const SmallMixture denoiser;
+  const auto teacher = teacher_of(options, denoiser);
   const auto pass = [&](std::int64_t first) {
     return at::cat({teacher->batch(first, 5, 0, 5).start, teacher->batch(first + 1, 5, 0, 5).start});
   };
@@ -194,9 +173,9 @@ TEST(Teacher, PartsOfABatchAreThatBatch) {
   for (const std::int64_t cache : {0, 7}) {
     auto options = small_options();
     options.teacher_cache = cache;
-    const FactualMixture denoiser;
-    const auto whole = make_teacher(options, denoiser, unconditional, at::kCPU)->batch(3, 5, 0, 5);
-    const auto parts = make_teacher(options, denoiser, unconditional, at::kCPU);
+    const SmallMixture denoiser;
+    const auto whole = teacher_of(options, denoiser)->batch(3, 5, 0, 5);
+    const auto parts = teacher_of(options, denoiser);
     ASSERT_EQ(whole.states.size(), 2U);
     for (const auto& [first, count] : {std::pair{3, 2}, std::pair{0, 3}}) {
       const auto part = parts->batch(3, 5, first, count);
@@ -240,11 +219,28 @@ TEST(TrainOptions, AutoIsEndToEndForEpdOnPixelsWithFewSteps) {
   EXPECT_EQ(options.resolved_objective(), Objective::kPerStep);
 }
 
+TEST(TrainOptions, TheTeachersGridHoldsTheStudentsToTheBit) {
+  const auto map = make_sigma_map(VpNoise{});
+  for (const auto& [name, kind] : kScheduleNames) {
+    for (const int num_inserted : {0, 1, 2, 6}) {
+      auto options = small_options();
+      options.schedule_kind = kind;
+      options.num_steps = 7;
+      options.num_inserted = num_inserted;
+      const auto start = options.initial_predictor(SmallMixture().facts());
+      const auto student = start.time_steps(map.get()), teacher = options.teacher_grid(start, map.get());
+      for (std::size_t i = 0; i < student.size(); ++i) {
+        EXPECT_EQ(student[i], teacher[i * (num_inserted + 1)]) << name << ", " << num_inserted << " inserted";
+      }
+    }
+  }
+}
+
 TEST(TrainOptions, TheMidpointStartIsTheMidpointRule) {
   auto options = small_options();
   options.init = "midpoint";
   options.num_points = 1;
-  const auto spec = options.initial_predictor(FactualMixture().facts());
+  const auto spec = options.initial_predictor(SmallMixture().facts());
   const auto table = epd_table(spec, spec.parameters);
   const auto t = spec.time_steps();
   for (std::size_t n = 0; n < table.size(); ++n) {
@@ -261,7 +257,7 @@ TEST(TrainOptions, TheMidpointStartSpreadsItsPointsOverTheMiddle) {
   options.init = "midpoint";
   for (const int num_points : {2, 3, 4, 8}) {
     options.num_points = num_points;
-    const auto spec = options.initial_predictor(FactualMixture().facts());
+    const auto spec = options.initial_predictor(SmallMixture().facts());
     const auto table = epd_table(spec, spec.parameters);
     const auto t = spec.time_steps();
     for (std::size_t n = 0; n < table.size(); ++n) {

@@ -140,8 +140,9 @@ void expect_training(const json& golden, const TrainerResources& resources) {
   const TrainOptions options = options_of(golden);
   const TensorMixture denoiser;
   const auto group = ProcessGroup::alone();
-  Trainer trainer(options, denoiser, std::make_unique<GoldenTrajectories>(golden, options, denoiser),
-                  last_loss_of(golden, options.alpha), resources, *group);
+  Trainer trainer(options, options.initial_predictor(denoiser.facts()), denoiser,
+                  std::make_unique<GoldenTrajectories>(golden, options, denoiser), last_loss_of(golden, options.alpha),
+                  resources, *group);
   TrainingState begin = trainer.state();
   begin.parameters = flat(golden.at("parameters"));
   trainer.restore(begin);

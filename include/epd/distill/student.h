@@ -28,7 +28,8 @@ class Student {
   virtual std::unique_ptr<StudentRun> begin() const = 0;
 };
 
-/// The student of these options, which walks the grid `t` unless it has times of its own.
-std::unique_ptr<Student> make_student(const TrainOptions& options, const ModelFacts& facts, const TimeSteps& t);
+/// The student that begins as the predictor `start` and walks the grid `t`, unless it has times of its own; `rates` are
+/// of kind ns.
+std::unique_ptr<Student> make_student(PredictorSpec start, const NsRates& rates, const TimeSteps& t);
 
 }  // namespace epd

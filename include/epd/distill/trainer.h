@@ -34,19 +34,21 @@ struct IterationReport {
   std::int64_t nonfinite_gradients = 0;
 };
 
-/// The teacher that these options ask for, with its states where the student's steps end.
-std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const Denoiser& denoiser,
-                                               ConditionSource condition, at::Device device);
+/// The teacher that these options ask for, with its states where the steps of the student end, which begins as `start`
+/// (TrainOptions::initial_predictor).
+std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const PredictorSpec& start,
+                                               const Denoiser& denoiser, ConditionSource condition, at::Device device);
 
 /// Distils a predictor: the student follows the teacher's trajectories (EPD Algorithm 1; method.md "Distillation").
 /// Each image's gradient by the parameters stands in its own row, whichever process found it, and the rows are summed
 /// in order of the images: so neither processes nor passes change a bit of the result.
 class Trainer {
  public:
-  /// `validation` gives the options' val_images images; needed where they ask for some.
-  Trainer(const TrainOptions& options, const Denoiser& denoiser, std::unique_ptr<TrajectorySource> teacher,
-          std::unique_ptr<Loss> last_loss, TrainerResources resources, ProcessGroup& group,
-          std::unique_ptr<TrajectorySource> validation = nullptr);
+  /// `start` is the options' initial_predictor, which whoever makes the teacher needs too. `validation` gives the
+  /// options' val_images images; needed where they ask for some.
+  Trainer(const TrainOptions& options, const PredictorSpec& start, const Denoiser& denoiser,
+          std::unique_ptr<TrajectorySource> teacher, std::unique_ptr<Loss> last_loss, TrainerResources resources,
+          ProcessGroup& group, std::unique_ptr<TrajectorySource> validation = nullptr);
 
   /// One batch: one update of the parameters under end_to_end, one per student step under per_step.
   /// Throws Error when the loss is not a number.
@@ -65,8 +67,6 @@ class Trainer {
   void restore(const TrainingState& state);
   /// The student's and the teacher's images of training images [0, count), for a look: [count, C, H, W] each.
   std::pair<at::Tensor, at::Tensor> preview(std::int64_t count);
-
-  const TimeSteps& time_steps() const { return t_; }
 
  private:
   struct Part;  // the images of one pass, walking in step with the others

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "epd/distill/trainer.h"
+#include "support/mixture_denoiser.h"
+
+/// What students are taught on in these tests.
+namespace epd::testing {
+
+/// The closed mixtures as a model of images [3, 2, 2].
+class SmallMixture : public TensorMixture {
+ public:
+  SmallMixture() {
+    facts_.dataset_name = "mixture";
+    facts_.resolution = 2;
+    facts_.channels = 3;
+  }
+  const ModelFacts& facts() const override { return facts_; }
+
+ private:
+  ModelFacts facts_;
+};
+
+inline Condition unconditional(const std::vector<std::uint64_t>&, const at::Tensor&) { return {}; }
+
+inline std::unique_ptr<TrajectorySource> teacher_of(const TrainOptions& options, const Denoiser& denoiser,
+                                                    ConditionSource condition = unconditional) {
+  return make_teacher(options, options.initial_predictor(denoiser.facts()), denoiser, std::move(condition), at::kCPU);
+}
+
+inline Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
+                            TrainerResources resources = {}, ConditionSource condition = unconditional,
+                            std::unique_ptr<Loss> last_loss = l2_loss()) {
+  auto validation = options.val_images > 0 ? teacher_of(options.for_validation(), denoiser, condition) : nullptr;
+  return Trainer(options, options.initial_predictor(denoiser.facts()), denoiser,
+                 teacher_of(options, denoiser, condition), std::move(last_loss), resources, group,
+                 std::move(validation));
+}
+
+}  // namespace epd::testing
