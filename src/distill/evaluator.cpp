@@ -1,6 +1,5 @@
 #include "evaluator.h"
 
-
 #include <algorithm>
 #include <utility>
 
@@ -27,20 +26,16 @@ Evaluator::Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<con
                     kFirstTrainingSeed, " on are trained on");
   detector_ = open_scoring_detector(run.options.dataset_name, o.detector, run.resources.device);
   require_same_detector(*detector_, reference_);
-  const auto share = shard_of(static_cast<std::int64_t>(o.seeds.size()), group.rank(), group.size());
-  mine_.assign(o.seeds.begin() + share.begin, o.seeds.begin() + share.end);
+  mine_ = share_of(o.seeds, group.rank(), group.size());
 }
 
 double Evaluator::distance(const PredictorSpec& student) const {
   const auto times = student.time_steps(make_sigma_map(model_.facts().noise).get());
   const Sampler sampler(model_, conditions_, make_plan(student, times), times[0], {});
   Scorer scorer(detector_, /*keep_features=*/false);
-  const auto batch = static_cast<std::size_t>(run_.options.batch);
-  for (std::size_t first = 0; first < mine_.size(); first += batch) {
+  for (const Shard& pass : passes_of({0, static_cast<std::int64_t>(mine_.size())}, run_.options.batch)) {
     group_.check_interrupt();
-    const auto last = std::min(mine_.size(), first + batch);
-    const auto drawn = sampler.draw(
-        {mine_.begin() + static_cast<std::ptrdiff_t>(first), mine_.begin() + static_cast<std::ptrdiff_t>(last)});
+    const auto drawn = sampler.draw(part_of(mine_, pass));
     scorer.add(to_pixels(drawn.images).permute({0, 3, 1, 2}).expand({-1, 3, -1, -1}));
   }
   const auto statistics = scorer.collect(group_, "student").statistics;

@@ -83,13 +83,12 @@ const Loss& Trainer::loss_of(std::size_t step) const {
 
 std::vector<Trainer::Part> Trainer::make_parts() {
   const Shard mine = shard_of(options_.batch, group_.rank(), group_.size());
-  const std::int64_t most = resources_.batch_gpu > 0 ? resources_.batch_gpu : std::max<std::int64_t>(1, mine.size());
   const auto keep = resources_.adjoint == AdjointMemory::kKeep ? KeepForAdjoint::kActivations : KeepForAdjoint::kStates;
   std::vector<Part> parts;
-  for (std::int64_t first = mine.begin; first < mine.end; first += most) {
-    auto teacher = teacher_->batch(iteration_, options_.batch, first, std::min(most, mine.end - first));
+  for (const Shard& pass : passes_of(mine, resources_.batch_gpu)) {
+    auto teacher = teacher_->batch(iteration_, options_.batch, pass.begin, pass.size());
     Run<Dual> run(denoiser_, teacher.condition, teacher.start, keep);
-    parts.push_back({first, std::move(teacher), std::move(run)});
+    parts.push_back({pass.begin, std::move(teacher), std::move(run)});
   }
   return parts;
 }

@@ -1,6 +1,5 @@
 #include "epd/distill/validation.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "epd/distributed/shard.h"
@@ -15,12 +14,10 @@ Validation::Validation(std::unique_ptr<TrajectorySource> source, std::int64_t nu
 double Validation::loss_of(const Plan<double>& plan, const Loss& loss) {
   auto losses = at::zeros({num_images_}, at::kDouble);
   const Shard mine = shard_of(num_images_, group_.rank(), group_.size());
-  const std::int64_t most = at_once_ > 0 ? at_once_ : std::max<std::int64_t>(1, mine.size());
-  for (std::int64_t first = mine.begin; first < mine.end; first += most) {
-    const std::int64_t count = std::min(most, mine.end - first);
-    const auto batch = source_->batch(0, num_images_, first, count);
+  for (const Shard& pass : passes_of(mine, at_once_)) {
+    const auto batch = source_->batch(0, num_images_, pass.begin, pass.size());
     const auto end = execute(plan, denoiser_, batch.condition, batch.start);
-    losses.narrow(0, first, count).copy_(loss.compare(end, batch.states.back()).per_image);
+    losses.narrow(0, pass.begin, pass.size()).copy_(loss.compare(end, batch.states.back()).per_image);
   }
   group_.all_reduce_sum(losses, "validation");  // each image has one process that drew it: the sum is exact
   double sum = 0;

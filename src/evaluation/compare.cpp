@@ -107,9 +107,9 @@ class Arena {
     conditions_ =
         make_conditions(model_.model, find_model(options.dataset_name, options.model_path), options.condition);
     detector_ = open_scoring_detector(options.dataset_name, options.detector, device);
-    const auto share = shard_of(static_cast<std::int64_t>(options.seeds.size()), group.rank(), group.size());
-    mine_.assign(options.seeds.begin() + share.begin, options.seeds.begin() + share.end);
-    per_batch_ = std::max<std::int64_t>(1, options.batch / group.size());
+    mine_ = share_of(options.seeds, group.rank(), group.size());
+    const auto per_batch = std::max<std::int64_t>(1, options.batch / group.size());
+    passes_ = passes_of({0, static_cast<std::int64_t>(mine_.size())}, per_batch);
   }
 
   Comparison run() {
@@ -176,17 +176,14 @@ class Arena {
     const Sampler sampler(model_, conditions_, method.plan, method.times[0], options);
     progress.note(name);
     Row row(detector_, options_.picture_images);
-    std::size_t batch = 0;
-    for (std::size_t first = 0; first < mine_.size(); first += static_cast<std::size_t>(per_batch_), ++batch) {
+    for (std::size_t batch = 0; batch < passes_.size(); ++batch) {
       check_interrupt();
-      const auto last = std::min(mine_.size(), first + static_cast<std::size_t>(per_batch_));
       const auto begin = Clock::now();
-      auto drawn = sampler.draw(
-          {mine_.begin() + static_cast<std::ptrdiff_t>(first), mine_.begin() + static_cast<std::ptrdiff_t>(last)});
+      auto drawn = sampler.draw(part_of(mine_, passes_[batch]));
       row.spent(Clock::now() - begin);
       if (!exact) exact_states_.push_back(drawn.states.back());
       row.add(drawn, exact ? (*exact)[batch] : drawn.states.back(), group_.is_root());
-      progress.advance(method.evaluations() * static_cast<std::int64_t>(last - first));
+      progress.advance(method.evaluations() * passes_[batch].size());
     }
     auto numbers = row.collect(group_, name, exact_statistics, data_ ? &*data_ : nullptr,
                                static_cast<double>(options_.seeds.size()), exact ? nullptr : &exact_statistics_);
@@ -206,7 +203,7 @@ class Arena {
   std::shared_ptr<const Conditions> conditions_;
   std::shared_ptr<const Detector> detector_;
   std::vector<std::uint64_t> mine_;
-  std::int64_t per_batch_ = 1;
+  std::vector<Shard> passes_;  // over them, a batch each
   std::optional<Statistics> data_;
   std::vector<at::Tensor> exact_states_;  // by batch
   Statistics exact_statistics_;

@@ -79,12 +79,11 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
                         const std::string& name) {
   EPD_REQUIRE(indices.size() >= 2, name, ": a covariance needs at least 2 pictures, there ",
               indices.size() == 1 ? "is 1" : "are none");
-  const auto shard = shard_of(static_cast<std::int64_t>(indices.size()), group.rank(), group.size());
-  std::vector<std::size_t> share(indices.begin() + shard.begin, indices.begin() + shard.end);
+  auto share = share_of(indices, group.rank(), group.size());
   Scorer scorer(detector, pass.keep_features);
   {
     const SizeCheck check_size(source, indices.front(), !pass.allow_mixed_sizes);
-    Progress progress("features of " + name, shard.size(), "images", group.is_root());
+    Progress progress("features of " + name, static_cast<std::int64_t>(share.size()), "images", group.is_root());
     Batch batch(scorer, progress, std::min<std::size_t>(pass.batch, static_cast<std::size_t>(detector->chunk())));
     Prefetcher prefetcher(source, std::move(share), {.threads = pass.workers, .window = pass.batch});
     while (auto item = prefetcher.next()) {

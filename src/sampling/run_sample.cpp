@@ -86,13 +86,10 @@ class SampleRun {
     const Seeds own = share();
     const std::unordered_set<std::uint64_t> missing(missing_.begin(), missing_.end());
     Progress progress(title(), static_cast<std::int64_t>(own.size()), "images", group_.is_root());
-    for (auto first = own.begin(); first != own.end();) {
+    for (const Shard& pass : passes_of({0, static_cast<std::int64_t>(own.size())}, at_once())) {
       check_interrupt();
-      const auto last = first + std::min<std::ptrdiff_t>(at_once(), own.end() - first);
-      const Seeds batch(first, last);
-      draw_batch(batch, missing, sampler, files.get());
-      progress.advance(static_cast<std::int64_t>(batch.size()));
-      first = last;
+      draw_batch(part_of(own, pass), missing, sampler, files.get());
+      progress.advance(pass.size());
     }
     if (files) files->finish();
   }
@@ -139,8 +136,7 @@ class SampleRun {
     if (scorer_ && options_.format != SampleFormat::kNpz) {
       std::ranges::sort(all, {}, [this](std::uint64_t seed) { return layout_.image_name(seed); });
     }
-    const auto shard = shard_of(static_cast<std::int64_t>(all.size()), group_.rank(), group_.size());
-    return {all.begin() + shard.begin, all.begin() + shard.end};
+    return share_of(all, group_.rank(), group_.size());
   }
 
   /// This process's part of a batch, as whole rounds of chunks, a lane each: one that is not full costs as much.
