@@ -2,10 +2,10 @@
 
 #include <fcntl.h>
 #include <spawn.h>
-#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "epd/core/error.h"
+#include "epd/core/file_lock.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/paths.h"
 
@@ -24,27 +25,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Held by the one process that fills the cache.
-class CacheLock {
- public:
-  CacheLock() {
-    const auto path = cache_dir() / ".lock";
-    std::error_code ignored;  // the next line fails then
-    fs::create_directories(cache_dir(), ignored);
-    descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    EPD_REQUIRE(descriptor_ >= 0, "cannot write to ", path.string(), ": ", std::strerror(errno),
-                "; name another folder with EPD_CACHE");
-  }
-  ~CacheLock() { ::close(descriptor_); }
-  CacheLock(const CacheLock&) = delete;
-  CacheLock& operator=(const CacheLock&) = delete;
-
-  /// Whether it is ours now. A file system without locks always says so.
-  bool acquired() const { return ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
-
- private:
-  int descriptor_;
-};
+/// The file whose lock the one process holds that fills the cache.
+FileLock open_cache_lock() {
+  const auto path = cache_dir() / ".lock";
+  std::error_code ignored;  // the next line fails then
+  fs::create_directories(cache_dir(), ignored);
+  FileLock lock(path);
+  EPD_REQUIRE(lock.is_open(), "cannot write to ", path.string(), ": ", std::strerror(errno),
+              "; name another folder with EPD_CACHE");
+  return lock;
+}
 
 void wait_until(const std::function<bool()>& done) {
   while (!done()) {
@@ -78,8 +68,8 @@ pid_t start(const std::vector<std::string>& command) {
 void make_if_missing(const fs::path& file, const std::vector<std::string>& arguments) {
   const char* launcher = std::getenv("EPD_LAUNCHER");
   if (fs::exists(file) || !launcher || !*launcher) return;
-  const CacheLock lock;
-  wait_until([&] { return lock.acquired(); });
+  const FileLock lock = open_cache_lock();
+  wait_until([&] { return lock.acquire(); });
   if (fs::exists(file)) return;
   std::vector<std::string> command{launcher};
   command.insert(command.end(), arguments.begin(), arguments.end());

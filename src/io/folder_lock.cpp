@@ -1,7 +1,5 @@
 #include "epd/io/folder_lock.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,29 +34,21 @@ bool still_named(int descriptor, const std::filesystem::path& path) {
 
 }  // namespace
 
-FolderLock::FolderLock(const std::filesystem::path& folder) : path_(folder / ".lock") {
+FolderLock::FolderLock(const std::filesystem::path& folder) : path_(folder / ".lock"), lock_(path_) {
   while (true) {
-    descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    EPD_REQUIRE(descriptor_ >= 0, "cannot write in ", folder.string(), ": ", std::strerror(errno));
-    // A file system without locks answers otherwise; there the run goes on unguarded.
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      const std::string who = holder(descriptor_);
-      ::close(descriptor_);
-      throw Error(text(folder.string(), " is in use by ", who, "; wait for it, or choose another folder"));
-    }
-    if (still_named(descriptor_, path_)) break;
-    ::close(descriptor_);
+    EPD_REQUIRE(lock_.is_open(), "cannot write in ", folder.string(), ": ", std::strerror(errno));
+    EPD_REQUIRE(lock_.acquire(), folder.string(), " is in use by ", holder(lock_.descriptor()),
+                "; wait for it, or choose another folder");
+    if (still_named(lock_.descriptor(), path_)) break;
+    lock_ = FileLock(path_);
   }
   const std::string who = myself();
-  if (::ftruncate(descriptor_, 0) == 0) {
+  if (::ftruncate(lock_.descriptor(), 0) == 0) {
     // Only a courtesy to whoever meets the lock: a full disk must not stop a run that has nothing left to write.
-    [[maybe_unused]] const auto written = ::pwrite(descriptor_, who.data(), who.size(), 0);
+    [[maybe_unused]] const auto written = ::pwrite(lock_.descriptor(), who.data(), who.size(), 0);
   }
 }
 
-FolderLock::~FolderLock() {
-  ::unlink(path_.c_str());
-  ::close(descriptor_);
-}
+FolderLock::~FolderLock() { ::unlink(path_.c_str()); }
 
 }  // namespace epd

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include "epd/core/file_lock.h"
+
 namespace epd {
 
 /// Keeps other processes out of a folder as long as it lives, and no longer: the lock goes with the process, however
@@ -17,7 +19,7 @@ class FolderLock {
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  FileLock lock_;
 };
 
 }  // namespace epd
