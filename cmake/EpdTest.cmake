@@ -9,5 +9,6 @@ function(epd_add_test)
   target_compile_definitions(${arg_NAME} PRIVATE EPD_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                                                  EPD_BINARY_DIR="${PROJECT_BINARY_DIR}"
                                                  EPD_PYTHON="${EPD_PYTHON}")
-  gtest_discover_tests(${arg_NAME} DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+  # A test's last name is the one that its suite's name generator gives it.
+  gtest_discover_tests(${arg_NAME} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
 endfunction()

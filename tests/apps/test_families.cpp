@@ -26,6 +26,8 @@ struct Case {
   bool afs;
   int num_points;
   Objective objective;
+
+  friend void PrintTo(const Case& tested, std::ostream* out) { *out << tested.name; }
 };
 
 constexpr auto kNone = GuidanceKind::kNone, kUncond = GuidanceKind::kUnconditional,
@@ -177,8 +179,7 @@ TEST_P(EveryFamily, IsTrainedAndSampledAsTheMethodSays) {
   EXPECT_EQ(again.evaluations, (2 * (1 + c.num_points) - c.afs) * (c.guidance == kCfg ? 2 : 1));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EveryFamily, ::testing::ValuesIn(kCases),
-                         [](const auto& tested) { return std::string(tested.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, EveryFamily, ::testing::ValuesIn(kCases), ::testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace epd::test

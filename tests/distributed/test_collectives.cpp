@@ -21,7 +21,7 @@ TEST_P(Collectives, TheRootIsFirst) { expect_success("root_first"); }
 
 TEST_P(Collectives, RanksThatEndAtDifferentTimesAllEndWell) { expect_success("uneven_ends"); }
 
-INSTANTIATE_TEST_SUITE_P(Processes, Collectives, ::testing::Values(1, 2, 4));
+INSTANTIATE_TEST_SUITE_P(Processes, Collectives, ::testing::Values(1, 2, 4), ::testing::PrintToStringParamName());
 
 TEST_F(JobTest, DifferentOptionsAreRefused) {
   const auto ranks = run("unequal", 2);

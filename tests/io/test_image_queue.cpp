@@ -58,7 +58,8 @@ TEST_P(AnyThreads, PicturesComeInTheOrderAskedFor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Prefetcher, AnyThreads,
-                         ::testing::Values(std::pair{1, 1}, std::pair{3, 1}, std::pair{2, 8}, std::pair{8, 500}));
+                         ::testing::Values(std::pair{1, 1}, std::pair{3, 1}, std::pair{2, 8}, std::pair{8, 500}),
+                         [](const auto& test) { return text(test.param.first, "threads_window", test.param.second); });
 
 TEST(Prefetcher, NeverRunsFurtherAheadThanItsWindow) {
   const SlowSource source(1000);

@@ -121,7 +121,8 @@ TEST_P(AnyOrder, DroppedUnfinishedItEndsWithoutWritingTheRest) {
   SUCCEED();
 }
 
-INSTANTIATE_TEST_SUITE_P(OrderedOrNot, AnyOrder, ::testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Sink, AnyOrder, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "InOrder" : "InAnyOrder"; });
 
 TEST(ImageWriter, AFullDiskNamesTheFileAndLeavesWholePicturesAlone) {
   const TemporaryFolder folder;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 
 #include "epd/io/npz.h"
 #include "io/support.h"
@@ -40,7 +41,8 @@ TEST_P(NumpyKinds, TextIsReadAsUtf8) {
   EXPECT_THAT(error_of([&] { kinds.read("int8").as_uint8(); }), HasSubstr("uint8"));
 }
 
-INSTANTIATE_TEST_SUITE_P(StoredAndCompressed, NumpyKinds, ::testing::Values("kinds.npz", "kinds_compressed.npz"));
+INSTANTIATE_TEST_SUITE_P(StoredAndCompressed, NumpyKinds, ::testing::Values("kinds.npz", "kinds_compressed.npz"),
+                         [](const auto& test) { return std::filesystem::path(test.param).stem().string(); });
 
 TEST(Npy, EveryHeaderVersionIsRead) {
   const auto expected = NpzReader(fixture("kinds.npz")).read("float64").as_doubles();

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <functional>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,8 @@ struct Method {
   std::string name;
   SolverOptions options;
   double order;
+
+  friend void PrintTo(const Method& method, std::ostream* out) { *out << method.name; }
 };
 
 std::vector<Method> methods() {
@@ -118,8 +121,7 @@ TEST_P(SolverOrder, OnAMixtureIsThatOfTheory) {
   EXPECT_NEAR(observed(mixture()), GetParam().order, GetParam().order < 4 ? 0.1 : 0.15);
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, SolverOrder, ::testing::ValuesIn(methods()),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Every, SolverOrder, ::testing::ValuesIn(methods()), ::testing::PrintToStringParamName());
 
 /// iPNDM on n equal steps in t, where its constant coefficients are Adams-Bashforth's. Its warm-up states are as good
 /// as exact, by many small steps of Heun's method: the solver sees them, and what it makes of them is left aside.
