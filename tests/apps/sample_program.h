@@ -51,12 +51,7 @@ class SampleProgram : public ::testing::Test {
     return run_by(size, command(outdir, more));
   }
   std::vector<Ended> run_by(int size, const Arguments& command) const {
-    const auto port = free_port();
-    std::vector<Child> children;
-    for (int rank = 0; rank < size; ++rank) children.push_back(start(command, rank_variables(rank, size, port)));
-    std::vector<Ended> ended;
-    for (auto& child : children) ended.push_back(child.wait(std::chrono::seconds(120)));
-    return ended;
+    return run_job(size, [&](const Environment& rank) { return start(command, rank); });
   }
 
   /// Every file of a run but its record: name and bytes.

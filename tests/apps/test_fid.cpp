@@ -44,12 +44,7 @@ class FidProgram : public ::testing::Test {
     return start(arguments, environment).wait(std::chrono::seconds(120));
   }
   std::vector<Ended> run_by(int size, const Arguments& arguments) const {
-    const auto port = free_port();
-    std::vector<Child> children;
-    for (int rank = 0; rank < size; ++rank) children.push_back(start(arguments, rank_variables(rank, size, port)));
-    std::vector<Ended> ended;
-    for (auto& child : children) ended.push_back(child.wait(std::chrono::seconds(120)));
-    return ended;
+    return run_job(size, [&](const Environment& rank) { return start(arguments, rank); });
   }
   Arguments calc(const Arguments& more = {}) const {
     Arguments result{"calc",       "--images", path("images"), "--ref", path("real"),

@@ -82,15 +82,8 @@ class TrainProgram : public ::testing::Test {
     return start(command(outdir, more), environment).wait(120s);
   }
   void run_by(int size, const std::string& outdir, const Arguments& more) const {
-    const auto port = free_port();
-    std::vector<Child> children;
-    for (int rank = 0; rank < size; ++rank) {
-      children.push_back(start(command(outdir, more), rank_variables(rank, size, port)));
-    }
-    for (auto& child : children) {
-      const auto ended = child.wait(120s);
-      ASSERT_EQ(ended.exit_code, 0) << ended.errors;
-    }
+    const auto ranks = run_job(size, [&](const Environment& rank) { return start(command(outdir, more), rank); });
+    for (const auto& ended : ranks) ASSERT_EQ(ended.exit_code, 0) << ended.errors;
   }
 
   /// The lines of the run's statistics, one for each tick.

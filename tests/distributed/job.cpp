@@ -115,6 +115,16 @@ Environment rank_variables(int rank, int size, std::uint16_t port) {
           {"MASTER_PORT", std::to_string(port)}};
 }
 
+std::vector<Ended> run_job(int size, const std::function<Child(const Environment&)>& start,
+                           std::chrono::seconds patience) {
+  const auto port = free_port();
+  std::vector<Child> ranks;
+  for (int rank = 0; rank < size; ++rank) ranks.push_back(start(rank_variables(rank, size, port)));
+  std::vector<Ended> ended;
+  for (auto& rank : ranks) ended.push_back(rank.wait(patience));
+  return ended;
+}
+
 std::string all_errors(const std::vector<Ended>& ranks) {
   std::string result;
   for (const auto& rank : ranks) result += rank.errors;

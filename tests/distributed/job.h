@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -42,6 +43,10 @@ std::uint16_t free_port();
 
 /// The variables of rank `rank` as torchrun sets them.
 Environment rank_variables(int rank, int size, std::uint16_t port);
+
+/// Starts a process for every rank of a job, each with its variables, and waits for their ends.
+std::vector<Ended> run_job(int size, const std::function<Child(const Environment&)>& start,
+                           std::chrono::seconds patience = std::chrono::seconds(120));
 
 /// All ranks' stderr in one.
 std::string all_errors(const std::vector<Ended>& ranks);

@@ -86,16 +86,10 @@ TEST_F(CompareProgram, FindsTheSameInTwoProcessesAndInMoreThanThereAreImages) {
   const auto expected = rows("one");
   for (const int size : {2, 4}) {
     const auto outdir = "by" + std::to_string(size);
-    const auto port = test::free_port();
-    std::vector<test::Child> children;
-    for (int rank = 0; rank < size; ++rank) {
-      children.emplace_back(command(outdir, {"--seeds", "0-2"}), test::rank_variables(rank, size, port),
-                            logs_.path().string());
-    }
-    for (auto& child : children) {
-      const auto ended = child.wait(120s);
-      ASSERT_EQ(ended.exit_code, 0) << ended.errors;
-    }
+    const auto ranks = test::run_job(size, [&](const test::Environment& rank) {
+      return test::Child(command(outdir, {"--seeds", "0-2"}), rank, logs_.path().string());
+    });
+    for (const auto& ended : ranks) ASSERT_EQ(ended.exit_code, 0) << ended.errors;
     const auto table = rows(outdir);
     ASSERT_EQ(table.size(), expected.size());
     for (std::size_t i = 0; i < table.size(); ++i) {

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 
@@ -57,12 +58,14 @@ inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(EPD_SOURCE_DIR) / "tests" / "golden" / "io" / name;
 }
 
-/// The message of the Error that the call throws, which must be one line; fails where it throws nothing.
+/// The message of the Error that the call throws, which must be one line; fails where it throws nothing, and where the
+/// error would end a program with another exit code.
 template <class Call>
-std::string error_of(Call&& call) {
+std::string error_of(Call&& call, std::optional<int> exit_code = std::nullopt) {
   try {
     call();
   } catch (const Error& e) {
+    EXPECT_EQ(e.exit_code(), exit_code.value_or(e.exit_code())) << e.what();
     EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
     return e.what();
   }

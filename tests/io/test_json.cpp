@@ -1,30 +1,22 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <limits>
 #include <string>
 
 #include "epd/core/error.h"
 #include "epd/io/json_reader.h"
 #include "epd/io/json_writer.h"
+#include "io/support.h"
 
 namespace epd {
 namespace {
 
+using test::error_of;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
-
-std::string error_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string parse_error(const std::string& text) {
   return error_of([&] { JsonReader::parse(text, "some/file.json"); });
@@ -72,7 +64,7 @@ TEST(JsonReader, RefusesNumbersThatAreNone) {
 
 TEST(JsonReader, RefusesAFieldGivenTwiceInOneObjectOnly) {
   EXPECT_THAT(parse_error(R"({"a": 1, "b": {"c": 1, "c": 2}})"), HasSubstr("c: given twice"));
-  EXPECT_EQ(parse_error(R"({"a": {"c": 1}, "b": {"c": 2}, "c": 3})"), "no error");
+  EXPECT_NO_THROW(JsonReader::parse(R"({"a": {"c": 1}, "b": {"c": 2}, "c": 3})", "some/file.json"));
 }
 
 TEST(JsonReader, NamesTheFileAndTheFieldOfWrongValues) {
@@ -102,7 +94,7 @@ TEST(JsonReader, FinishFindsTheFieldThatNobodyAskedFor) {
 
 TEST(JsonReader, DeepNestingIsNoTrouble) {
   const std::string deep = "{\"a\": " + std::string(200000, '[') + std::string(200000, ']') + "}";
-  EXPECT_EQ(parse_error(deep), "no error");
+  EXPECT_NO_THROW(JsonReader::parse(deep, "some/file.json"));
 }
 
 TEST(JsonNumber, ReadsBackAsTheSameFloat64) {

@@ -10,6 +10,7 @@
 #include "epd/io/atomic_file.h"
 #include "epd/io/model_facts_json.h"
 #include "epd/io/zip.h"
+#include "io/support.h"
 
 namespace epd {
 namespace {
@@ -21,15 +22,7 @@ using testing::HasSubstr;
 using testing::Pair;
 using testing::StartsWith;
 
-std::string error_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code(), 1) << error.what();
-    return error.what();
-  }
-  return "no error";
-}
+std::string error_of(const std::function<void()>& run) { return test::error_of(run, /*exit_code=*/1); }
 
 ModelFacts some_facts() {
   ModelFacts facts;

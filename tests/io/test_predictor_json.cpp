@@ -9,6 +9,7 @@
 
 #include "epd/core/error.h"
 #include "epd/io/predictor_json.h"
+#include "io/support.h"
 
 namespace epd {
 namespace {
@@ -18,15 +19,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-std::string error_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code(), 1) << error.what();
-    return error.what();
-  }
-  return "no error";
-}
+std::string error_of(const std::function<void()>& run) { return test::error_of(run, /*exit_code=*/1); }
 
 PredictorSpec some_predictor() {
   PredictorSpec spec;
