@@ -42,9 +42,9 @@ Plan<S> write_plan(const NsPlan<S>& plan);
 /// Any plan from t_0 to t_end in global form: the same states, with the registers between them eliminated.
 NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end);
 
-/// The plan with `num_points` points in every stage but one that is x_0 alone. A new point, a twin, has no weight yet, so
-/// that the end state is the same; it stands at `shift` times the stage's noise level (a third one at shift^2), on the
-/// line from the stage's first state to that of the stage before (or x_0), and short of it.
+/// The plan with `num_points` points in every stage but one that is x_0 alone. A new point, a twin, has no weight yet,
+/// so that the end state is the same; it stands at `shift` times the stage's noise level (a third one at shift^2), on
+/// the line from the stage's first state to that of the stage before (or x_0), and short of it.
 NsPlan<double> with_twins(const NsPlan<double>& plan, int num_points, double shift);
 
 /// Learning rates of the numbers of a plan.
