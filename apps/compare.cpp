@@ -9,8 +9,8 @@
 #include "epd/core/seeds.h"
 #include "epd/evaluation/chart.h"
 #include "epd/evaluation/report.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/png.h"
+#include "epd/files/atomic_file.h"
+#include "epd/images/png.h"
 
 namespace {
 

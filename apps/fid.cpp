@@ -7,7 +7,7 @@
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
-#include "epd/io/atomic_file.h"
+#include "epd/files/atomic_file.h"
 #include "fid_flags.h"
 
 namespace {

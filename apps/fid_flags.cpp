@@ -2,8 +2,8 @@
 
 #include <fstream>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/paths.h"
 
 namespace epd::cli {
 namespace {

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "cli.h"
-#include "epd/io/prepare.h"
+#include "epd/images/prepare.h"
 #include "epd/metrics/run_fid.h"
 
 namespace epd::cli {

@@ -3,12 +3,12 @@
 #include <string>
 #include <vector>
 
+#include "epd/assets/paths.h"
 #include "epd/core/allocator.h"
-#include "epd/core/paths.h"
 #include "epd/core/run_main.h"
 #include "epd/denoiser/guidance.h"
-#include "epd/io/model_facts_json.h"
-#include "epd/io/run_dir.h"
+#include "epd/documents/model_facts_json.h"
+#include "epd/documents/run_dir.h"
 #include "epd/solver/explain.h"
 #include "train_flags.h"
 

@@ -10,7 +10,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/sha256.h"
-#include "epd/io/model_facts_json.h"
+#include "epd/documents/model_facts_json.h"
 
 namespace epd {
 

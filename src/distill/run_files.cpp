@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "epd/core/error.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/json_reader.h"
-#include "epd/io/json_writer.h"
-#include "epd/io/png.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_reader.h"
+#include "epd/files/json_writer.h"
+#include "epd/images/png.h"
 #include "epd/sampling/pixels.h"
 
 namespace epd {

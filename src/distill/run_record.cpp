@@ -5,8 +5,8 @@
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
 #include "fingerprint.h"
 
 namespace epd {

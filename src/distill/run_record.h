@@ -7,7 +7,7 @@
 
 #include "epd/distill/run_files.h"
 #include "epd/distill/trainer.h"
-#include "epd/io/folder_lock.h"
+#include "epd/files/folder_lock.h"
 
 namespace epd {
 

@@ -6,15 +6,15 @@
 #include <sstream>
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
-#include "epd/core/paths.h"
 #include "epd/core/progress.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distill/run_files.h"
-#include "epd/io/model_facts_json.h"
-#include "epd/io/run_dir.h"
+#include "epd/documents/model_facts_json.h"
+#include "epd/documents/run_dir.h"
 #include "epd/metrics/detector.h"
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/data_mean.h"

@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "epd/core/error.h"
-#include "epd/io/html.h"
+#include "epd/images/html.h"
 
 namespace epd {
 namespace {

@@ -9,13 +9,13 @@
 #include <optional>
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
-#include "epd/core/paths.h"
 #include "epd/core/progress.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distributed/shard.h"
-#include "epd/io/image_source.h"
+#include "epd/images/image_source.h"
 #include "epd/metrics/detector.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/run_fid.h"

@@ -6,8 +6,8 @@
 #include <iomanip>
 #include <sstream>
 
-#include "epd/io/json_writer.h"
-#include "epd/io/label.h"
+#include "epd/files/json_writer.h"
+#include "epd/images/label.h"
 
 namespace epd {
 namespace {

@@ -9,8 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/paths.h"
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
 #include "epd/metrics/statistics.h"

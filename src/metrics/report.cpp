@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "epd/core/version.h"
-#include "epd/io/html.h"
+#include "epd/images/html.h"
 #include "report_figures.h"
 
 namespace epd {

@@ -8,8 +8,8 @@
 #include <numeric>
 #include <utility>
 
-#include "epd/io/html.h"
-#include "epd/io/resize.h"
+#include "epd/images/html.h"
+#include "epd/images/resize.h"
 #include "epd/metrics/prdc.h"
 #include "epd/metrics/random_state.h"
 

@@ -9,8 +9,8 @@
 #include "epd/core/log.h"
 #include "epd/core/version.h"
 #include "epd/distributed/process_group.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/npz.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/npz.h"
 #include "epd/metrics/random_state.h"
 #include "epd/metrics/report.h"
 

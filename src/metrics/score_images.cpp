@@ -9,7 +9,7 @@
 #include "epd/core/progress.h"
 #include "epd/distributed/process_group.h"
 #include "epd/distributed/shard.h"
-#include "epd/io/image_queue.h"
+#include "epd/images/image_queue.h"
 
 namespace epd {
 namespace {

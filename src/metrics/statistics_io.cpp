@@ -5,7 +5,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/version.h"
-#include "epd/io/npz.h"
+#include "epd/files/npz.h"
 #include "epd/metrics/statistics.h"
 #include "epd/metrics/tensor_arrays.h"
 

@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/paths.h"
 #include "epd/denoiser/lanes.h"
 #include "epd/sampling/latents.h"
 #include "epd/text/clip_tokenizer.h"

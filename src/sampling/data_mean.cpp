@@ -4,10 +4,10 @@
 
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
-#include "epd/core/paths.h"
-#include "epd/io/npz.h"
+#include "epd/files/npz.h"
 #include "epd/metrics/tensor_arrays.h"
 #include "epd/sampling/latents.h"
 

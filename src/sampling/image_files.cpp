@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/io/npy.h"
+#include "epd/files/npy.h"
 #include "epd/sampling/pixels.h"
 
 namespace epd {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "epd/io/image_writer.h"
+#include "epd/images/image_writer.h"
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/host_transfer.h"
 #include "epd/sampling/output_layout.h"

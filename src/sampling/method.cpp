@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
-#include "epd/core/paths.h"
 #include "epd/core/sha256.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
 
 namespace epd {
 namespace {

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/io/atomic_file.h"
+#include "epd/files/atomic_file.h"
 
 namespace epd {
 namespace {

@@ -7,13 +7,13 @@
 
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/image.h"
-#include "epd/io/json_writer.h"
-#include "epd/io/npy.h"
-#include "epd/io/npz.h"
-#include "epd/io/png.h"
-#include "epd/io/zip.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_writer.h"
+#include "epd/files/npy.h"
+#include "epd/files/npz.h"
+#include "epd/files/zip.h"
+#include "epd/images/image.h"
+#include "epd/images/png.h"
 
 namespace epd {
 namespace {

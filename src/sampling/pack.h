@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "epd/io/image.h"
+#include "epd/images/image.h"
 #include "epd/sampling/output_layout.h"
 
 namespace epd {

@@ -10,7 +10,7 @@
 #include "epd/core/progress.h"
 #include "epd/core/seeds.h"
 #include "epd/distributed/shard.h"
-#include "epd/io/atomic_file.h"
+#include "epd/files/atomic_file.h"
 #include "epd/sampling/latents.h"
 #include "epd/sampling/output_folder.h"
 #include "epd/sampling/pixels.h"

@@ -5,8 +5,8 @@
 #include "epd/core/seeds.h"
 #include "epd/core/sha256.h"
 #include "epd/core/version.h"
-#include "epd/io/json_writer.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/json_writer.h"
 
 namespace epd {
 namespace {

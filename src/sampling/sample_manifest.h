@@ -3,7 +3,7 @@
 #include <c10/core/Device.h>
 
 #include "epd/denoiser/open_model.h"
-#include "epd/io/manifest.h"
+#include "epd/documents/manifest.h"
 #include "epd/sampling/sample_options.h"
 
 namespace epd {

@@ -2,9 +2,9 @@
 
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/paths.h"
-#include "epd/io/model_facts_json.h"
+#include "epd/documents/model_facts_json.h"
 
 namespace epd {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "clip_words.h"
 #include "epd/core/error.h"
-#include "epd/io/json_reader.h"
+#include "epd/files/json_reader.h"
 
 namespace epd {
 namespace {

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "epd/distill/run_train.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/npy.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/npy.h"
 #include "epd/sampling/run_sample.h"
 #include "epd/schedule/sigma_map.h"
-#include "io/support.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd::test {

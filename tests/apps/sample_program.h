@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/predictor_json.h"
-#include "io/support.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd::test {

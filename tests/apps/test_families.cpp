@@ -6,7 +6,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
 #include "epd/sampling/latents.h"
 #include "epd/text/clip_tokenizer.h"
 #include "families.h"

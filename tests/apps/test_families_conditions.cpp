@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "epd/io/manifest.h"
+#include "epd/documents/manifest.h"
 #include "epd/sampling/latents.h"
 #include "families.h"
 

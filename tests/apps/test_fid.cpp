@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/sample_program.h"
-#include "epd/io/npz.h"
-#include "epd/io/png.h"
-#include "epd/io/zip.h"
+#include "epd/files/npz.h"
+#include "epd/files/zip.h"
+#include "epd/images/png.h"
 
 namespace epd::test {
 namespace {

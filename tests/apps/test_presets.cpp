@@ -8,10 +8,10 @@
 #include <sstream>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/predictor_json.h"
-#include "io/support.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
 #include "sample_flags.h"
+#include "support/test_files.h"
 #include "train_flags.h"
 
 namespace epd::test {

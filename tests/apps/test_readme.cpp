@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "io/support.h"
+#include "epd/files/atomic_file.h"
+#include "support/test_files.h"
 
 namespace epd::test {
 namespace {

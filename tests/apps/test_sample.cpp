@@ -4,11 +4,11 @@
 #include <csignal>
 #include <thread>
 
-#include "epd/io/manifest.h"
-#include "epd/io/npy.h"
-#include "epd/io/npz.h"
-#include "epd/io/png.h"
-#include "epd/io/zip.h"
+#include "epd/documents/manifest.h"
+#include "epd/files/npy.h"
+#include "epd/files/npz.h"
+#include "epd/files/zip.h"
+#include "epd/images/png.h"
 #include "sample_program.h"
 
 namespace epd::test {

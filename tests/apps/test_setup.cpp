@@ -5,8 +5,8 @@
 #include <filesystem>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "io/support.h"
+#include "epd/files/atomic_file.h"
+#include "support/test_files.h"
 
 namespace epd::test {
 namespace {

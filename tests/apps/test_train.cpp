@@ -10,14 +10,14 @@
 #include <thread>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/image.h"
-#include "epd/io/json_reader.h"
-#include "epd/io/npz.h"
-#include "epd/io/png.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_reader.h"
+#include "epd/files/npz.h"
+#include "epd/images/image.h"
+#include "epd/images/png.h"
 #include "epd/metrics/detector.h"
-#include "io/support.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd::test {

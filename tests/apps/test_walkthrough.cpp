@@ -6,11 +6,11 @@
 #include <filesystem>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/png.h"
-#include "epd/io/predictor_json.h"
-#include "epd/io/zip.h"
-#include "io/support.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/zip.h"
+#include "epd/images/png.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd::test {

@@ -10,7 +10,7 @@
 
 #include "epd/denoiser/guidance.h"
 #include "epd/denoiser/open_model.h"
-#include "io/support.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd {

@@ -5,9 +5,9 @@
 #include <string>
 
 #include "epd/denoiser/torchscript.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/model_facts_json.h"
-#include "io/support.h"
+#include "epd/documents/model_facts_json.h"
+#include "epd/files/atomic_file.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd {

@@ -7,8 +7,8 @@
 
 #include "distill/small_mixture.h"
 #include "epd/core/error.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
 #include "epd/runtime/adjoint.h"
 #include "epd/solver/make_plan.h"
 

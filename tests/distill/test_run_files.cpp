@@ -2,11 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "epd/distill/run_files.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/json_reader.h"
-#include "epd/io/run_dir.h"
-#include "epd/io/training_state.h"
-#include "io/support.h"
+#include "epd/documents/run_dir.h"
+#include "epd/documents/training_state.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_reader.h"
+#include "support/test_files.h"
 
 namespace epd {
 namespace {

@@ -6,9 +6,9 @@
 
 #include "distributed/job.h"
 #include "epd/evaluation/compare.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/png.h"
-#include "io/support.h"
+#include "epd/files/atomic_file.h"
+#include "epd/images/png.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd {

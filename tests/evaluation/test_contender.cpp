@@ -7,7 +7,7 @@
 
 #include "epd/evaluation/contender.h"
 #include "epd/evaluation/report.h"
-#include "io/support.h"
+#include "support/test_files.h"
 
 namespace epd {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "epd/io/npz.h"
+#include "epd/files/npz.h"
 #include "epd/metrics/feature_sums.h"
 #include "epd/metrics/tensor_arrays.h"
 

@@ -8,8 +8,8 @@
 #include "epd/distributed/process_group.h"
 #include "epd/metrics/detector.h"
 #include "epd/metrics/scorer.h"
-#include "io/support.h"
 #include "metrics/support.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd::test {

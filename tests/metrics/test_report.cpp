@@ -4,10 +4,10 @@
 #include <regex>
 #include <vector>
 
-#include "epd/io/html.h"
+#include "epd/images/html.h"
 #include "epd/metrics/report.h"
-#include "io/support.h"
 #include "metrics/support.h"
+#include "support/test_files.h"
 
 namespace epd::test {
 namespace {

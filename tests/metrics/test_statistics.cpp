@@ -6,8 +6,8 @@
 
 #include "epd/core/error.h"
 #include "epd/metrics/scores.h"
-#include "io/support.h"
 #include "metrics/support.h"
+#include "support/test_files.h"
 
 namespace epd::test {
 namespace {

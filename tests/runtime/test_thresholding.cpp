@@ -3,9 +3,9 @@
 #include "epd/denoiser/open_model.h"
 #include "epd/runtime/execute.h"
 #include "epd/solver/make_plan.h"
-#include "io/support.h"
 #include "support/golden_solvers.h"
 #include "support/mixture_model.h"
+#include "support/test_files.h"
 
 namespace epd {
 namespace {

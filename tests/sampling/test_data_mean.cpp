@@ -4,14 +4,14 @@
 #include <cstdlib>
 
 #include "epd/core/error.h"
-#include "epd/io/npz.h"
+#include "epd/files/npz.h"
 #include "epd/runtime/execute.h"
 #include "epd/sampling/data_mean.h"
 #include "epd/sampling/latents.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/sampler.h"
-#include "io/support.h"
 #include "support/mixture_denoiser.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 // The mean of the data in place of the first evaluation.

@@ -1,10 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "epd/io/atomic_file.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
 #include "epd/sampling/method.h"
-#include "io/support.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd {

@@ -1,10 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "epd/io/atomic_file.h"
-#include "epd/io/json_writer.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_writer.h"
 #include "epd/sampling/output_folder.h"
-#include "io/support.h"
+#include "support/test_files.h"
 
 namespace epd {
 namespace {

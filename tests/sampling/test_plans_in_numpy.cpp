@@ -4,12 +4,12 @@
 #include <cmath>
 
 #include "distributed/job.h"
-#include "epd/io/atomic_file.h"
-#include "epd/io/plan_json.h"
-#include "epd/io/predictor_json.h"
+#include "epd/documents/plan_json.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
 #include "epd/sampling/run_sample.h"
-#include "io/support.h"
 #include "support/mixture_model.h"
+#include "support/test_files.h"
 
 // `sample --explain --json` of every solver, run by a few lines of NumPy, gives the images that `sample` draws.
 namespace epd {

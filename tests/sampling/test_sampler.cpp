@@ -5,7 +5,7 @@
 #include "epd/sampling/latents.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/sampler.h"
-#include "io/support.h"
+#include "support/test_files.h"
 #include "support/tiny_model.h"
 
 namespace epd {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <functional>
 
-#include "epd/core/dual.h"
+#include "epd/solver/dual.h"
 
 namespace epd {
 namespace {

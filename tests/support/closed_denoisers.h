@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "epd/core/dual.h"
+#include "epd/solver/dual.h"
 
 /// Denoisers in closed form: E[y | y + sigma n = x] of data whose distribution is known. They act on each coordinate.
 namespace epd::testing {

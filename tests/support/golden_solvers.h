@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "epd/io/predictor_json.h"
+#include "epd/documents/predictor_json.h"
 #include "epd/solver/make_plan.h"
 #include "support/closed_denoisers.h"
 

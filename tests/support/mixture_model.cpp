@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "epd/io/model_facts_json.h"
+#include "epd/documents/model_facts_json.h"
 #include "support/closed_denoisers.h"
 
 namespace epd::testing {

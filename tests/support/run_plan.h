@@ -6,7 +6,7 @@
 #include <variant>
 #include <vector>
 
-#include "epd/core/dual.h"
+#include "epd/solver/dual.h"
 #include "epd/solver/plan.h"
 
 namespace epd::testing {

@@ -3,7 +3,7 @@
 #include <torch/script.h>
 
 #include "epd/core/error.h"
-#include "epd/io/model_facts_json.h"
+#include "epd/documents/model_facts_json.h"
 
 namespace epd::testing {
 namespace {

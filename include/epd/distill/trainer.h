@@ -14,7 +14,7 @@
 #include "epd/distill/train_options.h"
 #include "epd/distill/validation.h"
 #include "epd/distributed/process_group.h"
-#include "epd/io/training_state.h"
+#include "epd/documents/training_state.h"
 #include "epd/runtime/execute.h"
 
 namespace epd {

@@ -11,7 +11,7 @@
 #include "epd/denoiser/torchscript.h"
 #include "epd/distributed/process_group.h"
 #include "epd/evaluation/contender.h"
-#include "epd/io/image.h"
+#include "epd/images/image.h"
 #include "epd/sampling/conditions.h"
 
 namespace epd {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "epd/io/image_source.h"
+#include "epd/images/image_source.h"
 #include "epd/metrics/scores.h"
 
 namespace epd {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "epd/io/png.h"
+#include "epd/images/png.h"
 #include "epd/metrics/score_images.h"
 #include "epd/metrics/scores.h"
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "epd/io/json_writer.h"
+#include "epd/files/json_writer.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/kid.h"
 #include "epd/metrics/prdc.h"

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string>
 
-#include "epd/io/npz.h"
+#include "epd/files/npz.h"
 
 namespace epd {
 

@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "epd/io/npy.h"
+#include "epd/files/npy.h"
 
 /// Between NumPy's arrays (room io, without Torch) and tensors on the CPU.
 namespace epd {

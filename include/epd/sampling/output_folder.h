@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "epd/io/folder_lock.h"
-#include "epd/io/manifest.h"
+#include "epd/documents/manifest.h"
+#include "epd/files/folder_lock.h"
 #include "epd/sampling/output_layout.h"
 
 namespace epd {

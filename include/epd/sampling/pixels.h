@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "epd/io/image.h"
+#include "epd/images/image.h"
 
 namespace epd {
 

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "epd/distributed/process_group.h"
-#include "epd/io/json_writer.h"
+#include "epd/files/json_writer.h"
 #include "epd/sampling/sample_options.h"
 
 namespace epd {

@@ -23,7 +23,7 @@ inline constexpr NameTable<RandomDevice, 2> kRandomDeviceNames{
 struct ScoreOptions {
   std::filesystem::path reference;  // statistics (.npz); unset: no scoring
   Metrics metrics;
-  std::string detector;    // file or name; unset: the dataset's (core/paths.h)
+  std::string detector;    // file or name; unset: the dataset's (assets/paths.h)
   bool no_images = false;  // score only, write nothing
 
   bool wanted() const { return !reference.empty(); }
@@ -32,7 +32,7 @@ struct ScoreOptions {
 /// Everything that a sampling run is told.
 struct SampleOptions {
   std::string dataset_name;  // unset: the predictor's, or the model's own
-  std::string model_path;    // unset: where the dataset's model is kept (core/paths.h)
+  std::string model_path;    // unset: where the dataset's model is kept (assets/paths.h)
   MethodOptions method;
   ConditionOptions condition;
 

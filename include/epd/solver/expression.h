@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "epd/core/dual.h"
+#include "epd/solver/dual.h"
 
 namespace epd {
 

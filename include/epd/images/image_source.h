@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "epd/images/image.h"
+#include "epd/images/png.h"
+
+namespace epd {
+
+/// Pictures to be read, in a fixed order that no file system decides.
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  virtual std::size_t size() const = 0;
+  /// The picture's path below the folder or inside the archive, or "arr_0[17]".
+  virtual const std::string& name(std::size_t i) const = 0;
+  /// The picture as RGB (NPY arrays of one channel are repeated). Safe in any thread. Throws Error naming the file.
+  virtual Image load(std::size_t i) const = 0;
+  /// The class that dataset.json gives the picture, or CIFAR-10, or an .npz in an integer array "arr_1" or "labels" of
+  /// as many entries; nothing where there is none.
+  virtual std::optional<int> label(std::size_t i) const = 0;
+};
+
+/// Pictures of a folder (recursive), a zip archive, a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its only
+/// array), or the training set in CIFAR-10's cifar-10-python.tar.gz. In folders and archives: names ending in .png,
+/// .jpg or .jpeg in any case, sorted as strings; hidden files and __MACOSX are skipped; other files are ignored with
+/// one warning. Labels come from a dataset.json at the top, {"labels": [[name, class], ...]}. Throws Error when the
+/// path is missing, unreadable or holds no picture.
+std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha = Alpha::kDrop);
+
+/// Decodes a PNG or JPEG by its first bytes, whatever its name says. Throws Error naming it for anything else.
+Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop);
+
+}  // namespace epd

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "epd/core/names.h"
+#include "epd/files/json_writer.h"
+#include "epd/images/png.h"
+
+namespace epd {
+
+/// How pictures are brought to the resolution.
+enum class Crop {
+  kNone,           // scaled, whatever their proportions
+  kCenterCrop,     // their largest central square is scaled
+  kCenterCropWide  // their central part of the resolution's proportions, between black bars that make it a square
+};
+inline constexpr NameTable<Crop, 3> kCropNames{
+    {{"none", Crop::kNone}, {"center-crop", Crop::kCenterCrop}, {"center-crop-wide", Crop::kCenterCropWide}}};
+
+struct PrepareOptions {
+  struct Resolution {
+    int width = 0, height = 0;
+  };
+
+  std::filesystem::path source;          // folder, zip, npy, npz or cifar-10-python.tar.gz
+  std::filesystem::path dest;            // .zip
+  std::optional<Resolution> resolution;  // unset: the pictures' own
+  Crop transform = Crop::kNone;
+  std::optional<std::size_t> max_images;  // the first of them; unset: all
+  Alpha alpha = Alpha::kDrop;
+  int workers = 2;  // threads that decode and resize
+
+  /// "64x48" or "64,48": width, then height. Throws UsageError for anything else.
+  static Resolution parse_resolution(const std::string& value);
+  const PrepareOptions& validated() const;  // *this, or throws UsageError
+};
+
+/// Makes a dataset in the form of EDM's and StyleGAN's tools: a zip archive, nothing in it compressed again, of RGB
+/// PNGs 00000/img00000000.png and so on, with their classes in dataset.json. The bytes depend on the pictures and
+/// options alone; the archive appears whole or not at all. Classes come from the source's dataset.json, in a folder
+/// without one from the names of its top folders, in order. A picture without a class leaves all without (with a
+/// warning). Pictures smaller than a wide crop are left out. Throws Error, naming the picture, for one that cannot be
+/// read, or whose size is another than the first's where no resolution is given. Returns the record: what was made of
+/// what, and how.
+JsonObject prepare_dataset(const PrepareOptions& options);
+
+}  // namespace epd

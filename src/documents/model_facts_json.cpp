@@ -1,0 +1,178 @@
+#include "epd/documents/model_facts_json.h"
+
+#include <cstdint>
+
+#include "epd/core/error.h"
+#include "epd/core/names.h"
+#include "epd/files/json_reader.h"
+#include "epd/files/json_writer.h"
+#include "epd/files/zip.h"
+#include "epd/schedule/schedule.h"
+
+namespace epd {
+namespace {
+
+constexpr std::int64_t kMaxSize = 1 << 20;                   // of a resolution, a number of channels, labels or tokens
+constexpr std::uint64_t kMaxBytes = std::uint64_t{4} << 20;  // a noise table of 1000 entries takes 20 kB
+constexpr std::string_view kEntry = "/extra/facts.json";
+
+constexpr NameTable<ConditionKind, 3> kConditionNames{
+    {{"none", ConditionKind::kNone}, {"label", ConditionKind::kLabel}, {"text", ConditionKind::kText}}};
+constexpr NameTable<LabelFormat, 2> kLabelFormatNames{
+    {{"onehot", LabelFormat::kOneHot}, {"index", LabelFormat::kIndex}}};
+/// What a network can prefer; "auto" and "tf32" are choices of the user.
+constexpr NameTable<Precision, 3> kNetworkPrecisions{
+    {{"float32", Precision::kFloat32}, {"float16", Precision::kFloat16}, {"bfloat16", Precision::kBFloat16}}};
+
+int size_field(JsonReader& json, const std::string& field, std::int64_t low = 1) {
+  return static_cast<int>(json.integer(field, low, kMaxSize));
+}
+
+void read_version(JsonReader& json) {
+  const auto version = json.integer("contract_version", 0, INT64_MAX);
+  if (version != ModelFacts::kContractVersion) {
+    json.fail("contract_version", text("this program reads version ", ModelFacts::kContractVersion, ", found ", version,
+                                       "; export the model again"));
+  }
+}
+
+/// A field that is null or an object, and not absent.
+bool is_given(JsonReader& json, const std::string& field) {
+  if (!json.has(field)) json.fail(field, "missing");
+  return !json.is_null(field);
+}
+
+Noise read_noise(JsonReader json) {
+  Noise noise;
+  const auto kind = json.string("kind");
+  if (kind == "vp") {
+    noise = VpNoise{json.number("beta_d"), json.number("beta_min")};
+  } else if (kind == "table") {
+    noise = TableNoise{json.numbers("alphas_cumprod")};
+  } else {
+    json.fail("kind", text("expected vp or table, got '", kind, "'"));
+  }
+  json.finish();
+  make_sigma_map(noise);  // throws for a table that does not fall
+  return noise;
+}
+
+LatentFacts read_latent(JsonReader json) {
+  const LatentFacts latent{size_field(json, "image_resolution"), size_field(json, "image_channels")};
+  json.finish();
+  return latent;
+}
+
+TextFacts read_text(JsonReader json) {
+  const TextFacts facts{size_field(json, "tokens"), size_field(json, "width")};
+  json.finish();
+  return facts;
+}
+
+void read_condition(JsonReader& json, ModelFacts& facts) {
+  facts.condition = value_of(kConditionNames, json.string("condition"), "condition");
+  if (facts.condition == ConditionKind::kLabel) {
+    facts.label_format = value_of(kLabelFormatNames, json.string("label_format"), "label_format");
+  } else {
+    json.is_null("label_format");  // it says nothing here, and may stand
+  }
+  if (is_given(json, "text")) facts.text = read_text(json.object("text"));
+  facts.classifier = json.boolean("classifier");
+  const bool labelled = facts.condition == ConditionKind::kLabel || facts.classifier;
+  if (labelled && facts.label_dim == 0) json.fail("label_dim", "is 0, and the model takes labels");
+  if (facts.condition == ConditionKind::kText && !facts.text) json.fail("text", "is null, and the model takes text");
+}
+
+ModelFacts read_fields(JsonReader& json) {
+  read_version(json);
+  ModelFacts facts;
+  facts.dataset_name = json.string("dataset_name");
+  facts.resolution = size_field(json, "resolution");
+  facts.channels = size_field(json, "channels");
+  facts.label_dim = size_field(json, "label_dim", 0);
+  facts.sigma_min = json.number("sigma_min");
+  facts.sigma_max = json.number("sigma_max");
+  ScheduleOptions range;
+  range.sigma_min = facts.sigma_min;
+  range.sigma_max = facts.sigma_max;
+  range.validated();
+  read_condition(json, facts);
+  facts.precision = value_of(kNetworkPrecisions, json.string("precision"), "precision");
+  facts.clamp = json.boolean("clamp");
+  if (is_given(json, "noise")) facts.noise = read_noise(json.object("noise"));
+  if (is_given(json, "latent")) facts.latent = read_latent(json.object("latent"));
+  auto source = json.object("source");
+  for (const auto& name : source.fields()) facts.source[name] = source.string(name);
+  json.finish();
+  return facts;
+}
+
+std::string noise_text(const Noise& noise) {
+  JsonObject json;
+  if (const auto* vp = std::get_if<VpNoise>(&noise)) {
+    json.add("kind", "vp").add("beta_d", vp->beta_d).add("beta_min", vp->beta_min);
+  } else if (const auto* table = std::get_if<TableNoise>(&noise)) {
+    json.add("kind", "table").raw("alphas_cumprod", json_numbers(table->alphas_cumprod));
+  } else {
+    return "null";
+  }
+  return json.pretty();
+}
+
+}  // namespace
+
+ModelFacts parse_model_facts(std::string_view content, const std::string& where) {
+  auto json = JsonReader::parse(content, where);
+  try {
+    return read_fields(json);
+  } catch (const Error& error) {
+    // What a file holds is no wrong usage, and its name must stand in the message.
+    const std::string message = error.what();
+    throw Error(message.starts_with(where) ? message : text(where, ": ", message));
+  }
+}
+
+std::string model_facts_text(const ModelFacts& facts) {
+  JsonObject json, source;
+  json.add("contract_version", ModelFacts::kContractVersion).add("dataset_name", facts.dataset_name);
+  json.add("resolution", facts.resolution).add("channels", facts.channels).add("label_dim", facts.label_dim);
+  json.add("sigma_min", facts.sigma_min).add("sigma_max", facts.sigma_max);
+  json.add("condition", name_of(kConditionNames, facts.condition));
+  if (facts.condition == ConditionKind::kLabel) {
+    json.add("label_format", name_of(kLabelFormatNames, facts.label_format));
+  }
+  json.add("precision", name_of(kNetworkPrecisions, facts.precision)).add("clamp", facts.clamp);
+  json.raw("noise", noise_text(facts.noise));
+  if (facts.latent) {
+    const auto& [resolution, channels] = *facts.latent;
+    json.add("latent", JsonObject().add("image_resolution", resolution).add("image_channels", channels));
+  } else {
+    json.null("latent");
+  }
+  if (facts.text) {
+    json.add("text", JsonObject().add("tokens", facts.text->tokens).add("width", facts.text->width));
+  } else {
+    json.null("text");
+  }
+  for (const auto& [name, sha256] : facts.source) source.add(name, sha256);
+  return json.add("classifier", facts.classifier).add("source", source).pretty() + "\n";
+}
+
+ModelFacts read_model_facts(const std::filesystem::path& path) {
+  const ZipReader zip(path);
+  bool torchscript = false;
+  for (std::size_t i = 0; i < zip.size(); ++i) {
+    const std::string& name = zip.entries()[i].name;
+    const auto folder_end = name.find('/');
+    if (folder_end == name.npos) continue;
+    if (std::string_view(name).substr(folder_end) == kEntry) {
+      return parse_model_facts(zip.read(i, kMaxBytes), path.string() + ": facts.json");
+    }
+    torchscript |= name.ends_with("/constants.pkl");
+  }
+  throw Error(text(path.string(), torchscript ? ": a TorchScript file without facts.json, so no denoiser of ours; "
+                                                "export the model with the scripts in models/"
+                                              : ": no TorchScript file"));
+}
+
+}  // namespace epd

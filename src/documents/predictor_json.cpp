@@ -1,0 +1,235 @@
+#include "epd/documents/predictor_json.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <system_error>
+#include <vector>
+
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_reader.h"
+#include "epd/files/json_writer.h"
+
+namespace epd {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "epd-predictor";
+constexpr std::uint64_t kMaxBytes = std::uint64_t{16} << 20;  // the largest table has 4 * 999 * 64 numbers
+constexpr std::int64_t kMaxSize = 1 << 20;                    // of a resolution or a number of labels
+
+void read_header(JsonReader& json, PredictorSpec& spec) {
+  if (const auto format = json.string("format"); format != kFormat) {
+    json.fail("format", text("expected ", kFormat, ", found '", format, "': not a predictor"));
+  }
+  if (const auto version = json.integer("version", 0, INT64_MAX); version != PredictorSpec::kVersion) {
+    json.fail("version", text("this program reads version ", PredictorSpec::kVersion, ", found ", version));
+  }
+  spec.kind = value_of(kStudentNames, json.string("kind"), "kind");
+  spec.dataset_name = json.string("dataset_name");
+  spec.resolution = static_cast<int>(json.integer("resolution", 1, kMaxSize));
+  spec.channels = static_cast<int>(json.integer("channels", 1, kMaxSize));
+  spec.label_dim = static_cast<int>(json.integer("label_dim", 0, kMaxSize));
+  spec.num_steps = static_cast<int>(json.integer("num_steps", ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps));
+  spec.num_points = static_cast<int>(json.integer("num_points", 1, PredictorSpec::kMaxPoints));
+  spec.source = json.string("source");
+}
+
+void read_schedule(JsonReader json, PredictorSpec& spec) {
+  spec.schedule.kind = value_of(kScheduleNames, json.string("type"), "schedule: type");
+  spec.schedule.rho = json.number("rho");
+  spec.schedule.sigma_min = json.number("sigma_min");
+  spec.schedule.sigma_max = json.number("sigma_max");
+  if (!json.is_null("t_steps")) spec.t_steps = json.numbers("t_steps", static_cast<std::size_t>(spec.num_steps));
+  json.finish();
+}
+
+/// What epd and ipndm have, and a plan has not.
+void read_step_options(JsonReader& json, PredictorSpec& spec) {
+  spec.fcn = json.boolean("fcn");
+  if (!json.has("max_order")) json.fail("max_order", "missing");
+  if (!json.is_null("max_order")) spec.max_order = static_cast<int>(json.integer("max_order", 1, 4));
+  spec.scale_dir = json.number("scale_dir");
+  spec.scale_time = json.number("scale_time");
+}
+
+void read_afs(JsonReader& json, PredictorSpec& spec) {
+  const bool on_or_off = json.is_boolean("afs");
+  spec.afs =
+      on_or_off ? (json.boolean("afs") ? Afs::kAnalytical : Afs::kNo) : value_of(kAfsNames, json.string("afs"), "afs");
+  spec.plan.mean = spec.afs == Afs::kMean;
+}
+
+void read_guidance(JsonReader& json, PredictorSpec& spec) {
+  if (!json.has("guidance_type")) json.fail("guidance_type", "missing");
+  if (!json.is_null("guidance_type")) {
+    spec.guidance_type = value_of(kGuidanceNames, json.string("guidance_type"), "guidance_type");
+  }
+  if (!json.has("guidance_rate")) json.fail("guidance_rate", "missing");
+  if (!json.is_null("guidance_rate")) spec.guidance_rate = json.number("guidance_rate");
+}
+
+void read_parameters(JsonReader json, PredictorSpec& spec) {
+  for (const char* group : PredictorSpec::kGroupNames) {
+    const auto raw = json.matrix(group, spec.num_intervals(), static_cast<std::size_t>(spec.num_points));
+    spec.parameters.insert(spec.parameters.end(), raw.begin(), raw.end());
+  }
+  json.finish();
+}
+
+NsPoint<double> read_point(JsonReader& json) {
+  const NsPoint<double> point{json.number("sigma"), json.number("start"), json.numbers("weights")};
+  json.finish();
+  return point;
+}
+
+void read_plan(JsonReader json, PredictorSpec& spec) {
+  spec.plan.t_0 = json.number("t_0");
+  auto& stages = spec.plan.stages;
+  for (JsonReader& point : json.objects("points")) {
+    const auto count = static_cast<std::int64_t>(stages.size());
+    const auto stage = point.integer("stage", std::max<std::int64_t>(count - 1, 0), count);
+    if (stage == count) stages.emplace_back();
+    stages.back().push_back(read_point(point));
+  }
+  auto end = json.object("end");
+  spec.plan.end = read_point(end);
+  json.finish();
+}
+
+JsonObject& add_point(JsonObject& json, const NsPoint<double>& point) {
+  json.add("sigma", point.sigma).add("start", point.start);
+  return json.raw("weights", json_numbers(point.weights));
+}
+
+JsonObject plan_object(const NsPlan<double>& plan) {
+  JsonObject json, end;
+  std::vector<JsonObject> points;
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    for (const auto& point : plan.stages[s]) add_point(points.emplace_back().add("stage", s), point);
+  }
+  json.add("t_0", plan.t_0).raw("points", json_lines(points));
+  return json.raw("end", add_point(end, plan.end).line());
+}
+
+JsonObject schedule_object(const PredictorSpec& spec) {
+  JsonObject schedule;
+  schedule.add("type", name_of(kScheduleNames, spec.schedule.kind)).add("rho", spec.schedule.rho);
+  schedule.add("sigma_min", spec.schedule.sigma_min).add("sigma_max", spec.schedule.sigma_max);
+  if (spec.t_steps) schedule.raw("t_steps", json_numbers(*spec.t_steps));
+  return schedule;
+}
+
+JsonObject parameters_object(const PredictorSpec& spec) {
+  JsonObject parameters;
+  const auto group_size = static_cast<std::ptrdiff_t>(spec.num_parameters() / PredictorSpec::kNumGroups);
+  auto first = spec.parameters.begin();
+  for (const char* group : PredictorSpec::kGroupNames) {
+    parameters.raw(group, json_matrix({first, first + group_size}, static_cast<std::size_t>(spec.num_points)));
+    first += group_size;
+  }
+  return parameters;
+}
+
+/// The number that a run folder's name starts with ("00002-cifar10-..." -> 2).
+std::optional<long> experiment_number(const std::string& name) {
+  const auto digits = name.find_first_not_of("0123456789");
+  if (digits == 0 || digits == name.npos || digits > 9 || name[digits] != '-') return std::nullopt;
+  return std::stol(name.substr(0, digits));
+}
+
+fs::path predictor_in(const fs::path& folder) {
+  const auto path = folder / "predictor.json";
+  EPD_REQUIRE(fs::is_regular_file(path), "no predictor.json in ", folder.string(),
+              "; an unfinished training run has predictor-<kimg>.json files, which can be named instead");
+  return path;
+}
+
+fs::path find_experiment(const std::string& digits, const fs::path& exp_dir) {
+  EPD_REQUIRE(digits.size() <= 9, "experiment ", digits, ": a number of at most 9 digits is expected");
+  EPD_REQUIRE(fs::is_directory(exp_dir), "experiment ", digits, ": there is no folder ", exp_dir.string(),
+              " to look in; start the program where it is, or name the predictor's file");
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(exp_dir, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code unreadable;
+    const bool matches = experiment_number(entry->path().filename().string()) == std::stol(digits);
+    if (matches && entry->is_directory(unreadable)) found.push_back(entry->path());
+  }
+  EPD_REQUIRE(!error, "cannot list ", exp_dir.string(), ": ", error.message());
+  std::sort(found.begin(), found.end());
+  EPD_REQUIRE(!found.empty(), "no experiment ", digits, " in ", exp_dir.string());
+  EPD_REQUIRE(found.size() == 1, "experiment ", digits, " is ambiguous: ", found[0].string(), " and ",
+              found.back().string(), "; name the folder");
+  return predictor_in(found[0]);
+}
+
+}  // namespace
+
+PredictorSpec parse_predictor(std::string_view content, const std::string& where) {
+  auto json = JsonReader::parse(content, where);
+  PredictorSpec spec;
+  try {
+    read_header(json, spec);
+    read_schedule(json.object("schedule"), spec);
+    read_afs(json, spec);
+    read_guidance(json, spec);
+    if (spec.kind == StudentKind::kNs) {
+      read_plan(json.object("plan"), spec);
+    } else {
+      read_step_options(json, spec);
+      read_parameters(json.object("parameters"), spec);
+    }
+    json.finish();
+    spec.validated();
+  } catch (const Error& error) {
+    // What a file holds is no wrong usage; and what validated() found has no file name yet.
+    const std::string message = error.what();
+    throw Error(message.starts_with(where) ? message : text(where, ": ", message));
+  }
+  return spec;
+}
+
+PredictorSpec read_predictor(const fs::path& path) {
+  return parse_predictor(read_file(path, kMaxBytes), path.string());
+}
+
+std::string predictor_text(const PredictorSpec& spec) {
+  spec.validated();
+  JsonObject json;
+  json.add("format", kFormat).add("version", PredictorSpec::kVersion).add("kind", name_of(kStudentNames, spec.kind));
+  json.add("dataset_name", spec.dataset_name).add("resolution", spec.resolution).add("channels", spec.channels);
+  json.add("label_dim", spec.label_dim).add("num_steps", spec.num_steps).add("num_points", spec.num_points);
+  json.add("schedule", schedule_object(spec));
+  json.raw("afs", json_afs(spec.afs));
+  const bool is_plan = spec.kind == StudentKind::kNs;
+  if (!is_plan) {
+    spec.max_order ? json.add("max_order", *spec.max_order) : json.null("max_order");
+    json.add("scale_dir", spec.scale_dir).add("scale_time", spec.scale_time).add("fcn", spec.fcn);
+  }
+  const bool guided = spec.guidance_type != GuidanceKind::kNone;
+  guided ? json.add("guidance_type", name_of(kGuidanceNames, spec.guidance_type)) : json.null("guidance_type");
+  spec.guidance_rate ? json.add("guidance_rate", *spec.guidance_rate) : json.null("guidance_rate");
+  is_plan ? json.raw("plan", plan_text(spec.plan)) : json.add("parameters", parameters_object(spec));
+  json.add("source", spec.source);
+  return json.pretty() + "\n";
+}
+
+std::string json_afs(Afs afs) {
+  if (afs == Afs::kMean) return json_string("mean");
+  return afs == Afs::kAnalytical ? "true" : "false";
+}
+
+std::string plan_text(const NsPlan<double>& plan) { return plan_object(plan).pretty(); }
+
+fs::path find_predictor(const std::string& name, const fs::path& exp_dir) {
+  EPD_REQUIRE(!name.empty(), "predictor_path: expected a file, a folder or an experiment number");
+  if (name.find_first_not_of("0123456789") == name.npos) return find_experiment(name, exp_dir);
+  std::error_code error;
+  if (fs::is_directory(name, error)) return predictor_in(name);
+  EPD_REQUIRE(fs::exists(name, error), "no predictor ", name, ": no such file or folder");
+  return name;
+}
+
+}  // namespace epd

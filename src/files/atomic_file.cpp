@@ -1,0 +1,150 @@
+#include "epd/files/atomic_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "epd/core/error.h"
+#include "epd/files/descriptor.h"
+
+namespace epd {
+namespace {
+
+constexpr std::string_view kTemporaryPrefix = ".epd-tmp-";
+
+/// The file that a rename would replace: links followed, so that the link survives.
+std::filesystem::path resolve(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const auto target = std::filesystem::weakly_canonical(path, error);
+  if (error) fail_with_errno("write", path, error.value());
+  return target;
+}
+
+void refuse_what_is_no_file(const std::filesystem::path& target, const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(target.c_str(), &status) != 0) {
+    if (errno != ENOENT) fail_with_errno("write", path, errno);
+    return;
+  }
+  EPD_REQUIRE(!S_ISDIR(status.st_mode), "cannot write ", path.string(), ": it is a folder");
+  EPD_REQUIRE(S_ISREG(status.st_mode), "cannot write ", path.string(), ": it is a device or pipe, not a file");
+}
+
+/// Unique among the threads and processes of all machines that share the folder.
+std::filesystem::path temporary_name(const std::filesystem::path& target) {
+  static std::atomic<unsigned> counter{0};
+  struct timespec now {};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return target.parent_path() /
+         text(kTemporaryPrefix, ::getpid(), '-', counter++, '-', now.tv_sec % 100000, now.tv_nsec);
+}
+
+void sync_descriptor(int descriptor, const std::filesystem::path& path) {
+  while (::fsync(descriptor) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EINVAL || errno == ENOTSUP) return;  // a file system without it
+    fail_with_errno("flush", path, errno);
+  }
+}
+
+void sync_folder(const std::filesystem::path& target) {
+  const auto parent = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
+  sync_descriptor(Descriptor::open_to_read(parent).number(), parent);
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(const std::filesystem::path& path, Durability durability)
+    : path_(path), target_(resolve(path)), durability_(durability) {
+  EPD_REQUIRE(path.has_filename(), "cannot write '", path.string(), "': it names no file");
+  refuse_what_is_no_file(target_, path_);
+  // O_EXCL: never another's file. 0666: the user's umask decides, as for any output.
+  auto temporary = temporary_name(target_);
+  descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail_with_errno("write", path_, errno);
+  temporary_ = std::move(temporary);
+}
+
+AtomicFile::~AtomicFile() { discard(); }
+
+void AtomicFile::discard() noexcept {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  descriptor_ = -1;
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  temporary_.clear();
+}
+
+void AtomicFile::append(std::string_view bytes) {
+  EPD_REQUIRE(descriptor_ >= 0, "cannot write ", path_.string(), ": it is complete already");
+  write_all(descriptor_, bytes, path_);
+  size_ += bytes.size();
+}
+
+void AtomicFile::write_at(std::uint64_t offset, std::string_view bytes) {
+  EPD_REQUIRE(descriptor_ >= 0 && offset + bytes.size() <= size_, "cannot write ", path_.string(), ": bytes ", offset,
+              " to ", offset + bytes.size(), " are not there yet");
+  if (::lseek(descriptor_, static_cast<off_t>(offset), SEEK_SET) < 0) fail_with_errno("write", path_, errno);
+  write_all(descriptor_, bytes, path_);
+  if (::lseek(descriptor_, 0, SEEK_END) < 0) fail_with_errno("write", path_, errno);
+}
+
+void AtomicFile::commit() {
+  EPD_REQUIRE(descriptor_ >= 0, "cannot write ", path_.string(), ": it is complete already");
+  try {
+    if (durability_ == Durability::kSync) sync_descriptor(descriptor_, path_);
+    // Network file systems report a full disk here. After EINTR the descriptor is gone all the same (Linux).
+    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_with_errno("write", path_, errno);
+    refuse_what_is_no_file(target_, path_);
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_with_errno("write", path_, errno);
+  } catch (...) {
+    discard();
+    throw;
+  }
+  temporary_.clear();
+  if (durability_ == Durability::kSync) sync_folder(target_);
+}
+
+void write_file(const std::filesystem::path& path, std::string_view bytes, Durability durability) {
+  AtomicFile file(path, durability);
+  file.append(bytes);
+  file.commit();
+}
+
+std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
+  const Descriptor file = Descriptor::open_to_read(path);
+  std::string bytes;
+  struct stat status {};
+  if (::fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode)) {
+    bytes.reserve(
+        static_cast<std::size_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(status.st_size), max_bytes)));
+  }
+  char buffer[1 << 16];
+  while (bytes.size() <= max_bytes) {
+    const ssize_t got = ::read(file.number(), buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_with_errno("read", path, errno);
+    if (got == 0) return bytes;
+    bytes.append(buffer, static_cast<std::size_t>(got));
+  }
+  throw Error(text("cannot read ", path.string(), ": it is larger than ", max_bytes, " bytes"));
+}
+
+bool is_temporary_name(std::string_view file_name) { return file_name.starts_with(kTemporaryPrefix); }
+
+void remove_temporary_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> unfinished;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (is_temporary_name(entry.path().filename().string())) unfinished.push_back(entry.path());
+  }
+  for (const auto& path : unfinished) std::filesystem::remove(path);
+}
+
+}  // namespace epd

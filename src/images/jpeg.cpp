@@ -1,0 +1,94 @@
+#include "epd/images/jpeg.h"
+
+// jpeglib.h needs FILE.
+#include <jpeglib.h>
+
+#include <array>
+#include <csetjmp>
+#include <cstdio>
+
+#include "epd/core/error.h"
+#include "epd/files/limits.h"
+
+namespace epd {
+namespace {
+
+/// libjpeg's error manager with the place to jump to; nothing with a destructor may live between.
+struct Failure {
+  jpeg_error_mgr manager;  // first, so that a pointer to it is a pointer to this
+  std::jmp_buf jump;
+  std::array<char, JMSG_LENGTH_MAX> message{};
+};
+
+[[noreturn]] void on_error(j_common_ptr state) {
+  auto* failure = reinterpret_cast<Failure*>(state->err);
+  state->err->format_message(state, failure->message.data());
+  std::longjmp(failure->jump, 1);
+}
+
+void on_message(j_common_ptr, int) {}
+
+/// libjpeg asks for more than the file has. Its own answer is a made-up end and a grey rest.
+[[noreturn]] boolean on_early_end(j_decompress_ptr state) {
+  auto* failure = reinterpret_cast<Failure*>(state->err);
+  std::snprintf(failure->message.data(), failure->message.size(), "the file ends early");
+  std::longjmp(failure->jump, 1);
+}
+
+class JpegReader {
+ public:
+  JpegReader() {
+    state.err = jpeg_std_error(&failure.manager);
+    failure.manager.error_exit = on_error;
+    failure.manager.emit_message = on_message;
+  }
+  ~JpegReader() { jpeg_destroy_decompress(&state); }
+  JpegReader(const JpegReader&) = delete;
+  JpegReader& operator=(const JpegReader&) = delete;
+
+  jpeg_decompress_struct state{};
+  Failure failure{};
+};
+
+/// The steps that may jump, each free of destructors. False: failure.message says why.
+bool read_header(JpegReader& reader, std::string_view bytes) {
+  if (setjmp(reader.failure.jump) != 0) return false;
+  jpeg_create_decompress(&reader.state);
+  jpeg_mem_src(&reader.state, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+  reader.state.src->fill_input_buffer = on_early_end;
+  jpeg_read_header(&reader.state, TRUE);
+  return true;
+}
+
+bool read_pixels(JpegReader& reader, Image& image) {
+  if (setjmp(reader.failure.jump) != 0) return false;
+  reader.state.out_color_space = image.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg_start_decompress(&reader.state);
+  while (reader.state.output_scanline < reader.state.output_height) {
+    JSAMPROW row = image.row(static_cast<int>(reader.state.output_scanline));
+    jpeg_read_scanlines(&reader.state, &row, 1);
+  }
+  jpeg_finish_decompress(&reader.state);
+  return true;
+}
+
+}  // namespace
+
+Image decode_jpeg(std::string_view bytes, const std::string& name) {
+  EPD_REQUIRE(!bytes.empty(), "cannot read the JPEG ", name, ": it is empty");
+  JpegReader reader;
+  const auto require = [&](bool ok) {
+    EPD_REQUIRE(ok, "cannot read the JPEG ", name, ": ", reader.failure.message.data());
+  };
+  require(read_header(reader, bytes));
+  const int components = reader.state.num_components;
+  EPD_REQUIRE(components != 4, "cannot read the JPEG ", name, ": it is CMYK, which has no one RGB; convert it first");
+  EPD_REQUIRE(components == 1 || components == 3, "cannot read the JPEG ", name, ": it has ", components,
+              " components, neither grey nor colour");
+  require_sane_size(reader.state.image_width, reader.state.image_height, name);
+  Image image(static_cast<int>(reader.state.image_height), static_cast<int>(reader.state.image_width), components);
+  require(read_pixels(reader, image));
+  return to_rgb(std::move(image));
+}
+
+}  // namespace epd

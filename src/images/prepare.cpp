@@ -1,0 +1,254 @@
+#include "epd/images/prepare.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "epd/core/error.h"
+#include "epd/core/interrupt.h"
+#include "epd/core/log.h"
+#include "epd/core/progress.h"
+#include "epd/core/version.h"
+#include "epd/images/image_queue.h"
+#include "epd/images/image_source.h"
+#include "epd/images/image_writer.h"
+#include "epd/images/resize.h"
+
+namespace epd {
+namespace {
+
+namespace fs = std::filesystem;
+
+using Labels = std::vector<std::optional<int>>;
+
+Image cropped(const Image& image, int top, int left, int height, int width) {
+  Image result(height, width, image.channels);
+  for (int y = 0; y < height; ++y) {
+    std::memcpy(result.row(y), image.row(top + y) + left * image.channels, result.row_bytes());
+  }
+  return result;
+}
+
+Image center_crop(const Image& image, const PrepareOptions::Resolution& wanted) {
+  const int side = std::min(image.height, image.width);
+  const auto square = cropped(image, (image.height - side) / 2, (image.width - side) / 2, side, side);
+  return resize(square, wanted.height, wanted.width);
+}
+
+/// An empty picture where the given one is too small.
+Image center_crop_wide(const Image& image, const PrepareOptions::Resolution& wanted) {
+  // Halves go to the even neighbour, as NumPy rounds.
+  const int height = static_cast<int>(std::nearbyint(static_cast<double>(wanted.width) * image.height / image.width));
+  if (image.width < wanted.width || height < wanted.height) return {};
+  const auto rows = cropped(image, (image.height - height) / 2, 0, height, image.width);
+  const auto part = resize(rows, wanted.height, wanted.width);
+  Image square(wanted.width, wanted.width, 3, 0);
+  const int top = (wanted.width - wanted.height) / 2;
+  std::copy(part.pixels.begin(), part.pixels.end(), square.row(top));
+  return square;
+}
+
+/// The pictures of another source after crop and resize, empty where they are left out; the work is done in load(), so
+/// in the threads that decode.
+class TransformedImages : public ImageSource {
+ public:
+  TransformedImages(const ImageSource& source, const PrepareOptions& options) : source_(source), options_(options) {}
+  std::size_t size() const override { return source_.size(); }
+  const std::string& name(std::size_t i) const override { return source_.name(i); }
+  std::optional<int> label(std::size_t i) const override { return source_.label(i); }
+  Image load(std::size_t i) const override {
+    auto image = source_.load(i);
+    if (!options_.resolution) return image;
+    const auto& wanted = *options_.resolution;
+    switch (options_.transform) {
+      case Crop::kNone:
+        return resize(image, wanted.height, wanted.width);
+      case Crop::kCenterCrop:
+        return center_crop(image, wanted);
+      case Crop::kCenterCropWide:
+        return center_crop_wide(image, wanted);
+    }
+    throw Error("a crop without a meaning");
+  }
+
+ private:
+  const ImageSource& source_;
+  const PrepareOptions& options_;
+};
+
+/// Folders in the order of their paths' parts (a/b before a-1), which numbers the pictures as EDM's tool does.
+std::vector<std::size_t> order_of(const ImageSource& source, const fs::path& path) {
+  std::vector<std::size_t> order(source.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (!fs::is_directory(path)) return order;
+  std::ranges::sort(order, {}, [&](std::size_t i) { return fs::path(source.name(i)); });
+  return order;
+}
+
+/// The classes that the names of the top folders stand for; nothing where there is but one.
+Labels labels_of_folders(const ImageSource& source) {
+  const auto top = [&](std::size_t i) {
+    const auto& name = source.name(i);
+    const auto slash = name.find('/');
+    return slash == name.npos ? std::string() : name.substr(0, slash);
+  };
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < source.size(); ++i) names.insert(top(i));
+  Labels labels(source.size());
+  if (names.size() < 2) return labels;
+  std::map<std::string, int> numbers;
+  for (const auto& name : names) numbers.emplace(name, static_cast<int>(numbers.size()));
+  for (std::size_t i = 0; i < source.size(); ++i) labels[i] = numbers.at(top(i));
+  return labels;
+}
+
+Labels labels_of(const ImageSource& source, const fs::path& path) {
+  Labels labels;
+  for (std::size_t i = 0; i < source.size(); ++i) labels.push_back(source.label(i));
+  const bool none = std::ranges::none_of(labels, [](const auto& label) { return label.has_value(); });
+  return none && fs::is_directory(path) ? labels_of_folders(source) : labels;
+}
+
+std::string name_of_picture(std::size_t number) {
+  char digits[32];
+  std::snprintf(digits, sizeof(digits), "%08zu", number);
+  return text(std::string(digits, 5), "/img", digits, ".png");
+}
+
+/// The pictures in order, checked and written.
+class Dataset {
+ public:
+  Dataset(const PrepareOptions& options, const ImageSource& source)
+      : options_(options), source_(source), labels_(labels_of(source, options.source)) {
+    order_ = order_of(source, options.source);
+    if (options.max_images) order_.resize(std::min(*options.max_images, order_.size()));
+  }
+
+  JsonObject write() {
+    const TransformedImages transformed(source_, options_);
+    ImageWriter writer(zip_sink(options_.dest, Durability::kSync));
+    Progress progress("preparing " + options_.source.string(), static_cast<std::int64_t>(order_.size()), "images");
+    const auto threads = options_.workers;
+    Prefetcher prefetcher(transformed, order_, {.threads = threads, .window = 32 * static_cast<std::size_t>(threads)});
+    while (auto item = prefetcher.next()) {
+      check_interrupt();
+      progress.advance();
+      if (item->image.pixels.empty()) {
+        ++left_out_;
+        continue;
+      }
+      require_size(item->image, item->index);
+      written_labels_.push_back(labels_[item->index]);
+      writer.push(name_of_picture(written_labels_.size() - 1), std::move(item->image));
+    }
+    EPD_REQUIRE(!written_labels_.empty(), options_.source.string(), ": all ", left_out_, " pictures are smaller than ",
+                resolution_text(), ", nothing is left");
+    progress.finish();
+    writer.push_bytes("dataset.json", labels_json());
+    writer.finish();
+    warn();
+    return record();
+  }
+
+ private:
+  std::string resolution_text() const {
+    return options_.resolution ? text(options_.resolution->width, 'x', options_.resolution->height) : "";
+  }
+
+  void require_size(const Image& image, std::size_t index) {
+    if (written_labels_.empty()) {
+      height_ = image.height;
+      width_ = image.width;
+      first_ = index;
+    }
+    EPD_REQUIRE(image.height == height_ && image.width == width_, source_.name(index), " is ", image.width, "x",
+                image.height, ", but ", source_.name(first_), " is ", width_, "x", height_,
+                "; --resolution brings them to one size");
+  }
+
+  bool has_labels() const {
+    return std::ranges::all_of(written_labels_, [](const auto& label) { return label.has_value(); });
+  }
+
+  /// As Python's json.dumps writes it.
+  std::string labels_json() const {
+    if (!has_labels()) return R"({"labels": null})";
+    std::string list;
+    for (std::size_t i = 0; i < written_labels_.size(); ++i) {
+      list += text(i == 0 ? "" : ", ", "[\"", name_of_picture(i), "\", ", *written_labels_[i], "]");
+    }
+    return text("{\"labels\": [", list, "]}");
+  }
+
+  void warn() const {
+    const auto& source = options_.source;
+    const auto labelled = std::ranges::count_if(written_labels_, [](const auto& label) { return label.has_value(); });
+    if (labelled > 0 && !has_labels()) {
+      log::warning(source.string(), ": ", written_labels_.size() - static_cast<std::size_t>(labelled), " of ",
+                   written_labels_.size(), " pictures have no class, so none is stored");
+    }
+    if (left_out_ > 0) {
+      log::warning(source.string(), ": ", left_out_, " pictures are smaller than ", resolution_text(), " and left out");
+    }
+    if (height_ != width_ || !std::has_single_bit(static_cast<unsigned>(width_))) {
+      log::warning("the pictures are ", width_, "x", height_, "; EDM's training takes squares of a power of two alone");
+    }
+  }
+
+  JsonObject record() const {
+    JsonObject json;
+    json.add("dest", options_.dest.string()).add("source", options_.source.string());
+    json.add("num_images", written_labels_.size()).add("left_out", left_out_).add("labels", has_labels());
+    json.add("width", width_).add("height", height_).add("transform", name_of(kCropNames, options_.transform));
+    options_.resolution ? json.add("resize", resize_method()) : json.null("resize");
+    json.add("alpha", name_of(kAlphaNames, options_.alpha)).add("version", text("epd ", version()));
+    return json;
+  }
+
+  const PrepareOptions& options_;
+  const ImageSource& source_;
+  const Labels labels_;
+  std::vector<std::size_t> order_;
+  Labels written_labels_;
+  std::size_t left_out_ = 0, first_ = 0;
+  int height_ = 0, width_ = 0;
+};
+
+}  // namespace
+
+PrepareOptions::Resolution PrepareOptions::parse_resolution(const std::string& value) {
+  Resolution result;
+  char between = 0, rest = 0;
+  const int found = std::sscanf(value.c_str(), "%6d%c%6d%c", &result.width, &between, &result.height, &rest);
+  EPD_REQUIRE_USAGE(found == 3 && (between == 'x' || between == ',') && result.width > 0 && result.height > 0,
+                    "resolution: expected width and height such as 64x64, got '", value, "'");
+  return result;
+}
+
+const PrepareOptions& PrepareOptions::validated() const {
+  EPD_REQUIRE_USAGE(dest.extension() == ".zip", "dest: expected the name of a .zip, got '", dest.string(), "'");
+  EPD_REQUIRE_USAGE(transform == Crop::kNone || resolution, "transform: ", name_of(kCropNames, transform),
+                    " needs a --resolution");
+  EPD_REQUIRE_USAGE(transform != Crop::kCenterCropWide || resolution->height <= resolution->width,
+                    "resolution: center-crop-wide makes pictures that are wider than high, got ", resolution->width,
+                    "x", resolution->height);
+  EPD_REQUIRE_USAGE(!max_images || *max_images > 0, "max_images: expected at least 1");
+  EPD_REQUIRE_USAGE(workers >= 1 && workers <= 1024, "workers: expected 1 to 1024, got ", workers);
+  return *this;
+}
+
+JsonObject prepare_dataset(const PrepareOptions& options) {
+  options.validated();
+  const auto source = open_image_source(options.source, options.alpha);
+  return Dataset(options, *source).write();
+}
+
+}  // namespace epd
