@@ -44,7 +44,7 @@ const std::map<std::string, Rooms>& allowed_rooms() {
 
 const Rooms kWithoutTorch{"core", "schedule", "solver", "files", "images", "documents", "assets", "text"};
 /// Only what reads and writes files knows the JSON library.
-const Rooms kWithJson{"files", "documents", "apps"};
+const Rooms kWithJson{"files", "images", "documents", "apps"};
 
 /// What #include names, with its brackets or quotes: "<vector>" and the like.
 std::vector<std::string> includes_of(const fs::path& file) {
