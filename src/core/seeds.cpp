@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::size_t kMaxSeeds = 100'000'000;
 
-/// The list for an error text, shortened.
-std::string shown(std::string_view list) {
-  constexpr std::size_t kShown = 60;
-  return list.size() <= kShown ? std::string(list) : std::string(list.substr(0, kShown)) + "...";
-}
-
 std::string_view without_spaces(std::string_view part) {
   const auto first = part.find_first_not_of(' ');
   if (first == std::string_view::npos) return {};

@@ -7,7 +7,7 @@
 #include "epd/core/log.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
-#include "fingerprint.h"
+#include "epd/files/options_json.h"
 
 namespace epd {
 

@@ -19,9 +19,9 @@
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/data_mean.h"
 #include "evaluator.h"
-#include "fingerprint.h"
 #include "run_record.h"
 #include "ticks.h"
+#include "train_record.h"
 
 namespace epd {
 namespace {
@@ -137,16 +137,6 @@ void finish(Trainer& trainer, const TorchScriptModel& model, const RunRecord& re
   write_preview(record.folder() / "preview.png", model.decode(ours), model.decode(wanted));
 }
 
-void check(const TrainRun& run) {
-  run.options.validated();
-  EPD_REQUIRE_USAGE(run.tick > 0, "tick: expected a positive number of kimg, got ", run.tick);
-  EPD_REQUIRE_USAGE(run.snap >= 0 && run.dump >= 0, "snap and dump: expected 0 or more ticks");
-  EPD_REQUIRE_USAGE(run.evaluation.every >= 0, "eval_every: expected 0 or more ticks");
-  EPD_REQUIRE_USAGE((run.evaluation.every > 0) == !run.evaluation.reference.empty(),
-                    "eval_every and fid: one needs the other");
-  EPD_REQUIRE_USAGE(run.desc.find('/') == std::string::npos, "desc: '", run.desc, "' would leave outdir");
-}
-
 }  // namespace
 
 TrainRun with_dataset_name(TrainRun run) {
@@ -166,13 +156,13 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
 }
 
 fs::path run_train(const TrainRun& run, ProcessGroup& group) {
-  check(run);
+  run.validated();
   const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);
   const auto detector = open_detector(run);
   const auto start = run.options.initial_predictor(model.facts());
-  const auto fingerprint = fingerprint_of(run.options, start, model, detector ? detector->sha256() : "none", chunk);
-  group.require_same("the options and the model", fingerprint);
+  const auto record_of_run = train_record(run, start, model, detector.get());
+  require_same_record(group, record_of_run);
 
   const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
   std::unique_ptr<const Evaluator> evaluator;
@@ -182,8 +172,8 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   };
   Trainer trainer(run.options, start, *model.denoiser, teacher_of(run.options),
                   make_last_loss(run, model, detector, chunk), run.resources, group,
-                  run.options.val_images > 0 ? teacher_of(run.options.for_validation()) : nullptr);
-  RunRecord record(make_folder(run, start, group), group.is_root(), fingerprint);
+                  run.options.validation_images() > 0 ? teacher_of(run.options.for_validation()) : nullptr);
+  RunRecord record(make_folder(run, start, group), group.is_root(), record_of_run);
   if (run.resume.empty()) {
     record.write_options(run.command_line);
     record.write_state(trainer);

@@ -5,33 +5,124 @@
 #include <cmath>
 #include <numbers>
 
+#include "epd/sampling/common_options.h"
+
 namespace epd {
+namespace {
+
+Options optimisation_options_of(TrainOptions& o) {
+  return Options("Optimisation")
+      .add("total_kimg", o.total_kimg,
+           help("training length in thousands of images").decides_result().in({.low = 0, .high = 1e9, .above_low = true}))
+      .add("batch", o.batch, help("images per iteration, all processes together").decides_result().in(between(1, 1e6)))
+      .add("lr", o.lr, help("learning rate of Adam (epd, ipndm)").decides_result().in(positive()).otherwise("0.2"))
+      .add("lr_weights", o.rates.weights,
+           help("ns: learning rate of the weights of denoised images").decides_result().in(at_least(0)))
+      .add("lr_times", o.rates.times, help("ns: learning rate of log(time)").decides_result().in(at_least(0)))
+      .add("lr_sigmas", o.rates.sigmas, help("ns: learning rate of log(sigma / time)").decides_result().in(at_least(0)))
+      .add("coslr", o.coslr,
+           help("cosine decay of the learning rate to 0.01 (ns: to 0)")
+               .decides_result()
+               .otherwise("True for ns, else False"))
+      .add("val_images", o.val_images,
+           help("held-out images that select the best predictor (0: keep the last)")
+               .decides_result()
+               .in(at_least(0))
+               .otherwise(text(TrainOptions::kPlanValidationImages, " for ns, else 0")))
+      .add("val_every", o.val_every, help("iterations between validations").decides_result().in(at_least(1)))
+      .add("patience", o.patience,
+           help("early stopping: validations without improvement (0: off)").decides_result().in(at_least(0)))
+      .add("seed", o.seed, help("seed of the initial parameters and of all training images").decides_result());
+}
+
+}  // namespace
+
+Options options_of(TrainOptions& o) {
+  using namespace option_help;
+  Options options("Student");
+  options
+      .add("sampler_stu", o.student,
+           help("student: EPD, EPD on iPNDM, or a plan in which every number is learned").decides_result())
+      .add("num_steps", o.num_steps,
+           help("number of timestamps N: N - 1 student steps of 2 serial evaluations (ns: 1)")
+               .decides_result()
+               .in(between(ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps)))
+      .add("num_points", o.num_points, help("parallel points K per step").decides_result().in(between(1, 64)))
+      .add("schedule_type", o.schedule_kind, help(kSchedule).decides_result())
+      .add("schedule_rho", o.schedule_rho,
+           help("exponent of the schedule (polynomial, time_uniform, discrete)").decides_result().in(positive()))
+      .add("afs", o.afs, help(kAfs).decides_result())
+      .add("scale_dir", o.scale_dir,
+           help("bound of the learned direction scale: within [1 - scale_dir, 1 + scale_dir]")
+               .decides_result()
+               .in({.low = 0, .high = 1, .below_high = true}))
+      .add("scale_time", o.scale_time,
+           help("bound of the learned noise-level scale: within [1 - scale_time, 1 + scale_time]")
+               .decides_result()
+               .in({.low = 0, .high = 1, .below_high = true}))
+      .add("fcn", o.fcn, help("no direction scaling in the last step").decides_result())
+      .add("max_order", o.max_order,
+           help("order of multistep students and teachers").decides_result().otherwise("their highest"))
+      .add("max_order_stu", o.max_order_stu, help("order of the student only").decides_result().otherwise("max_order"))
+      .add("max_order_tea", o.max_order_tea, help("order of the teacher only").decides_result().otherwise("max_order"))
+      .add("init", o.init,
+           help("initial raw parameters, normal or midpoint (default: normal); for ns the initial plan, a solver on "
+                "this grid or a predictor (default: dpmpp)")
+               .decides_content()
+               .as("NAME|FILE|NUMBER"))
+      .add("twin_shift", o.twin_shift,
+           help("ns: initial noise level of the extra points of a stage, as a multiple of the stage's own")
+               .decides_result()
+               .in(positive()));
+  options.group("Teacher")
+      .add("sampler_tea", o.teacher, help("teacher solver").decides_result())
+      .add("schedule_tea", o.schedule_tea,
+           help("time schedule of the teacher (with --objective end_to_end)")
+               .decides_result()
+               .otherwise("the student's"))
+      .add("schedule_rho_tea", o.schedule_rho_tea,
+           help("exponent of the teacher's schedule").decides_result().in(positive()).otherwise("the student's"))
+      .add("M", o.num_inserted,
+           help("teacher timestamps inserted between two student timestamps").decides_result().in(between(0, 1000)))
+      .add("inner_steps", o.inner_steps,
+           help("teacher timestamps within each interval, both ends included")
+               .decides_result()
+               .otherwise("3 for heun and dpm, else 2, no extra timestamp"))
+      .add("predict_x0", o.predict_x0,
+           help("teachers dpmpp, unipc: data prediction instead of noise prediction").decides_result())
+      .add("lower_order_final", o.lower_order_final,
+           help("teachers dpmpp, unipc: lower the order in the last steps").decides_result())
+      .add("teacher_cache", o.teacher_cache,
+           help("reuse this many teacher trajectories (0: new ones in every iteration)")
+               .decides_result()
+               .in(at_least(0)));
+  options.group("Guidance")
+      .add("guidance_type", o.guidance_type, help(kGuidance).decides_result())
+      .add("guidance_rate", o.guidance_rate, help(kGuidanceRate).decides_result().otherwise("1"))
+      .add("thresholding", o.thresholding, help(kThresholding).decides_result());
+  options.group("Loss")
+      .add("objective", o.objective, help("match the teacher at every step, or only at the end").decides_result())
+      .add("loss_metric", o.loss_metric, help("loss at the last step").decides_result())
+      .add("alpha", o.alpha, help("weight of the feature loss").decides_result().in(positive()))
+      .add("alpha_from", o.alpha_from,
+           help("fraction of training after which the feature loss is added (l2+features)")
+               .decides_result()
+               .in(between(0, 1)));
+  return options.add(optimisation_options_of(o));
+}
+
 const TrainOptions& TrainOptions::validated() const {
-  EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name, "' is no name");
-  EPD_REQUIRE_USAGE(num_steps >= ScheduleOptions::kMinSteps && num_steps <= ScheduleOptions::kMaxSteps,
-                    "num_steps: expected ", ScheduleOptions::kMinSteps, " to ", ScheduleOptions::kMaxSteps, ", got ",
-                    num_steps);
-  EPD_REQUIRE_USAGE(num_points >= 1 && num_points <= 64, "num_points: expected 1 to 64, got ", num_points);
-  EPD_REQUIRE_USAGE(num_inserted >= 0 && num_inserted <= 1000, "M: expected 0 to 1000, got ", num_inserted);
-  EPD_REQUIRE_USAGE(scale_dir >= 0 && scale_dir < 1, "scale_dir: expected 0 <= scale_dir < 1, got ", scale_dir);
-  EPD_REQUIRE_USAGE(scale_time >= 0 && scale_time < 1, "scale_time: expected 0 <= scale_time < 1, got ", scale_time);
-  EPD_REQUIRE_USAGE(total_kimg > 0 && total_kimg <= 1e9, "total_kimg: expected a positive number, got ", total_kimg);
-  EPD_REQUIRE_USAGE(batch >= 1 && batch <= 1000000, "batch: expected 1 to 1000000, got ", batch);
-  EPD_REQUIRE_USAGE(!lr || (std::isfinite(*lr) && *lr > 0), "lr: expected a positive number, got ", lr.value_or(0));
-  EPD_REQUIRE_USAGE(std::isfinite(schedule_rho) && schedule_rho > 0, "schedule_rho: expected a positive number, got ",
-                    schedule_rho);
-  EPD_REQUIRE_USAGE(std::isfinite(alpha) && alpha > 0, "alpha: expected a positive number, got ", alpha);
-  EPD_REQUIRE_USAGE(alpha_from >= 0 && alpha_from <= 1, "alpha_from: expected 0 to 1, got ", alpha_from);
+  TrainOptions copy = *this;
+  options_of(copy).check();
+  EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name,
+                    "' is not a valid name");
   EPD_REQUIRE_USAGE(alpha_from == 0 || loss_metric == LossMetric::kL2AndFeatures,
                     "alpha_from: features join l2 later; use --loss_metric l2+features");
-  EPD_REQUIRE_USAGE(val_images >= 0 && patience >= 0, "val_images, patience: expected 0 or more");
-  EPD_REQUIRE_USAGE(val_every >= 1, "val_every: expected 1 or more iterations, got ", val_every);
-  EPD_REQUIRE_USAGE(patience == 0 || val_images > 0, "patience: it needs a validation, --val_images");
+  EPD_REQUIRE_USAGE(patience == 0 || validation_images() > 0, "patience: it needs a validation, --val_images");
   EPD_REQUIRE_USAGE(!(schedule_tea || schedule_rho_tea) || resolved_objective() == Objective::kEndToEnd,
                     "schedule_tea, schedule_rho_tea: the teacher must pass the student's grid when every step is "
                     "compared; use --objective end_to_end");
   teacher_options().validated();
-  EPD_REQUIRE_USAGE(teacher_cache >= 0, "teacher_cache: expected 0 or more trajectories, got ", teacher_cache);
   if (student == StudentKind::kNs) {
     check_plan_options();
     return *this;
@@ -47,12 +138,6 @@ const TrainOptions& TrainOptions::validated() const {
 
 void TrainOptions::check_plan_options() const {
   EPD_REQUIRE_USAGE(!lr, "lr: student ns has a rate for each group; use --lr_weights, --lr_times and --lr_sigmas");
-  for (const double rate : {rates.weights, rates.times, rates.sigmas}) {
-    EPD_REQUIRE_USAGE(std::isfinite(rate) && rate >= 0, "lr_weights, lr_times, lr_sigmas: expected 0 or more, got ",
-                      rate);
-  }
-  EPD_REQUIRE_USAGE(std::isfinite(twin_shift) && twin_shift > 0, "twin_shift: expected a positive factor, got ",
-                    twin_shift);
   EPD_REQUIRE_USAGE(objective != Objective::kPerStep,
                     "objective: the states of student ns leave the teacher's grid as its times move; use end_to_end");
 }
@@ -79,7 +164,7 @@ double TrainOptions::learning_rate(std::int64_t iteration) const {
   // The groups' rates of student ns stand in the parameters themselves: this is their common factor.
   const bool factor = student == StudentKind::kNs;
   const double highest = factor ? 1 : lr.value_or(kDefaultRate), lowest = factor ? 0 : 0.01;
-  if (!coslr) return highest;
+  if (!is_cosine()) return highest;
   const double period = std::floor(total_kimg * 1000 / static_cast<double>(batch)) + 1;
   const double phase = std::numbers::pi * static_cast<double>(iteration) / period;
   return lowest + 0.5 * (highest - lowest) * (1 + std::cos(phase));
@@ -88,7 +173,7 @@ double TrainOptions::learning_rate(std::int64_t iteration) const {
 TrainOptions TrainOptions::for_validation() const {
   TrainOptions result = *this;
   result.seed = ~seed;
-  result.teacher_cache = val_images;
+  result.teacher_cache = validation_images();
   return result;
 }
 

@@ -14,10 +14,10 @@
 #include "epd/sampling/latents.h"
 #include "epd/sampling/output_folder.h"
 #include "epd/sampling/pixels.h"
+#include "epd/sampling/same_record.h"
 #include "epd/sampling/sampler.h"
 #include "image_files.h"
 #include "pack.h"
-#include "sample_manifest.h"
 #include "sample_scorer.h"
 
 namespace epd {
@@ -56,8 +56,8 @@ class SampleRun {
 
   /// Makes the folder ready and finds what is missing in it.
   void prepare() {
-    const auto manifest = manifest_of(options_, resolved_, *model_.model, chunks_, group_.size());
-    group_.require_same("the options of the run", manifest_text(manifest));
+    const auto manifest = sample_manifest(options_, resolved_, *model_.model, group_.size());
+    require_same_record(group_, manifest.settings);
     if (options_.scoring.no_images) {
       missing_ = options_.seeds;
       return;

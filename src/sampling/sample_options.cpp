@@ -1,15 +1,117 @@
 #include "epd/sampling/sample_options.h"
 
+#include <torch/version.h>
+
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
+#include "epd/core/version.h"
+#include "epd/denoiser/chunked.h"
 #include "epd/documents/model_facts_json.h"
+#include "epd/files/options_json.h"
+#include "epd/sampling/common_options.h"
+#include "epd/sampling/sampler.h"
 
 namespace epd {
+
+Options options_of(MethodOptions& o) {
+  using namespace option_help;
+  const auto predictors_or = [](const char* value) { return text("the predictor's, else ", value); };
+  return Options("Solver")
+      .add("predictor_path", o.predictor_path,
+           help("predictor: file, folder or experiment number").decides_content().as("FILE|NUMBER"))
+      .add("solver", o.solver, help("classical solver instead of a predictor").decides_result().otherwise("none"))
+      .add("num_steps", o.num_steps,
+           help("number of timestamps N")
+               .decides_result()
+               .in(between(ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps))
+               .otherwise(predictors_or("4")))
+      .add("schedule_type", o.schedule_type,
+           help(kSchedule).decides_result().otherwise(predictors_or("polynomial")))
+      .add("schedule_rho", o.schedule_rho,
+           help("exponent of the schedule").decides_result().in(positive()).otherwise(predictors_or("7")))
+      .add("afs", o.afs, help(kAfs).decides_result().otherwise(predictors_or("False")))
+      .add("max_order", o.max_order,
+           help("order of a multistep solver").decides_result().otherwise(predictors_or("its highest")))
+      .add("inner_steps", o.inner_steps,
+           help("euler, heun, dpm: timestamps within each interval, both ends included")
+               .decides_result()
+               .otherwise("2, no extra timestamp"))
+      .add("predict_x0", o.predict_x0,
+           help("dpmpp, unipc: data prediction instead of noise prediction").decides_result().otherwise("True"))
+      .add("lower_order_final", o.lower_order_final,
+           help("dpmpp, unipc: lower the order in the last steps").decides_result().otherwise("True"))
+      .add("unipc_variant", o.unipc_variant, help("unipc: variant of B(h)").decides_result().otherwise("bh2"))
+      .add("deis_mode", o.deis_mode,
+           help("deis: polynomials in VP time (tab) or in the noise level (rhoab)").decides_result().otherwise("tab"))
+      .group("Guidance and condition")
+      .add("guidance_type", o.guidance_type, help(kGuidance).decides_result().otherwise(predictors_or("none")))
+      .add("guidance_rate", o.guidance_rate, help(kGuidanceRate).decides_result().otherwise(predictors_or("1")))
+      .add("thresholding", o.thresholding, help(kThresholding).decides_result());
+}
+
+Options options_of(ConditionOptions& o) {
+  return Options("Guidance and condition")
+      .add("class", o.label, help("class label of all images").decides_result().otherwise("random, from each seed"))
+      .add("prompt", o.prompt, help("prompt for all images").decides_result().otherwise("none"))
+      .add("prompt_file,prompt_path", o.prompt_file,
+           help("prompts, number i for seed i: one per line, or a CSV file with a column named text").decides_content());
+}
+
+Options options_of(ScoreOptions& o) {
+  using namespace option_help;
+  return Options("Scores")
+      .add("fid", o.reference,
+           help("score the images against these statistics (.npz) or those of a dataset, as fid calc does")
+               .as("FILE|NAME"))
+      .add("metrics", o.metrics, help(kMetrics))
+      .add("detector", o.detector, help(kDetector).as("NAME|FILE"))
+      .add("no_images", o.no_images, help("score only, write no images"));
+}
+
+Options options_of(SampleOptions& o) {
+  using namespace option_help;
+  Options options("Model");
+  options
+      .add("dataset_name", o.dataset_name,
+           help("model to draw from (demo, cifar10, ...; default: the predictor's)").decides_result())
+      .add("model_path", o.model_path, help(kModelPath).decides_content().as("FILE"))
+      .add(options_of(o.method))
+      .add(options_of(o.condition));
+  options.group("Sampling")
+      .add("seeds", o.seeds, help("seeds, one image each: numbers and ranges (0-63,100)"))
+      .add("batch", o.batch, help(kBatch).in(at_least(1)))
+      .add("chunk", o.chunk, help(kChunk).decides_result().in(at_least(0)))
+      .add("points_at_once", o.points_at_once, help(kPointsAtOnce).decides_result().in(at_least(0)))
+      .add("decode_batch", o.decode_batch,
+           help("latents per decoder pass, padded (0: 1 on the CPU, 8 on a GPU)").decides_result().in(at_least(0)))
+      .add("precision", o.precision, help(kPrecision).decides_result())
+      .add("rng", o.random_device,
+           help("random number generator: that of the device, or always the CPU's").decides_result());
+  options.group("Output")
+      .add("outdir", o.outdir,
+           help("output folder (default: samples/<dataset>/<solver>_nfe<NFE>_npoints_<K>, with --grid below "
+                "samples/grids)")
+               .as("DIR"))
+      .add("format", o.format, help("output format").decides_result())
+      .add("grid", o.grid, help("write one image grid, grid.png, instead of separate PNGs").decides_result())
+      .add("subdirs", o.subdirs, help("one subfolder per 1000 seeds").decides_result())
+      .add("save_inters,return_inters", o.save_inters,
+           help("save the states at all timestamps (inters/*.npy)").decides_result())
+      .add("resume", o.resume, help("keep finished images, draw the missing ones"))
+      .add("overwrite", o.overwrite, help("replace the images of an earlier run in the folder"))
+      .add("writer_threads", o.writer_threads, help("threads that encode and write images").in(between(1, 256)))
+      .add("explain", o.explain, help("print the steps and evaluations; draw nothing"))
+      .add("json", o.json, help("print the result as JSON; with --explain, the whole plan"));
+  return options.add(options_of(o.scoring));
+}
+
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::ordered_json;
 
 /// The dataset's name from the command line or the predictor; empty where only --model_path says what is drawn.
 std::string dataset_for(const SampleOptions& o, const std::optional<NamedPredictor>& predictor) {
@@ -27,6 +129,27 @@ void require_pixels(const SampleOptions& o, const ModelFacts& facts) {
                     channels, " channels, which no PNG holds; use --format npz or raw");
 }
 
+/// The options that ask for this method, with nothing unset but what the method does not know.
+MethodOptions method_options(const Method& method) {
+  MethodOptions o;
+  o.num_steps = static_cast<int>(method.times.size());
+  o.schedule_type = method.schedule.kind;
+  o.schedule_rho = method.schedule.rho;
+  o.afs = method.afs;
+  o.guidance_type = method.guidance.kind;
+  o.guidance_rate = method.guidance.rate;
+  o.thresholding = method.guidance.thresholding;
+  if (method.predictor) return o;
+  const auto& solver = method.baseline;
+  o.max_order = solver.max_order.value_or(highest_order(solver.kind));
+  o.inner_steps = solver.inner_steps;
+  o.predict_x0 = solver.predict_x0;
+  o.lower_order_final = solver.lower_order_final;
+  o.unipc_variant = solver.unipc_variant;
+  o.deis_mode = solver.deis_mode;
+  return o;
+}
+
 fs::path default_outdir(const SampleOptions& o, const std::string& dataset, const Method& method) {
   const fs::path samples = o.grid && o.format == SampleFormat::kPng ? "samples/grids" : "samples";
   return samples / dataset / method.folder_name();
@@ -35,17 +158,10 @@ fs::path default_outdir(const SampleOptions& o, const std::string& dataset, cons
 }  // namespace
 
 const SampleOptions& SampleOptions::validated() const {
-  const auto require_positive = [](const char* option, std::int64_t value) {
-    EPD_REQUIRE_USAGE(value >= 1, option, ": expected at least 1, got ", value);
-  };
+  SampleOptions copy = *this;
+  options_of(copy).check();
   EPD_REQUIRE_USAGE(!seeds.empty(), "seeds: none given");
-  require_positive("batch", batch);
-  EPD_REQUIRE_USAGE(writer_threads >= 1 && writer_threads <= 256, "writer_threads: expected 1 to 256, got ",
-                    writer_threads);
   EPD_REQUIRE_USAGE(!scoring.no_images || scoring.wanted(), "no_images: nothing would be left to do; give --fid");
-  EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected at least 1, or 0 for the default, got ", chunk);
-  EPD_REQUIRE_USAGE(decode_batch >= 0, "decode_batch: expected at least 1, or 0 for the default, got ", decode_batch);
-  EPD_REQUIRE_USAGE(points_at_once >= 0, "points_at_once: expected at least 1, or 0 for all, got ", points_at_once);
   return *this;
 }
 
@@ -61,6 +177,38 @@ ResolvedSample resolve(const SampleOptions& options) {
   const std::string name = dataset.empty() ? facts.dataset_name : dataset;
   const auto outdir = options.outdir.empty() ? default_outdir(options, name, method) : options.outdir;
   return {model_path, facts, name, std::move(condition), std::move(method), outdir};
+}
+
+Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const TorchScriptModel& model,
+                         int num_processes) {
+  const auto given = options_json(options_of(o));
+  const auto& method = resolved.method;
+  // What is unset stands for a value: the same images have the same record, however they were asked for.
+  o.dataset_name = resolved.dataset_name;
+  o.method = method_options(method);
+  o.condition = resolved.condition;
+  o.chunk = chunk_or_default(o.chunk, model.device());
+  o.decode_batch = decode_batch_or_default(o.decode_batch, model.device());
+  o.precision = model.precision();
+  ordered_json found{{"model_sha256", model.sha256()},
+                     {"solver", method.solver},
+                     {"times", method.times.values()},
+                     {"device", model.device().is_cpu() ? "cpu" : "cuda"},
+                     {"software_version", version()},
+                     {"torch_version", TORCH_VERSION}};
+  if (method.predictor) found["predictor_sha256"] = method.predictor->sha256;
+  // A folder of images grows with every run; a file of images holds the seeds that it was made of.
+  const bool packed = o.grid || o.format != SampleFormat::kPng;
+  if (packed) found["seeds"] = seeds_text(o.seeds);
+  Manifest manifest;
+  manifest.settings = decisive_options(options_of(o), found);
+  manifest.run = {{"model_path", resolved.model_path.string()},
+                  {"nfe", method.nfe()},
+                  {"evaluations", method.evaluations()},
+                  {"processes", num_processes},
+                  {"options", given}};
+  if (!packed) manifest.run["seeds"] = seeds_text(o.seeds);
+  return manifest;
 }
 
 Method method_without_model(const SampleOptions& options) {

@@ -3,6 +3,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace epd {
 
@@ -27,6 +28,12 @@ std::string text(const Parts&... parts) {
   std::ostringstream stream;
   (stream << ... << parts);
   return stream.str();
+}
+
+/// The beginning of a long value, for messages.
+inline std::string shown(std::string_view value) {
+  constexpr std::size_t kShown = 60;
+  return value.size() <= kShown ? std::string(value) : std::string(value.substr(0, kShown)) + "...";
 }
 
 }  // namespace epd

@@ -37,8 +37,14 @@ struct TrainRun {
   TrainerResources resources;
   std::int64_t chunk = 0, points_at_once = 0;  // chunk 0: 16 on the CPU, 64 on a GPU
   bool bench = false;                          // let cuDNN time its algorithms
-  std::string command_line;                    // JSON of the options as given, for training_options.json
+  std::string command_line;                    // JSON of all options, for training_options.json
+  bool dry_run = false;                        // print the plans, train nothing
+
+  /// *this, or throws UsageError naming the option, its value and its bound.
+  const TrainRun& validated() const;
 };
+
+Options options_of(TrainRun& run);
 
 /// The run under the model's own dataset name where it has none.
 TrainRun with_dataset_name(TrainRun run);

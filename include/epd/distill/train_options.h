@@ -7,6 +7,7 @@
 #include "epd/core/guidance.h"
 #include "epd/core/model_facts.h"
 #include "epd/core/names.h"
+#include "epd/core/options.h"
 #include "epd/solver/make_plan.h"
 #include "epd/solver/predictor_spec.h"
 
@@ -37,9 +38,15 @@ enum class ParameterInit { kNormal, kMidpoint };
 inline constexpr NameTable<ParameterInit, 2> kParameterInitNames{
     {{"normal", ParameterInit::kNormal}, {"midpoint", ParameterInit::kMidpoint}}};
 
+constexpr const auto& names_of(Objective) { return kObjectiveNames; }
+constexpr const auto& names_of(LossMetric) { return kLossMetricNames; }
+constexpr const auto& names_of(AdjointMemory) { return kAdjointMemoryNames; }
+
 /// Everything that decides what a training run learns. Two runs with equal TrainOptions end with the same bits.
 struct TrainOptions {
   static constexpr double kDefaultRate = 0.2;
+  /// Student ns may end worse than its start, so it is validated unless told otherwise.
+  static constexpr std::int64_t kPlanValidationImages = 128;
 
   std::string dataset_name;
   // The student.
@@ -75,16 +82,20 @@ struct TrainOptions {
   std::int64_t batch = 64;   // images per iteration, over all processes
   std::optional<double> lr;  // unset: kDefaultRate; ns has `rates`
   NsRates rates;             // of ns
-  bool coslr = false;
+  std::optional<bool> coslr;  // unset: for student ns alone
   std::uint64_t seed = 0;
   // Validation: the predictor that is kept is the best one then, the start among them.
-  std::int64_t val_images = 0;  // 0: none; the last predictor is kept
+  std::optional<std::int64_t> val_images;  // 0: none, the last predictor is kept; unset: kPlanValidationImages for ns
   std::int64_t val_every = 10;  // iterations
   std::int64_t patience = 0;    // validations without a better one that end the training; 0: none do
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const TrainOptions& validated() const;
 
+  bool is_cosine() const { return coslr.value_or(student == StudentKind::kNs); }
+  std::int64_t validation_images() const {
+    return val_images.value_or(student == StudentKind::kNs ? kPlanValidationImages : 0);
+  }
   std::int64_t num_iterations() const;
   /// The published rule for `auto`: end_to_end for student epd on the pixel datasets with num_steps < 6, else per_step;
   /// for student ns always end_to_end.
@@ -104,5 +115,8 @@ struct TrainOptions {
  private:
   void check_plan_options() const;
 };
+
+/// The description of the options that decide what is learned.
+Options options_of(TrainOptions& options);
 
 }  // namespace epd

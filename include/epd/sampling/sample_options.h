@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "epd/core/options.h"
 #include "epd/denoiser/torchscript.h"
+#include "epd/documents/manifest.h"
 #include "epd/metrics/scores.h"
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/method.h"
@@ -18,6 +20,9 @@ namespace epd {
 enum class RandomDevice { kDevice, kCpu };
 inline constexpr NameTable<RandomDevice, 2> kRandomDeviceNames{
     {{"device", RandomDevice::kDevice}, {"cpu", RandomDevice::kCpu}}};
+
+constexpr const auto& names_of(RandomDevice) { return kRandomDeviceNames; }
+constexpr const auto& names_of(SampleFormat) { return kSampleFormatNames; }
 
 /// Scoring while sampling: the number that `fid calc` finds for the written images.
 struct ScoreOptions {
@@ -50,7 +55,8 @@ struct SampleOptions {
   bool resume = true, overwrite = false;
   int writer_threads = 2;
   ScoreOptions scoring;
-  std::string command_line;  // JSON: the options as they were given, for the record
+  bool explain = false;  // print the plan, draw nothing
+  bool json = false;     // results on stdout as JSON
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const SampleOptions& validated() const;
@@ -66,8 +72,16 @@ struct ResolvedSample {
   std::filesystem::path outdir;
 };
 
+Options options_of(ConditionOptions& options);
+Options options_of(SampleOptions& options);
+
 /// Reads the predictor and the model's facts, no weights. Throws UsageError or Error for whatever does not fit.
 ResolvedSample resolve(const SampleOptions& options);
+
+/// The record of a run, of options that decide the images and of what was found out: the device, the hashes, what `auto`
+/// and unset options mean here.
+Manifest sample_manifest(SampleOptions options, const ResolvedSample& resolved, const TorchScriptModel& model,
+                         int num_processes);
 
 /// The method alone, for `--explain`: it needs no model file where there is a predictor.
 Method method_without_model(const SampleOptions& options);
