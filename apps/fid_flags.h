@@ -4,7 +4,7 @@
 
 #include "cli.h"
 #include "epd/images/prepare.h"
-#include "epd/metrics/run_fid.h"
+#include "epd/evaluation/run_fid.h"
 
 namespace epd::cli {
 

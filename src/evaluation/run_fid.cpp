@@ -1,4 +1,4 @@
-#include "epd/metrics/run_fid.h"
+#include "epd/evaluation/run_fid.h"
 
 #include <ATen/Parallel.h>
 
@@ -9,10 +9,10 @@
 #include "epd/core/log.h"
 #include "epd/core/version.h"
 #include "epd/distributed/process_group.h"
+#include "epd/evaluation/fid_report.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
 #include "epd/metrics/random_state.h"
-#include "epd/metrics/report.h"
 
 namespace epd {
 namespace {
@@ -86,17 +86,6 @@ const PictureOptions& PictureOptions::validated() const {
   EPD_REQUIRE_USAGE(pass.workers >= 1 && pass.workers <= 1024, "workers: expected 1 to 1024, got ", pass.workers);
   EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected 0 or a number of pictures, got ", chunk);
   return *this;
-}
-
-bool is_statistics_file(const std::filesystem::path& path) {
-  if (path.extension() != ".npz") return false;
-  const NpzReader npz(path);
-  if (npz.has("mu") || npz.has("sigma")) return true;
-  for (const auto& name : npz.names()) {
-    const auto header = npz.header(name);
-    if (header.dtype == "|u1" && header.shape.size() == 4) return false;
-  }
-  return true;
 }
 
 CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device) {

@@ -4,8 +4,8 @@
 #include <regex>
 #include <vector>
 
+#include "epd/evaluation/fid_report.h"
 #include "epd/images/html.h"
-#include "epd/metrics/report.h"
 #include "metrics/support.h"
 #include "support/test_files.h"
 

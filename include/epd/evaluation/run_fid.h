@@ -9,7 +9,7 @@
 #include <string>
 
 #include "epd/images/png.h"
-#include "epd/metrics/score_images.h"
+#include "epd/metrics/scorer.h"
 #include "epd/metrics/scores.h"
 
 namespace epd {
@@ -48,9 +48,6 @@ struct CalcResult {
   Scores scores;      // on the root
   JsonObject record;  // the scores, and all that they depend on
 };
-
-/// Whether the file holds statistics (an .npz with mu or sigma, or without pictures), not pictures.
-bool is_statistics_file(const std::filesystem::path& path);
 
 /// Throws Error now, not after the work, where the file could not be written; creates its folder.
 void prepare_output(const std::filesystem::path& path);
