@@ -40,8 +40,8 @@ figure { margin: 0; } .grid img { width: 100%; image-rendering: pixelated; borde
 .pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: 3px; }
 .pairs img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
 .pairs figcaption { grid-column: 1 / 3; font-size: .85rem; text-align: center; font-variant-numeric: tabular-nums; }
-svg { width: 100%; max-width: 760px; height: auto; display: block; } svg text { fill: var(--soft); font-size: 13px; }
-svg line { stroke: var(--line); } polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
+svg { width: 100%; max-width: 640px; height: auto; display: block; } svg text { fill: var(--soft); font-size: 13px; }
+svg line { stroke: var(--line); } .frame { fill: none; stroke: var(--soft); stroke-opacity: .6; } polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 polyline.generated { stroke: var(--generated); } polyline.real { stroke: var(--real); }
 .legend span { display: inline-block; width: 22px; height: 3px; margin: 0 7px 4px 0; vertical-align: middle; }
 .legend span.generated { background: var(--generated); } .legend span.real { background: var(--real); margin-left: 20px; }
@@ -49,13 +49,13 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; margi
 dd { margin: 0; overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px; overflow-x: auto; font-size: 13px; }
 @media (max-width: 560px) { .scores { grid-template-columns: 1fr 1fr; } .score { padding: 10px 12px; }
-  .score b { font-size: 1.5rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 8px; } }
+  .score b { font-size: 1.5rem; } svg text { font-size: 15px; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 8px; } }
 )";
 
-constexpr int kThumbnail = 96;          // pixels; smaller pictures stay as they are
-constexpr std::size_t kGridSide = 8;    // pictures
+constexpr int kThumbnail = 96;          // pixels; smaller images stay as they are
+constexpr std::size_t kGridSide = 8;    // images
 constexpr std::size_t kPairs = 12;      // of each kind
-constexpr std::size_t kQueries = 2000;  // pictures whose neighbours are searched
+constexpr std::size_t kQueries = 2000;  // images whose neighbours are searched
 constexpr std::uint32_t kSeed = 0;      // of every choice here
 
 /// A number with 4 significant digits.
@@ -65,8 +65,8 @@ std::string short_number(double value) {
   return digits;
 }
 
-/// The picture of that number in the set, at most a thumbnail's size.
-Image thumbnail(const PictureSet& set, std::size_t number) {
+/// The image of that number in the set, at most a thumbnail's size.
+Image thumbnail(const ImageSet& set, std::size_t number) {
   auto image = set.source->load(set.indices.at(number));
   const double scale = static_cast<double>(kThumbnail) / std::max(image.height, image.width);
   if (scale >= 1) return image;
@@ -78,7 +78,7 @@ at::Tensor rows_of(const at::Tensor& features, const std::vector<std::size_t>& r
   return features.index_select(0, at::tensor(std::vector<std::int64_t>(rows.begin(), rows.end()), at::kLong));
 }
 
-/// The typical distance from a real picture to the nearest other one.
+/// The typical distance from a real image to the nearest other one.
 double distance_between_real(const at::Tensor& real) {
   const auto queries = random_subset(static_cast<std::size_t>(real.size(0)), kQueries, kSeed);
   return nearest_others(real, queries).median().item<double>();
@@ -101,18 +101,23 @@ std::vector<Pair> nearest_pairs(const at::Tensor& generated, const at::Tensor& r
   return pairs;
 }
 
-std::string picture(const PictureSet& set, std::size_t number) {
+std::string image_tag(const ImageSet& set, std::size_t number) {
   return text("<img src=\"", data_address(thumbnail(set, number)), "\" alt=\"",
               html_text(set.source->name(set.indices[number])), "\" title=\"",
               html_text(set.source->name(set.indices[number])), "\">");
 }
 
-std::string pair_figures(const PictureSet& generated, const PictureSet& reference, const std::vector<Pair>& pairs,
+/// The distance over the typical one; what only rounding tells from 0 is 0.
+std::string times_typical(double distance, double typical) {
+  return short_number(std::round(1000 * distance / typical) / 1000);
+}
+
+std::string pair_figures(const ImageSet& generated, const ImageSet& reference, const std::vector<Pair>& pairs,
                          double typical) {
   std::string html = "<div class=\"pairs\">\n";
   for (const auto& pair : pairs) {
-    html += text("<figure>", picture(generated, pair.generated), picture(reference, pair.real), "<figcaption>",
-                 short_number(pair.distance / typical), "</figcaption></figure>\n");
+    html += text("<figure>", image_tag(generated, pair.generated), image_tag(reference, pair.real), "<figcaption>",
+                 times_typical(pair.distance, typical), "</figcaption></figure>\n");
   }
   return html + "</div>\n";
 }
@@ -125,11 +130,11 @@ std::vector<double> spectrum(const Statistics& statistics) {
   return {begin, end};
 }
 
-std::string grid_figure(const PictureSet& set, const std::string& title) {
+std::string grid_figure(const ImageSet& set, const std::string& title) {
   const std::string caption = text("<figcaption>", title, "</figcaption>");
   if (!set.source) {
     return text("<figure class=\"grid\">", caption,
-                "<p class=\"absent\">Only statistics are known of these: no pictures to show.</p></figure>\n");
+                "<p class=\"absent\">Only statistics are known of these: no images to show.</p></figure>\n");
   }
   std::vector<Image> images;
   for (const auto number : random_subset(set.indices.size(), kGridSide * kGridSide, kSeed)) {
@@ -140,12 +145,12 @@ std::string grid_figure(const PictureSet& set, const std::string& title) {
   const auto columns = std::min(kGridSide, static_cast<std::size_t>(std::ceil(std::sqrt(images.size()))));
   const auto grid = image_grid(images, static_cast<int>(columns));
   return text("<figure class=\"grid\">", caption, "<img src=\"", data_address(grid), "\" alt=\"", images.size(),
-              " random pictures\"></figure>\n");
+              " random images\"></figure>\n");
 }
 
-std::string neighbour_figures(const PictureSet& generated, const PictureSet& reference) {
+std::string neighbour_figures(const ImageSet& generated, const ImageSet& reference) {
   if (!generated.data.features.defined() || !reference.data.features.defined() || !reference.source) {
-    return "<p class=\"absent\">The reference is statistics alone. Give its pictures as --ref to see neighbours.</p>\n";
+    return "<p class=\"absent\">The reference is statistics alone. Give its images as --ref to see neighbours.</p>\n";
   }
   const auto pairs = nearest_pairs(generated.data.features, reference.data.features);
   const double between = distance_between_real(reference.data.features);
@@ -156,12 +161,12 @@ std::string neighbour_figures(const PictureSet& generated, const PictureSet& ref
   closest.resize(std::min(kPairs, closest.size()));
   for (const auto i : random_subset(pairs.size(), kPairs, kSeed + 1)) random.push_back(pairs[i]);
   return text(
-      "<p>Left a generated picture, right the real one nearest to it in feature space. The number is their "
-      "distance over the typical one from a real picture to the next real one (",
+      "<p>Left a generated image, right the real one nearest to it in feature space. The number is their "
+      "distance over the typical one from a real image to the next real one (",
       short_number(typical),
-      "): near 0 is a copy of the data, about 1 is as alike as real pictures are to each "
+      "): near 0 is a memorised training image, about 1 is as alike as real images are to each "
       "other. The median of ",
-      pairs.size(), " generated pictures is ", short_number(median / typical), ".</p>\n<h3>The closest of them</h3>\n",
+      pairs.size(), " generated images is ", times_typical(median, typical), ".</p>\n<h3>The closest of them</h3>\n",
       pair_figures(generated, reference, closest, typical), "<h3>Random ones</h3>\n",
       pair_figures(generated, reference, random, typical));
 }
@@ -169,7 +174,7 @@ std::string neighbour_figures(const PictureSet& generated, const PictureSet& ref
 std::string spectrum_figure(const Statistics& generated, const Statistics& reference) {
   const auto ours = spectrum(generated), theirs = spectrum(reference);
   if (ours.empty() || theirs.empty()) return "<p class=\"absent\">A covariance is zero: there is no spectrum.</p>\n";
-  constexpr double kWidth = 720, kHeight = 340, kLeft = 62, kRight = 14, kTop = 12, kBottom = 46;
+  constexpr double kWidth = 540, kHeight = 310, kLeft = 66, kRight = 14, kTop = 12, kBottom = 50;
   const auto decade = [](double value, auto round) { return std::pow(10, round(std::log10(value))); };
   const double low = decade(std::min(ours.back(), theirs.back()), [](double x) { return std::floor(x); });
   const double high = decade(std::max(ours.front(), theirs.front()), [](double x) { return std::ceil(x); });
@@ -181,9 +186,9 @@ std::string spectrum_figure(const Statistics& generated, const Statistics& refer
     for (const double value : values) points.emplace_back(static_cast<double>(points.size() + 1), value);
     return plot.curve(points, kind);
   };
-  return text("<p class=\"legend\"><span class=\"generated\"></span>generated (rank ", ours.size(),
-              ")<span class=\"real\"></span>reference (rank ", theirs.size(), ")</p>\n<svg viewBox=\"0 0 ", kWidth, ' ',
-              kHeight, "\" role=\"img\" aria-label=\"eigenvalues of both covariances\">\n", plot.axes(),
+  return text("<p class=\"legend\"><span class=\"generated\"></span>generated (rank&nbsp;", ours.size(),
+              ") <span class=\"real\"></span>reference (rank&nbsp;", theirs.size(), ")</p>\n<svg viewBox=\"0 0 ",
+              kWidth, ' ', kHeight, "\" role=\"img\" aria-label=\"eigenvalues of both covariances\">\n", plot.axes(),
               curve(theirs, "real"), curve(ours, "generated"), "</svg>\n");
 }
 
@@ -209,21 +214,21 @@ std::string kid_score(const Kid& kid) {
   return score(
       "KID", kid.mean, kLower,
       text("Kernel distance, unbiased: about 0 for equal distributions, sometimes below. Mean of ", kid.subsets,
-           " subsets of ", kid.subset_size, " pictures, deviation ", short_number(kid.deviation), '.'));
+           " subsets of ", kid.subset_size, " images, deviation ", short_number(kid.deviation), '.'));
 }
 
 std::string prdc_scores(const Prdc& prdc) {
   const auto near_real = text("a real one's ", prdc.manifold_k, " nearest");
   return score("Precision", prdc.precision, kHigher,
-               text("Fidelity: share of generated pictures that lie among ", near_real, ".")) +
-         score("Recall", prdc.recall, kHigher,
-               text("Diversity: share of real pictures that lie among a generated one's ", prdc.manifold_k,
-                    " nearest.")) +
+               text("Fidelity: share of generated images that lie among ", near_real, ".")) +
+         score(
+             "Recall", prdc.recall, kHigher,
+             text("Diversity: share of real images that lie among a generated one's ", prdc.manifold_k, " nearest.")) +
          score("Density", prdc.density, kHigher,
                text("Fidelity: in how many real neighbourhoods of ", prdc.density_k,
-                    " a generated picture lies, over that number; may exceed 1.")) +
+                    " a generated image lies, over that number; may exceed 1.")) +
          score("Coverage", prdc.coverage, kHigher,
-               text("Diversity: share of real neighbourhoods of ", prdc.density_k, " that hold a generated picture."));
+               text("Diversity: share of real neighbourhoods of ", prdc.density_k, " that hold a generated image."));
 }
 
 std::string score_cards(const Scores& scores) {
@@ -239,10 +244,10 @@ std::string setting(const char* name, const std::string& value) {
 }
 
 std::string count_text(const Statistics& statistics) {
-  return statistics.count > 0 ? text(statistics.count, " pictures, ") : std::string("number of pictures unknown, ");
+  return statistics.count > 0 ? text(statistics.count, " images, ") : std::string("number of images unknown, ");
 }
 
-std::string settings(const PictureSet& generated, const PictureSet& reference, const JsonObject& record) {
+std::string settings(const ImageSet& generated, const ImageSet& reference, const JsonObject& record) {
   const auto& ours = generated.data.statistics;
   const auto& theirs = reference.data.statistics;
   return text(
@@ -254,32 +259,32 @@ std::string settings(const PictureSet& generated, const PictureSet& reference, c
 }
 
 /// What a reader should know before trusting the number.
-std::string caution(const PictureSet& generated, const PictureSet& reference) {
+std::string caution(const ImageSet& generated, const ImageSet& reference) {
   const auto features = generated.data.statistics.num_features();
   const auto few = [&](const Statistics& s) { return s.count > 0 && s.count < features; };
   if (!few(generated.data.statistics) && !few(reference.data.statistics)) return "";
-  return text("<p><strong>Fewer pictures than the ", features,
+  return text("<p><strong>Fewer images than the ", features,
               " features:</strong> the Frechet distance then has a large bias and compares with nothing but runs of as "
-              "many pictures.</p>\n");
+              "many images.</p>\n");
 }
 
 }  // namespace
 
-std::string report_page(const Scores& scores, const PictureSet& generated, const PictureSet& reference,
+std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference,
                         const JsonObject& record) {
   const auto& ours = generated.data.statistics;
   return text(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n<title>Scores of ",
       html_text(ours.source), "</title>\n<style>", kStyle,
-      "</style>\n</head>\n<body>\n<h1>How good are the pictures?</h1>\n", "<p class=\"soft\"><code>",
+      "</style>\n</head>\n<body>\n<h1>How good are the images?</h1>\n", "<p class=\"soft\"><code>",
       html_text(ours.source), "</code> against <code>", html_text(reference.data.statistics.source),
       "</code>, features of <code>", html_text(ours.detector), "</code></p>\n", score_cards(scores),
-      caution(generated, reference), "<h2>Random pictures</h2>\n<div class=\"grids\">\n",
+      caution(generated, reference), "<h2>Random images</h2>\n<div class=\"grids\">\n",
       grid_figure(generated, "generated"), grid_figure(reference, "reference"), "</div>\n<h2>Nearest neighbours</h2>\n",
       neighbour_figures(generated, reference),
       "<h2>Spectra of the covariances</h2>\n<p>How far the features vary along their main "
-      "directions. A curve that falls below the reference's lacks variety, one above it holds what real pictures do "
+      "directions. A curve that falls below the reference's lacks variety, one above it holds what real images do "
       "not "
       "vary in.</p>\n",
       spectrum_figure(ours, reference.data.statistics), "<h2>Settings</h2>\n", settings(generated, reference, record),

@@ -13,7 +13,7 @@
 namespace epd {
 namespace {
 
-/// What is left of a correlation of 1 when it counts as zero. Sums over many pictures leave more than one rounding.
+/// What is left of a correlation of 1 when it counts as zero. Sums over many images leave more than one rounding.
 double zero_level(std::int64_t num_features) {
   return 4 * static_cast<double>(std::max<std::int64_t>(num_features, 64)) * std::numeric_limits<double>::epsilon();
 }
@@ -144,7 +144,7 @@ double sum_of_singular_values(at::Tensor matrix, double tolerance) {
   return at::linalg_svdvals(matrix).sum().item<double>();
 }
 
-/// The rank that the covariance of this many pictures can have.
+/// The rank that the covariance of this many images can have.
 std::int64_t max_rank(const Statistics& statistics) {
   const auto features = statistics.num_features();
   return statistics.count > 0 ? std::min(features, statistics.count - 1) : features;

@@ -33,7 +33,7 @@ at::Tensor from_bytes(const std::vector<std::string>& pieces, std::int64_t num_f
 
 bool same_size(const Image& a, const Image& b) { return a.height == b.height && a.width == b.width; }
 
-/// [N, 3, H, W] uint8 of pictures of one size.
+/// [N, 3, H, W] uint8 of images of one size.
 at::Tensor to_tensor(const std::vector<Image>& images) {
   const auto& first = images.front();
   auto tensor = at::empty({static_cast<std::int64_t>(images.size()), first.height, first.width, 3}, at::kByte);
@@ -45,7 +45,7 @@ at::Tensor to_tensor(const std::vector<Image>& images) {
   return tensor.permute({0, 3, 1, 2});
 }
 
-/// Pictures of one size on their way to the scorer.
+/// Images of one size on their way to the scorer.
 class Batch {
  public:
   Batch(Scorer& scorer, Progress& progress, std::size_t capacity)
@@ -71,7 +71,7 @@ class Batch {
   std::vector<Image> images_;
 };
 
-/// What the pictures after the first are compared with.
+/// What the images after the first are compared with.
 class SizeCheck {
  public:
   SizeCheck(const ImageSource& source, std::size_t first, bool wanted) : source_(source), first_(first) {
@@ -80,7 +80,7 @@ class SizeCheck {
   void operator()(const Image& image, std::size_t index) const {
     EPD_REQUIRE(size_.pixels.empty() || same_size(size_, image), source_.name(index), " is ", image.width, "x",
                 image.height, ", but ", source_.name(first_), " is ", size_.width, "x", size_.height,
-                "; pictures of several sizes need --allow_mixed_sizes");
+                "; images of several sizes need --allow_mixed_sizes");
   }
 
  private:
@@ -139,7 +139,7 @@ FeatureSet Scorer::collect(ProcessGroup& group, const std::string& source) {
 FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t>& indices,
                         const std::shared_ptr<const Detector>& detector, const ImagePass& pass, ProcessGroup& group,
                         const std::string& name) {
-  EPD_REQUIRE(indices.size() >= 2, name, ": a covariance needs at least 2 pictures, there ",
+  EPD_REQUIRE(indices.size() >= 2, name, ": a covariance needs at least 2 images, there ",
               indices.size() == 1 ? "is 1" : "are none");
   auto share = share_of(indices, group.rank(), group.size());
   Scorer scorer(detector, pass.keep_features);

@@ -37,7 +37,7 @@ JsonObject to_json(const Prdc& prdc) {
 
 void require_features(const FeatureSet& set) {
   EPD_REQUIRE(set.features.defined(), set.statistics.source,
-              " holds no features, which KID and PRDC need: give pictures, or make it with fid ref --save_features");
+              " holds no features, which KID and PRDC need: give images, or make it with fid ref --save_features");
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ void require_not_negative(const at::Tensor& sigma, const std::string& where) {
   const auto shifted = sigma + kNegativity * norm * at::eye(sigma.size(0), sigma.options());
   if (std::get<1>(at::linalg_cholesky_ex(shifted)).item<int>() == 0) return;
   const auto eigenvalues = at::linalg_eigvalsh(sigma);
-  throw Error(text(where, ": array 'sigma' is no covariance: its eigenvalues reach from ",
+  throw Error(text(where, ": array 'sigma' is not a covariance: its eigenvalues reach from ",
                    eigenvalues[0].item<double>(), " to ", eigenvalues[-1].item<double>()));
 }
 
@@ -101,7 +101,7 @@ void require_valid(const Statistics& statistics, const std::string& where) {
 }
 
 void require_same_detector(const Statistics& statistics, const Statistics& reference) {
-  const std::string pair = text("the pictures have ", statistics.num_features(), " features of detector ",
+  const std::string pair = text("the images have ", statistics.num_features(), " features of detector ",
                                 detector_text(statistics), ", the reference ", reference.source, " has ",
                                 reference.num_features(), " of detector ", detector_text(reference));
   EPD_REQUIRE(statistics.num_features() == reference.num_features(), pair,
@@ -130,7 +130,7 @@ Statistics read_statistics(const std::filesystem::path& path) {
   require_valid(statistics, where);
   statistics.sigma = (statistics.sigma + statistics.sigma.t()) / 2;
   statistics.count = read_optional_count(npz);
-  EPD_REQUIRE(statistics.count != 1, where, ": its count is 1, a covariance needs at least 2 pictures");
+  EPD_REQUIRE(statistics.count != 1, where, ": its count is 1, a covariance needs at least 2 images");
   statistics.detector = read_optional_text(npz, "detector");
   statistics.detector_sha256 = read_optional_text(npz, "detector_sha256");
   statistics.source = where;
@@ -143,7 +143,7 @@ FeatureSet read_feature_set(const std::filesystem::path& path, bool with_feature
   if (!with_features || !npz.has("features")) return set;
   set.features = to_float_tensor(npz.read("features"));
   EPD_REQUIRE(set.features.dim() == 2 && set.features.size(1) == set.statistics.num_features(), path.string(),
-              ": array 'features' should be [pictures, ", set.statistics.num_features(), "], it is ",
+              ": array 'features' should be [images, ", set.statistics.num_features(), "], it is ",
               set.features.sizes());
   EPD_REQUIRE(at::isfinite(set.features).all().item<bool>(), path.string(),
               ": array 'features' holds NaN or infinite values");
@@ -193,7 +193,7 @@ void FeatureSums::assign(std::int64_t count, const at::Tensor& mean, const at::T
 void FeatureSums::all_reduce(ProcessGroup& group) {
   if (group.size() == 1) return;
   auto count = at::full({1}, count_, shift_.options().dtype(at::kLong));
-  group.all_reduce_sum(count, "number of pictures");
+  group.all_reduce_sum(count, "number of images");
   const auto total = count.item<std::int64_t>();
   if (total == 0) return;
   const auto mean_here = mean();
@@ -206,7 +206,7 @@ void FeatureSums::all_reduce(ProcessGroup& group) {
 }
 
 Statistics FeatureSums::statistics() const {
-  EPD_REQUIRE(count_ >= 2, "a covariance needs at least 2 pictures, there ", count_ == 1 ? "is " : "are ", count_);
+  EPD_REQUIRE(count_ >= 2, "a covariance needs at least 2 images, there ", count_ == 1 ? "is " : "are ", count_);
   Statistics statistics;
   statistics.count = count_;
   statistics.mu = mean().cpu();

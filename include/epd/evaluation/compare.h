@@ -29,7 +29,7 @@ struct CompareOptions {
   std::vector<std::uint64_t> seeds;         // one image each
   std::int64_t batch = 64;                  // images at a time, over all processes
   std::int64_t chunk = 0;                   // images in one forward; 0: 16 on the CPU, 64 on a GPU
-  std::string data;                         // pictures or statistics of the data; empty: no fd_data
+  std::string data;                         // images or statistics of the data; empty: no fd_data
   std::string detector;                     // of the features
   ConditionOptions condition;
   GuidanceKind guidance_type = GuidanceKind::kNone;

@@ -39,7 +39,7 @@ struct Scores {
   JsonObject json() const;
 };
 
-/// Compares the pictures with the reference. Throws Error where the detectors differ or features are missing.
+/// Compares the images with the reference. Throws Error where the detectors differ or features are missing.
 Scores score(const FeatureSet& generated, const FeatureSet& reference, const Metrics& metrics,
              at::Device device = at::kCPU);
 
