@@ -186,8 +186,8 @@ std::string spectrum_figure(const Statistics& generated, const Statistics& refer
     for (const double value : values) points.emplace_back(static_cast<double>(points.size() + 1), value);
     return plot.curve(points, kind);
   };
-  return text("<p class=\"legend\"><span class=\"generated\"></span>generated (rank&nbsp;", ours.size(),
-              ") <span class=\"real\"></span>reference (rank&nbsp;", theirs.size(), ")</p>\n<svg viewBox=\"0 0 ",
+  return text("<p class=\"legend\"><span class=\"generated\"></span>generated&nbsp;(rank&nbsp;", ours.size(),
+              ") <span class=\"real\"></span>reference&nbsp;(rank&nbsp;", theirs.size(), ")</p>\n<svg viewBox=\"0 0 ",
               kWidth, ' ', kHeight, "\" role=\"img\" aria-label=\"eigenvalues of both covariances\">\n", plot.axes(),
               curve(theirs, "real"), curve(ours, "generated"), "</svg>\n");
 }
