@@ -3,8 +3,8 @@
 #include <string>
 
 #include "cli.h"
-#include "epd/images/prepare.h"
 #include "epd/evaluation/run_fid.h"
+#include "epd/images/prepare.h"
 
 namespace epd::cli {
 

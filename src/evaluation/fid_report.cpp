@@ -41,7 +41,8 @@ figure { margin: 0; } .grid img { width: 100%; image-rendering: pixelated; borde
 .pairs img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
 .pairs figcaption { grid-column: 1 / 3; font-size: .85rem; text-align: center; font-variant-numeric: tabular-nums; }
 svg { width: 100%; max-width: 640px; height: auto; display: block; } svg text { fill: var(--soft); font-size: 13px; }
-svg line { stroke: var(--line); } .frame { fill: none; stroke: var(--soft); stroke-opacity: .6; } polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
+svg line { stroke: var(--line); } .frame { fill: none; stroke: var(--soft); stroke-opacity: .6; }
+polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 polyline.generated { stroke: var(--generated); } polyline.real { stroke: var(--real); }
 .legend span { display: inline-block; width: 22px; height: 3px; margin: 0 7px 4px 0; vertical-align: middle; }
 .legend span.generated { background: var(--generated); } .legend span.real { background: var(--real); margin-left: 20px; }
