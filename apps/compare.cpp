@@ -7,8 +7,7 @@
 #include "epd/core/allocator.h"
 #include "epd/core/run_main.h"
 #include "epd/core/seeds.h"
-#include "epd/evaluation/chart.h"
-#include "epd/evaluation/report.h"
+#include "epd/evaluation/results.h"
 #include "epd/files/atomic_file.h"
 #include "epd/images/png.h"
 
@@ -56,6 +55,7 @@ void add_flags(CLI::App& app, CompareFlags& flags) {
   app.add_option("--guidance_rate", o.guidance_rate, "strength of the guidance");
   cli::add_choice(app, "--precision", o.precision, kPrecisionNames, "of the network inside the model");
   app.add_option("--picture_images", o.picture_images, "images of each row in compare.png");
+  app.add_option("--picture_rows", o.picture_rows, "rows in compare.png, the reference among them (0: all)");
   app.add_option("--outdir", flags.outdir, "for results.json, results.md, compare.png and compare.svg")
       ->type_name("DIR");
   cli::add_common(app, flags.common);
@@ -69,13 +69,13 @@ CompareOptions read_options(const CompareFlags& flags) {
   return options.validated();
 }
 
-void write_results(const Comparison& comparison, const std::filesystem::path& outdir) {
+void write_results(const Comparison& comparison, const std::filesystem::path& outdir, int picture_rows) {
   std::filesystem::create_directories(outdir);
   const auto table = comparison_table(comparison.rows);
   write_file(outdir / "results.json", comparison_json(comparison.rows));
   write_file(outdir / "results.md", table);
   write_file(outdir / "compare.svg", comparison_chart(comparison.rows));
-  write_file(outdir / "compare.png", encode_png(comparison_picture(comparison)));
+  write_file(outdir / "compare.png", encode_png(comparison_image(comparison, picture_rows)));
   std::cout << table << outdir.string() << std::endl;
 }
 
@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
     group->run([&] {
       const auto device = cli::choose_device(flags.common, group->local_rank());
       const auto comparison = compare(read_options(flags), *group, device);
-      if (group->is_root()) write_results(comparison, flags.outdir);
+      if (group->is_root()) write_results(comparison, flags.outdir, flags.options.picture_rows);
     });
   });
 }

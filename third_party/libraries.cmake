@@ -26,3 +26,10 @@ target_include_directories(epd_stb SYSTEM INTERFACE ${EPD_STB_INCLUDE_DIR})
 add_library(epd_csv INTERFACE)
 target_include_directories(epd_csv SYSTEM INTERFACE ${EPD_CSV_INCLUDE_DIR})
 target_link_libraries(epd_csv INTERFACE ${EPD_CSV_LIBRARY})
+
+# The font of text on images, as the numbers of a C++ array.
+add_library(epd_font INTERFACE)
+file(READ ${CMAKE_CURRENT_LIST_DIR}/dejavu/DejaVuSans-ascii.ttf font HEX)
+string(REGEX REPLACE "(..)" "0x\\1," font "${font}")
+file(CONFIGURE OUTPUT font/font.inc CONTENT "${font}")
+target_include_directories(epd_font INTERFACE ${CMAKE_CURRENT_BINARY_DIR}/font)

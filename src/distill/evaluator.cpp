@@ -6,8 +6,6 @@
 #include "epd/core/error.h"
 #include "epd/distributed/shard.h"
 #include "epd/metrics/frechet.h"
-#include "epd/metrics/scorer.h"
-#include "epd/sampling/pixels.h"
 #include "epd/sampling/sampler.h"
 #include "epd/solver/make_plan.h"
 
@@ -32,14 +30,8 @@ Evaluator::Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<con
 double Evaluator::distance(const PredictorSpec& student) const {
   const auto times = student.time_steps(make_sigma_map(model_.facts().noise).get());
   const Sampler sampler(model_, conditions_, make_plan(student, times), times[0], {});
-  Scorer scorer(detector_, /*keep_features=*/false);
-  for (const Shard& pass : passes_of({0, static_cast<std::int64_t>(mine_.size())}, run_.options.batch)) {
-    group_.check_interrupt();
-    const auto drawn = sampler.draw(part_of(mine_, pass));
-    scorer.add(to_pixels(drawn.images).permute({0, 3, 1, 2}).expand({-1, 3, -1, -1}));
-  }
-  const auto statistics = scorer.collect(group_, "student").statistics;
-  return std::max(0.0, frechet_distance(statistics, reference_, run_.resources.device));
+  const auto drawn = draw_statistics(sampler, mine_, run_.options.batch, detector_, group_, "student");
+  return std::max(0.0, frechet_distance(drawn.statistics, reference_, run_.resources.device));
 }
 
 }  // namespace epd

@@ -1,32 +1,46 @@
-#include "epd/evaluation/chart.h"
-
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <sstream>
 
 #include "epd/core/error.h"
+#include "epd/evaluation/results.h"
 #include "epd/images/html.h"
+#include "plot.h"
 
 namespace epd {
 namespace {
 
-constexpr int kPanelWidth = 330, kPanelHeight = 230, kLeft = 62, kTop = 16, kGapX = 62, kGapY = 52, kLegendLine = 19;
+constexpr int kPanelWidth = 330, kPanelHeight = 230, kLeft = 62, kTop = 16, kGapX = 70, kGapY = 58, kLegendLine = 21;
+constexpr int kWidth = kLeft + 2 * kPanelWidth + kGapX + 14;
 
-/// Colours that people with colour-blindness tell apart (Okabe and Ito 2008).
-constexpr std::array<const char*, 7> kColours{"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                              "#e69f00", "#56b4e9", "#000000"};
+/// Colours that people with colour-blindness tell apart (Okabe and Ito 2008), lighter on dark pages.
+constexpr int kColours = 7;
+constexpr const char* kStyle = R"(
+:root { --ink: #1b1f24; --line: #d8dee4; --back: #fff; --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7;
+  --c4: #e69f00; --c5: #56b4e9; --c6: #1b1f24; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --line: #30363d; --back: #0d1117; --c0: #4aa3df;
+  --c1: #ff8a3d; --c2: #2fcc9f; --c3: #e39ac2; --c4: #f2bd45; --c5: #a5d8f7; --c6: #e6edf3; } }
+text { fill: var(--ink); font: 12px system-ui, sans-serif; } line { stroke: var(--line); }
+.page { fill: var(--back); } .frame { fill: none; stroke: var(--ink); stroke-opacity: .45; }
+polyline { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
+.dashed { stroke-dasharray: 6 4; } .mark { fill: currentColor; stroke: currentColor; stroke-width: 1.5; }
+.hollow { fill: var(--back); } .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); }
+.c3 { color: var(--c3); } .c4 { color: var(--c4); } .c5 { color: var(--c5); } .c6 { color: var(--c6); }
+)";
+
+constexpr std::array<const char*, 4> kMarks{"M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "M-3.6-3.6h7.2v7.2h-7.2z",
+                                            "M0-4.8L4.6 3.6H-4.6z", "M0-5.2L5.2 0L0 5.2L-5.2 0z"};
 
 using Number = double (*)(const CompareRow&);
-struct Axis {
+struct Quantity {
   const char* name;
   Number of;
 };
-constexpr std::array<Axis, 2> kCosts{
+constexpr std::array<Quantity, 2> kCosts{
     {{"NFE (serial evaluations)", [](const CompareRow& r) { return double(r.nfe); }},
-     {"evaluations in all", [](const CompareRow& r) { return double(r.evaluations); }}}};
-constexpr std::array<Axis, 2> kErrors{{{"RMSE to the exact end state", [](const CompareRow& r) { return r.rmse; }},
-                                       {"FD to the exact images", [](const CompareRow& r) { return r.fd_exact; }}}};
+     {"total evaluations", [](const CompareRow& r) { return double(r.evaluations); }}}};
+constexpr std::array<Quantity, 2> kErrors{{{"RMSE to the reference", [](const CompareRow& r) { return r.rmse; }},
+                                           {"FD to the reference", [](const CompareRow& r) { return r.fd_exact; }}}};
 
 struct Family {
   std::string name;
@@ -45,121 +59,83 @@ std::vector<Family> families_of(const std::vector<CompareRow>& rows) {
   return families;
 }
 
-/// How a family looks: after every colour was used once, lines are dashed and marks hollow.
+/// How a family looks: after every colour was used once, lines are dashed and marks hollow. The shape of the marks
+/// comes round at another pace than the colours.
 struct Style {
-  const char* colour;
-  bool second_round;
+  std::string line, mark;
+  const char* shape;
 
-  explicit Style(std::size_t family)
-      : colour(kColours[family % kColours.size()]), second_round(family / kColours.size() % 2 == 1) {}
-  std::string line() const {
-    return text("stroke='", colour, "' stroke-width='2'", second_round ? " stroke-dasharray='5 3'" : "");
+  explicit Style(std::size_t family) : shape(kMarks[family % kMarks.size()]) {
+    const bool second_round = family / kColours % 2 == 1;
+    const auto colour = text("c", family % kColours);
+    line = colour + (second_round ? " dashed" : "");
+    mark = text("mark ", second_round ? "hollow " : "", colour);
   }
-  std::string mark(double x, double y) const {
-    return text("<circle cx='", x, "' cy='", y, "' r='3.5' stroke='", colour, "' stroke-width='1.5' fill='",
-                second_round ? "white" : colour, "'/>\n");
+  std::string mark_at(const Plot::Point& place) const {
+    return text("<path class='", mark, "' transform='translate(", coordinate(place.first), " ",
+                coordinate(place.second), ")' d='", shape, "'/>\n");
   }
 };
-
-/// The numbers 1, 2 and 5 times a power of ten within [low, high].
-std::vector<double> round_numbers(double low, double high) {
-  std::vector<double> result;
-  for (int exponent = static_cast<int>(std::floor(std::log10(low))); std::pow(10, exponent) <= high; ++exponent) {
-    for (const int digit : {1, 2, 5}) {
-      const double value = digit * std::pow(10, exponent);
-      if (value >= low && value <= high) result.push_back(value);
-    }
-  }
-  return result;
-}
 
 /// One pair of axes with a line for every family.
-class Panel {
- public:
-  Panel(const std::vector<Family>& families, const Axis& cost, const Axis& error, int x, int y)
-      : cost_(cost), error_(error), x_(x), y_(y) {
-    for (const auto& family : families) {
-      for (const auto& row : family.rows) {
-        lowest_cost_ = std::min(lowest_cost_, cost.of(row));
-        highest_cost_ = std::max(highest_cost_, cost.of(row));
-        lowest_ = std::min(lowest_, error.of(row) / 1.2);
-        highest_ = std::max(highest_, error.of(row) * 1.2);
-      }
+std::string panel(const std::vector<Family>& families, const Quantity& cost, const Quantity& error, int left, int top) {
+  Axis across{cost.name, false, 1e300, 0}, up{error.name, true, 1e300, 0};
+  for (const auto& family : families) {
+    for (const auto& row : family.rows) {
+      across.low = std::min(across.low, cost.of(row) - 0.5);
+      across.high = std::max(across.high, cost.of(row) + 0.5);
+      up.low = std::min(up.low, error.of(row) / 1.2);
+      up.high = std::max(up.high, error.of(row) * 1.2);
     }
-    lowest_cost_ -= 0.5;
-    highest_cost_ += 0.5;
   }
-
-  void draw_axes(std::ostream& out) const {
-    out << "<rect x='" << x_ << "' y='" << y_ << "' width='" << kPanelWidth << "' height='" << kPanelHeight
-        << "' fill='none' stroke='#888'/>\n";
-    const double step = std::max(1.0, std::ceil((highest_cost_ - lowest_cost_) / 12));
-    for (double cost = std::ceil(lowest_cost_); cost <= highest_cost_; cost += step) {
-      out << "<text x='" << across(cost) << "' y='" << y_ + kPanelHeight + 15 << "' text-anchor='middle'>" << cost
-          << "</text>\n";
-    }
-    for (const double value : round_numbers(lowest_, highest_)) {
-      out << "<path d='M" << x_ << " " << down(value) << "h" << kPanelWidth << "' stroke='#ddd'/><text x='" << x_ - 6
-          << "' y='" << down(value) + 4 << "' text-anchor='end'>" << value << "</text>\n";
-    }
-    const int middle = y_ + kPanelHeight / 2;
-    out << "<text x='" << x_ + kPanelWidth / 2 << "' y='" << y_ + kPanelHeight + 32 << "' text-anchor='middle'>"
-        << cost_.name << "</text>\n<text transform='rotate(-90 " << x_ - 46 << " " << middle << ")' x='" << x_ - 46
-        << "' y='" << middle << "' text-anchor='middle'>" << error_.name << "</text>\n";
+  const Plot plot(left, top, kPanelWidth, kPanelHeight, across, up);
+  std::string svg = plot.axes();
+  for (std::size_t f = 0; f < families.size(); ++f) {
+    std::vector<Plot::Point> points;
+    for (const auto& row : families[f].rows) points.emplace_back(cost.of(row), error.of(row));
+    std::ranges::stable_sort(points, {}, &Plot::Point::first);
+    const Style style(f);
+    svg += plot.curve(points, style.line);
+    for (const auto& point : points) svg += style.mark_at(plot.place(point));
   }
+  return svg;
+}
 
-  void draw_line(std::ostream& out, Family family, const Style& style) const {
-    std::ranges::stable_sort(family.rows, {}, cost_.of);
-    out << "<polyline fill='none' " << style.line() << " points='";
-    for (const auto& row : family.rows) out << across(cost_.of(row)) << "," << down(error_.of(row)) << " ";
-    out << "'/>\n";
-    for (const auto& row : family.rows) out << style.mark(across(cost_.of(row)), down(error_.of(row)));
+/// As many columns as the longest name leaves.
+int legend_columns(const std::vector<Family>& families) {
+  std::size_t longest = 1;
+  for (const auto& family : families) longest = std::max(longest, family.name.size());
+  return std::clamp((kWidth - kLeft) / (48 + 7 * static_cast<int>(longest)), 1, 4);
+}
+
+std::string legend(const std::vector<Family>& families, int columns, int top) {
+  std::string svg;
+  for (int i = 0; i < static_cast<int>(families.size()); ++i) {
+    const int x = kLeft + i % columns * ((kWidth - kLeft) / columns), y = top + i / columns * kLegendLine;
+    const Style style(static_cast<std::size_t>(i));
+    svg += text("<polyline class='legend ", style.line, "' points='", x, ",", y, " ", x + 34, ",", y, "'/>",
+                style.mark_at({x + 17, y}), "<text x='", x + 42, "' y='", y + 4, "'>", html_text(families[i].name),
+                "</text>\n");
   }
-
- private:
-  double across(double cost) const { return x_ + kPanelWidth * (cost - lowest_cost_) / (highest_cost_ - lowest_cost_); }
-  double down(double value) const {
-    return y_ + kPanelHeight * std::log(highest_ / value) / std::log(highest_ / lowest_);
-  }
-
-  const Axis &cost_, &error_;
-  int x_, y_;
-  double lowest_cost_ = 1e300, highest_cost_ = 0, lowest_ = 1e300, highest_ = 0;
-};
-
-void draw_legend(std::ostream& out, const std::vector<Family>& families, int top) {
-  for (std::size_t i = 0; i < families.size(); ++i) {
-    const int y = top + static_cast<int>(i / 3) * kLegendLine, x = kLeft + static_cast<int>(i % 3) * 250;
-    const Style style(i);
-    out << "<path d='M" << x << " " << y - 4 << "h26' " << style.line() << "/>" << style.mark(x + 13, y - 4)
-        << "<text x='" << x + 32 << "' y='" << y << "'>" << html_text(families[i].name) << "</text>\n";
-  }
+  return svg;
 }
 
 }  // namespace
 
 std::string comparison_chart(const std::vector<CompareRow>& rows) {
   const auto families = families_of(rows);
-  const int legend = kTop + 2 * (kPanelHeight + kGapY) + 8;
-  const int width = kLeft + 2 * kPanelWidth + kGapX + 12;
-  const int height = legend + static_cast<int>((families.size() + 2) / 3) * kLegendLine;
-  std::ostringstream out;
-  out << "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " << width << " " << height << "' width='" << width
-      << "' height='" << height << "' font-family='sans-serif' font-size='12'>\n"
-      << "<rect width='100%' height='100%' fill='white'/>\n";
+  const int columns = legend_columns(families), legend_top = kTop + 2 * (kPanelHeight + kGapY) + 6;
+  const int height = legend_top + (static_cast<int>(families.size()) + columns - 1) / columns * kLegendLine;
+  std::string svg =
+      text("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 ", kWidth, " ", height, "' width='", kWidth,
+           "' height='", height, "'>\n<style>", kStyle, "</style>\n<rect class='page' width='100%' height='100%'/>\n");
   for (std::size_t i = 0; i < kErrors.size() && !families.empty(); ++i) {
     for (std::size_t j = 0; j < kCosts.size(); ++j) {
-      const Panel panel(families, kCosts[j], kErrors[i], kLeft + static_cast<int>(j) * (kPanelWidth + kGapX),
-                        kTop + static_cast<int>(i) * (kPanelHeight + kGapY));
-      panel.draw_axes(out);
-      for (std::size_t f = 0; f < families.size(); ++f) {
-        panel.draw_line(out, families[f], Style(f));
-      }
+      svg += panel(families, kCosts[j], kErrors[i], kLeft + static_cast<int>(j) * (kPanelWidth + kGapX),
+                   kTop + static_cast<int>(i) * (kPanelHeight + kGapY));
     }
   }
-  draw_legend(out, families, legend + 4);
-  out << "</svg>\n";
-  return out.str();
+  return svg + legend(families, columns, legend_top) + "</svg>\n";
 }
 
 }  // namespace epd

@@ -3,22 +3,20 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/interrupt.h"
 #include "epd/core/progress.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distributed/shard.h"
 #include "epd/images/image_source.h"
 #include "epd/metrics/detector.h"
 #include "epd/metrics/frechet.h"
-#include "epd/metrics/run_fid.h"
 #include "epd/metrics/scorer.h"
 #include "epd/runtime/linear.h"
 #include "epd/sampling/pixels.h"
@@ -26,8 +24,6 @@
 
 namespace epd {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 Contender with_nfe(const std::string& text, ScheduleKind schedule) {
   const auto mark = text.find('#');
@@ -54,160 +50,124 @@ std::vector<Contender> contenders(const CompareOptions& o) {
   return all;
 }
 
-/// One row's images of this process, beside the exact ones.
-class Row {
- public:
-  Row(std::shared_ptr<const Detector> detector, int picture_images)
-      : scorer_(std::move(detector), false), picture_images_(picture_images) {}
-
-  void add(const Drawn& drawn, const at::Tensor& exact_state, bool first_seeds) {
-    const auto gap = drawn.states.back() - exact_state;
-    square_ += inner_products(gap, gap).sum().item<double>();
-    values_ += static_cast<double>(gap.numel());
-    const auto pixels = to_pixels(drawn.images);
-    scorer_.add(pixels.permute({0, 3, 1, 2}));
-    const auto on_cpu = pixels.to(at::kCPU);
-    for (std::int64_t i = 0; first_seeds && i < on_cpu.size(0); ++i) {
-      if (static_cast<int>(pictures_.size()) < picture_images_) pictures_.push_back(picture(on_cpu, i));
-    }
-  }
-  void spent(Clock::duration time) { seconds_ += std::chrono::duration<double>(time).count(); }
-
-  /// The row's numbers over all processes; the slowest one's time counts.
-  CompareRow collect(ProcessGroup& group, const std::string& name, const Statistics* exact, const Statistics* data,
-                     double num_seeds, Statistics* own) {
-    auto sums = at::tensor({square_, values_}, at::kDouble);
-    group.all_reduce_sum(sums, "squared errors");
-    auto times = at::zeros({group.size()}, at::kDouble);
-    times[group.rank()] = seconds_;
-    group.all_reduce_sum(times, "times");
-    const auto statistics = scorer_.collect(group, name).statistics;
-    CompareRow row;
-    row.rmse = std::sqrt(sums[0].item<double>() / sums[1].item<double>());
-    row.fd_exact = exact ? std::max(0.0, frechet_distance(statistics, *exact)) : 0;
-    row.fd_data = data ? std::max(0.0, frechet_distance(statistics, *data)) : std::numeric_limits<double>::quiet_NaN();
-    row.images_per_second = num_seeds / times.max().item<double>();
-    if (own) *own = statistics;
-    return row;
-  }
-  std::vector<Image> take_pictures() { return std::move(pictures_); }
-
- private:
-  Scorer scorer_;
-  int picture_images_;
-  double square_ = 0, values_ = 0, seconds_ = 0;
-  std::vector<Image> pictures_;
+/// What all rows share.
+struct Setting {
+  const CompareOptions& options;
+  ProcessGroup& group;
+  OpenedModel model;
+  std::shared_ptr<const Conditions> conditions;
+  std::shared_ptr<const Detector> detector;
+  std::vector<std::uint64_t> seeds;  // of this process
 };
 
-/// The work of one process.
-class Arena {
- public:
-  Arena(const CompareOptions& options, ProcessGroup& group, at::Device device)
-      : options_(options), group_(group), device_(device), model_(open()) {
-    conditions_ =
-        make_conditions(model_.model, find_model(options.dataset_name, options.model_path), options.condition);
-    detector_ = open_scoring_detector(options.dataset_name, options.detector, device);
-    mine_ = share_of(options.seeds, group.rank(), group.size());
-    const auto per_batch = std::max<std::int64_t>(1, options.batch / group.size());
-    passes_ = passes_of({0, static_cast<std::int64_t>(mine_.size())}, per_batch);
-  }
-
-  Comparison run() {
-    auto all = contenders(options_);
-    const auto exact = with_nfe(options_.exact, ScheduleKind::kLogSnr);
-    std::vector<Method> methods;
-    for (const auto& contender : all) methods.push_back(method_of(contender));
-    const auto fine = method_of(exact);
-    if (!options_.data.empty()) data_ = data_statistics();
-
-    Progress progress("comparing", total_evaluations(methods, fine), "evaluations", group_.is_root());
-    Comparison result;
-    CompareRow floor = draw(fine, nullptr, nullptr, result, progress, exact.name);
-    floor.rmse = 0;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      const auto& name = all[i].name.empty() ? methods[i].solver : all[i].name;
-      result.rows.push_back(draw(methods[i], &exact_states_, &exact_statistics_, result, progress, name));
-    }
-    floor.solver = "exact ODE, by " + exact.name;
-    result.rows.push_back(floor);
-    std::rotate(result.pictures.begin(), result.pictures.begin() + 1, result.pictures.end());
-    return result;
-  }
-
- private:
-  OpenedModel open() const {
-    ModelOptions model;
-    model.path = find_model(options_.dataset_name, options_.model_path);
-    model.device = device_;
-    model.precision = options_.precision;
-    model.guidance = {options_.guidance_type, options_.guidance_rate, false};
-    model.chunks.chunk = chunk_or_default(options_.chunk, device_);
-    return open_model(model);
-  }
-
-  Method method_of(const Contender& contender) const {
-    MethodOptions method = contender.method;
-    if (options_.guidance_type != GuidanceKind::kNone) {
-      method.guidance_type = options_.guidance_type;
-      method.guidance_rate = options_.guidance_rate;
-    }
-    return make_method(method, find_method_predictor(method), model_.facts());
-  }
-
-  std::int64_t total_evaluations(const std::vector<Method>& methods, const Method& fine) const {
-    std::int64_t each = fine.evaluations();
-    for (const auto& method : methods) each += method.evaluations();
-    return each * static_cast<std::int64_t>(mine_.size());
-  }
-
-  Statistics data_statistics() const {
-    if (is_statistics_file(options_.data)) return read_statistics(options_.data);
-    const auto source = open_image_source(options_.data);
-    std::vector<std::size_t> all(source->size());
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-    return score_images(*source, all, detector_, {}, group_, options_.data).statistics;
-  }
-
-  /// Draws one row. Without exact states it is the exact row itself, which keeps its states and statistics.
-  CompareRow draw(const Method& method, const std::vector<at::Tensor>* exact, const Statistics* exact_statistics,
-                  Comparison& result, Progress& progress, const std::string& name) {
-    SamplerOptions options;
-    options.keep_states = true;
-    const Sampler sampler(model_, conditions_, method.plan, method.times[0], options);
-    progress.note(name);
-    Row row(detector_, options_.picture_images);
-    for (std::size_t batch = 0; batch < passes_.size(); ++batch) {
-      check_interrupt();
-      const auto begin = Clock::now();
-      auto drawn = sampler.draw(part_of(mine_, passes_[batch]));
-      row.spent(Clock::now() - begin);
-      if (!exact) exact_states_.push_back(drawn.states.back());
-      row.add(drawn, exact ? (*exact)[batch] : drawn.states.back(), group_.is_root());
-      progress.advance(method.evaluations() * passes_[batch].size());
-    }
-    auto numbers = row.collect(group_, name, exact_statistics, data_ ? &*data_ : nullptr,
-                               static_cast<double>(options_.seeds.size()), exact ? nullptr : &exact_statistics_);
-    numbers.solver = name;
-    numbers.schedule = schedule_text(method);
-    numbers.learned = method.predictor.has_value();
-    numbers.nfe = method.nfe();
-    numbers.evaluations = method.evaluations();
-    result.pictures.push_back(row.take_pictures());
-    return numbers;
-  }
-
-  const CompareOptions& options_;
-  ProcessGroup& group_;
-  at::Device device_;
-  OpenedModel model_;
-  std::shared_ptr<const Conditions> conditions_;
-  std::shared_ptr<const Detector> detector_;
-  std::vector<std::uint64_t> mine_;
-  std::vector<Shard> passes_;  // over them, a batch each
-  std::optional<Statistics> data_;
-  std::vector<at::Tensor> exact_states_;  // by batch
-  Statistics exact_statistics_;
+/// What one method made of the seeds.
+struct Samples {
+  CompareRow row;                  // who drew them and how fast; no scores yet
+  Statistics statistics;           // of all processes' images
+  std::vector<at::Tensor> states;  // of this process, at the end of the trajectory, by batch
+  std::vector<Image> images;       // of the first seeds, on the root
 };
+
+/// What the samples are scored against.
+struct Reference {
+  Samples fine;  // by many small steps
+  std::optional<Statistics> data;
+};
+
+Setting open_setting(const CompareOptions& o, ProcessGroup& group, at::Device device) {
+  ModelOptions model;
+  model.path = find_model(o.dataset_name, o.model_path);
+  model.device = device;
+  model.precision = o.precision;
+  model.guidance = {o.guidance_type, o.guidance_rate, false};
+  model.chunks.chunk = chunk_or_default(o.chunk, device);
+  auto opened = open_model(model);
+  auto conditions = make_conditions(opened.model, model.path, o.condition);
+  return {o,
+          group,
+          std::move(opened),
+          std::move(conditions),
+          open_scoring_detector(o.dataset_name, o.detector, device),
+          share_of(o.seeds, group.rank(), group.size())};
+}
+
+Method method_of(const Setting& setting, const Contender& contender) {
+  MethodOptions method = contender.method;
+  if (setting.options.guidance_type != GuidanceKind::kNone) {
+    method.guidance_type = setting.options.guidance_type;
+    method.guidance_rate = setting.options.guidance_rate;
+  }
+  return make_method(method, find_method_predictor(method), setting.model.facts());
+}
+
+std::optional<Statistics> data_statistics(const Setting& setting) {
+  const auto& data = setting.options.data;
+  if (data.empty()) return std::nullopt;
+  if (is_statistics_file(data)) return read_statistics(data);
+  const auto source = open_image_source(data);
+  std::vector<std::size_t> all(source->size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  return score_images(*source, all, setting.detector, {}, setting.group, data).statistics;
+}
+
+/// The time of the slowest process counts.
+double slowest(ProcessGroup& group, double seconds) {
+  auto times = at::zeros({group.size()}, at::kDouble);
+  times[group.rank()] = seconds;
+  group.all_reduce_sum(times, "times");
+  return times.max().item<double>();
+}
+
+Samples draw(const Setting& setting, const Method& method, const std::string& name, Progress& progress) {
+  const auto& o = setting.options;
+  Samples samples;
+  const auto keep = [&](const Drawn& drawn) {
+    samples.states.push_back(drawn.end);
+    const auto missing = o.picture_images - static_cast<std::int64_t>(samples.images.size());
+    if (setting.group.is_root() && missing > 0) {
+      const auto pixels = to_pixels(drawn.images.narrow(0, 0, std::min(missing, drawn.images.size(0)))).cpu();
+      for (std::int64_t i = 0; i < pixels.size(0); ++i) samples.images.push_back(picture(pixels, i));
+    }
+    progress.advance(method.evaluations() * drawn.end.size(0));
+  };
+  progress.note(name);
+  const Sampler sampler(setting.model, setting.conditions, method.plan, method.times[0], {});
+  const auto at_once = std::max<std::int64_t>(1, o.batch / setting.group.size());
+  auto drawn = draw_statistics(sampler, setting.seeds, at_once, setting.detector, setting.group, name, keep);
+  samples.statistics = std::move(drawn.statistics);
+  samples.row.solver = name;
+  samples.row.schedule = schedule_text(method);
+  samples.row.learned = method.predictor.has_value();
+  samples.row.nfe = method.nfe();
+  samples.row.evaluations = method.evaluations();
+  samples.row.images_per_second = static_cast<double>(o.seeds.size()) / slowest(setting.group, drawn.seconds);
+  return samples;
+}
+
+/// RMSE over all values of all processes' states.
+double rmse(const Samples& samples, const Samples& fine, ProcessGroup& group) {
+  double square = 0, values = 0;
+  for (std::size_t batch = 0; batch < fine.states.size(); ++batch) {
+    const auto gap = samples.states[batch] - fine.states[batch];
+    square += inner_products(gap, gap).sum().item<double>();
+    values += static_cast<double>(gap.numel());
+  }
+  auto sums = at::tensor({square, values}, at::kDouble);
+  group.all_reduce_sum(sums, "squared errors");
+  return std::sqrt(sums[0].item<double>() / sums[1].item<double>());
+}
+
+/// Called by all processes.
+CompareRow score(const Samples& samples, const Reference& reference, ProcessGroup& group) {
+  const auto distance = [&](const Statistics& other) {
+    return std::max(0.0, frechet_distance(samples.statistics, other));
+  };
+  CompareRow row = samples.row;
+  row.rmse = rmse(samples, reference.fine, group);
+  row.fd_exact = &samples == &reference.fine ? 0 : distance(reference.fine.statistics);
+  row.fd_data = reference.data ? distance(*reference.data) : std::numeric_limits<double>::quiet_NaN();
+  return row;
+}
 
 }  // namespace
 
@@ -217,11 +177,33 @@ const CompareOptions& CompareOptions::validated() const {
                     "nothing to compare: give --solvers, --predictors or --extra");
   EPD_REQUIRE_USAGE(batch >= 1, "batch: expected at least 1, got ", batch);
   EPD_REQUIRE_USAGE(picture_images >= 1, "picture_images: expected at least 1, got ", picture_images);
+  EPD_REQUIRE_USAGE(picture_rows >= 0, "picture_rows: expected 0 (all) or more, got ", picture_rows);
   return *this;
 }
 
 Comparison compare(const CompareOptions& options, ProcessGroup& group, at::Device device) {
-  return Arena(options.validated(), group, device).run();
+  const Setting setting = open_setting(options.validated(), group, device);
+  const auto all = contenders(options);
+  std::vector<Method> methods;
+  for (const auto& contender : all) methods.push_back(method_of(setting, contender));
+  const auto exact = with_nfe(options.exact, ScheduleKind::kLogSnr);
+  const auto fine = method_of(setting, exact);
+  auto data = data_statistics(setting);
+
+  std::int64_t evaluations = fine.evaluations();
+  for (const auto& method : methods) evaluations += method.evaluations();
+  Progress progress("comparing", evaluations * static_cast<std::int64_t>(setting.seeds.size()), "evaluations",
+                    group.is_root());
+  Reference reference{draw(setting, fine, reference_name(exact.name, fine.nfe()), progress), std::move(data)};
+  Comparison result;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    auto samples = draw(setting, methods[i], all[i].name.empty() ? methods[i].solver : all[i].name, progress);
+    result.rows.push_back(score(samples, reference, group));
+    result.images.push_back(std::move(samples.images));
+  }
+  result.rows.push_back(score(reference.fine, reference, group));
+  result.images.push_back(std::move(reference.fine.images));
+  return result;
 }
 
 }  // namespace epd

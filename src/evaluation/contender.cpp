@@ -1,7 +1,10 @@
 #include "epd/evaluation/contender.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <string_view>
+#include <utility>
 
 #include "epd/core/error.h"
 
@@ -9,6 +12,15 @@ namespace epd {
 namespace {
 
 constexpr std::string_view kMeanMark = "+mean";
+
+/// How papers write the solvers.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kPaperNames{{{"euler", "Euler"},
+                                                                                    {"heun", "Heun"},
+                                                                                    {"dpm", "DPM-Solver-2"},
+                                                                                    {"dpmpp", "DPM-Solver++"},
+                                                                                    {"ipndm", "iPNDM"},
+                                                                                    {"unipc", "UniPC"},
+                                                                                    {"deis", "DEIS"}}};
 
 /// What stands before `mark`, which is cut off from `rest` together with it; all of `rest` where there is no mark.
 std::string cut_before(std::string& rest, char mark) {
@@ -22,8 +34,9 @@ template <class Number>
 Number to_number(const std::string& digits, const char* what, const std::string& whole) {
   Number number = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  EPD_REQUIRE_USAGE(error == std::errc() && end == digits.data() + digits.size(), "solvers: the ", what, " in '", whole,
-                    "' is no number; write solver, solver:order, solver:order@schedule or solver:order@schedule:rho");
+  EPD_REQUIRE_USAGE(
+      error == std::errc() && end == digits.data() + digits.size(), "solvers: the ", what, " in '", whole,
+      "' is not a number; write solver, solver:order, solver:order@schedule or solver:order@schedule:rho");
   return number;
 }
 
@@ -63,6 +76,15 @@ Contender predictor_contender(const std::string& whole) {
   contender.method.predictor_path = cut_before(name, '=');
   contender.name = name;
   return contender;
+}
+
+std::string reference_name(std::string solver, int nfe) {
+  for (const auto& [option, paper] : kPaperNames) {
+    if (solver == option || solver.starts_with(text(option, "("))) solver.replace(0, option.size(), paper);
+  }
+  std::ranges::replace(solver, '(', '-');
+  std::erase(solver, ')');
+  return text("reference (", solver, ", ", nfe, " NFE)");
 }
 
 std::string schedule_text(const Method& method) {

@@ -94,7 +94,7 @@ struct Detector::Module {
 
 Detector::Detector(const fs::path& path, const DetectorOptions& options) : path_(path), options_(options) {
   if (options_.chunk == 0) options_.chunk = options_.device.is_cuda() ? 128 : 32;
-  EPD_REQUIRE_USAGE(options_.chunk > 0, "chunk: expected a positive number of pictures, got ", options_.chunk);
+  EPD_REQUIRE_USAGE(options_.chunk > 0, "chunk: expected a positive number of images, got ", options_.chunk);
   auto script = load_frozen(path, options_);
   sha256_ = sha256_of_file(path);
   name_ = name_of_file(path);
@@ -109,21 +109,21 @@ void Detector::check_contract() {
   const auto require = [&](bool kept, const auto&... what) {
     EPD_REQUIRE(kept, "detector ", path_.string(), " does not keep the detector contract: ", what...);
   };
-  const auto picture = at::full({1, 3, 64, 64}, 128, at::TensorOptions(options_.device).dtype(at::kByte));
+  const auto image = at::full({1, 3, 64, 64}, 128, at::TensorOptions(options_.device).dtype(at::kByte));
   const auto features = [&] {
     at::NoGradGuard no_grad;
-    return run(picture);
+    return run(image);
   }();
   require(features.dim() == 2 && features.size(0) == 1 && features.size(1) > 0,
-          "features of one uint8 picture should be [1, F], they are ", features.sizes());
+          "features of one uint8 image should be [1, F], they are ", features.sizes());
   require(features.scalar_type() == at::kFloat, "features should be float32, they are ",
           c10::toString(features.scalar_type()));
   num_features_ = features.size(1);
   if (options_.scoring_only) return;
-  const auto of_float = run(picture.to(at::kFloat).requires_grad_());
-  require(of_float.sizes() == features.sizes(), "features of a float picture should be ", features.sizes(),
-          ", they are ", of_float.sizes());
-  require(of_float.requires_grad(), "features should be differentiable from a float picture");
+  const auto of_float = run(image.to(at::kFloat).requires_grad_());
+  require(of_float.sizes() == features.sizes(), "features of a float image should be ", features.sizes(), ", they are ",
+          of_float.sizes());
+  require(of_float.requires_grad(), "features should be differentiable from a float image");
 }
 
 at::Tensor Detector::run(const at::Tensor& images) const {

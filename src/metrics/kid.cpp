@@ -36,7 +36,7 @@ Kid kernel_distance(const at::Tensor& generated, const at::Tensor& real, const K
   EPD_REQUIRE(generated.dim() == 2 && real.dim() == 2 && generated.size(1) == real.size(1),
               "KID needs two sets of equal features, got ", generated.sizes(), " and ", real.sizes());
   const auto size = std::min({options.subset_size, generated.size(0), real.size(0)});
-  EPD_REQUIRE(size >= 2, "KID needs at least 2 pictures in each set");
+  EPD_REQUIRE(size >= 2, "KID needs at least 2 images in each set");
   RandomState random(options.seed);
   std::vector<double> values;
   for (std::int64_t i = 0; i < options.subsets; ++i) {

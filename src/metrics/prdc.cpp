@@ -34,7 +34,7 @@ void for_each_block(const at::Tensor& x, const at::Tensor& y, Visit visit) {
 at::Tensor neighbour_distances(const at::Tensor& x, std::int64_t most) {
   std::vector<at::Tensor> parts;
   for_each_block(x, x, [&](std::int64_t begin, at::Tensor distances) {
-    distances.diagonal(begin).zero_();  // the picture itself comes first, whatever rounding says
+    distances.diagonal(begin).zero_();  // the image itself comes first, whatever rounding says
     const auto smallest = std::get<0>(distances.topk(most + 1, 1, /*largest=*/false, /*sorted=*/true));
     parts.push_back(smallest.narrow(1, 1, most));
   });
@@ -58,7 +58,7 @@ Prdc prdc(const at::Tensor& generated, const at::Tensor& real, const PrdcOptions
   const auto fakes = bounded(generated, options), reals = bounded(real, options);
   const auto most = std::max(options.manifold_k, options.density_k);
   EPD_REQUIRE(fakes.size(0) > most && reals.size(0) > most, "PRDC needs more than ", most,
-              " pictures in each set, there are ", fakes.size(0), " and ", reals.size(0));
+              " images in each set, there are ", fakes.size(0), " and ", reals.size(0));
   const auto real_radii = neighbour_distances(reals, most);
   const auto fake_radii = neighbour_distances(fakes, most).select(1, options.manifold_k - 1);
   auto in_real_ball = at::zeros({fakes.size(0)}, fakes.options().dtype(at::kBool));

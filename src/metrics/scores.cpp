@@ -37,7 +37,7 @@ JsonObject to_json(const Prdc& prdc) {
 
 void require_features(const FeatureSet& set) {
   EPD_REQUIRE(set.features.defined(), set.statistics.source,
-              " holds no features, which KID and PRDC need: give pictures, or make it with fid ref --save_features");
+              " holds no features, which KID and PRDC need: give images, or make it with fid ref --save_features");
 }
 
 }  // namespace
@@ -81,26 +81,6 @@ Scores score(const FeatureSet& generated, const FeatureSet& reference, const Met
     scores.prdc = prdc(generated.features.to(device), reference.features.to(device), metrics.prdc_options);
   }
   return scores;
-}
-
-FeatureSet read_feature_set(const std::filesystem::path& path, bool with_features) {
-  FeatureSet set{read_statistics(path), {}};
-  const NpzReader npz(path);
-  if (!with_features || !npz.has("features")) return set;
-  set.features = to_float_tensor(npz.read("features"));
-  EPD_REQUIRE(set.features.dim() == 2 && set.features.size(1) == set.statistics.num_features(), path.string(),
-              ": array 'features' should be [pictures, ", set.statistics.num_features(), "], it is ",
-              set.features.sizes());
-  EPD_REQUIRE(at::isfinite(set.features).all().item<bool>(), path.string(),
-              ": array 'features' holds NaN or infinite values");
-  return set;
-}
-
-void write_feature_set(const std::filesystem::path& path, const FeatureSet& set) {
-  require_valid(set.statistics, path.string());
-  auto arrays = statistics_arrays(set.statistics);
-  if (set.features.defined()) arrays.emplace("features", to_array(set.features));
-  write_npz(path, arrays, Durability::kSync);
 }
 
 }  // namespace epd

@@ -86,10 +86,10 @@ class SampleRun {
     const Seeds own = share();
     const std::unordered_set<std::uint64_t> missing(missing_.begin(), missing_.end());
     Progress progress(title(), static_cast<std::int64_t>(own.size()), "images", group_.is_root());
-    for (const Shard& pass : passes_of({0, static_cast<std::int64_t>(own.size())}, at_once())) {
+    for (const Seeds& batch : batches_of(own, at_once())) {
       check_interrupt();
-      draw_batch(part_of(own, pass), missing, sampler, files.get());
-      progress.advance(pass.size());
+      draw_batch(batch, missing, sampler, files.get());
+      progress.advance(static_cast<std::int64_t>(batch.size()));
     }
     if (files) files->finish();
   }

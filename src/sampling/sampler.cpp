@@ -3,12 +3,16 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "epd/core/interrupt.h"
+#include "epd/distributed/shard.h"
+#include "epd/metrics/scorer.h"
 #include "epd/runtime/execute.h"
 #include "epd/sampling/data_mean.h"
 #include "epd/sampling/latents.h"
+#include "epd/sampling/pixels.h"
 
 namespace epd {
 namespace {
@@ -58,9 +62,9 @@ Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   drawn.labels = condition.labels;
   GridObserver observe;
   if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { drawn.states.push_back(state); };
-  const auto end =
+  drawn.end =
       execute(plan_, StoppableDenoiser(*model_.denoiser), condition, start_state(latents.to(device), t_0_), observe);
-  drawn.images = decoded(end);
+  drawn.images = decoded(drawn.end);
   return drawn;
 }
 
@@ -73,6 +77,23 @@ at::Tensor Sampler::decoded(const at::Tensor& states) const {
     images[i] = model_.model->decode(padded_rows(slices[i], options_.decode_batch)).narrow(0, 0, slices[i].size(0));
   });
   return at::cat(images);
+}
+
+DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::uint64_t>& seeds, std::int64_t at_once,
+                                const std::shared_ptr<const Detector>& detector, ProcessGroup& group,
+                                const std::string& source, const std::function<void(const Drawn&)>& seen) {
+  Scorer scorer(detector, /*keep_features=*/false);
+  DrawnStatistics result;
+  for (const auto& batch : batches_of(seeds, at_once)) {
+    check_interrupt();
+    const auto start = std::chrono::steady_clock::now();
+    const auto drawn = sampler.draw(batch);
+    result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    scorer.add(to_pixels(drawn.images).permute({0, 3, 1, 2}).expand({-1, 3, -1, -1}));
+    if (seen) seen(drawn);
+  }
+  result.statistics = scorer.collect(group, source).statistics;
+  return result;
 }
 
 }  // namespace epd

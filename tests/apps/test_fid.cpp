@@ -124,7 +124,7 @@ TEST_F(FidProgram, PicturesAreChosenAsEdmChooses) {
   EXPECT_EQ(read_file(path("some.npz")), read_file(path("same.npz")));
   ASSERT_EQ(run(ref("other.npz", {"--num", "20", "--seed", "8"})).exit_code, 0);
   EXPECT_NE(statistics("other.npz").at("mu").bytes, statistics("some.npz").at("mu").bytes);
-  refuses(ref("many.npz", {"--num", "91"}), 1, "found 90 pictures, --num asks for 91");
+  refuses(ref("many.npz", {"--num", "91"}), 1, "found 90 images, --num asks for 91");
   refuses(ref("many.npz", {"--num", "1"}), 2, "num");
 }
 

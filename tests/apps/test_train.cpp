@@ -92,6 +92,27 @@ class TrainProgram : public ::testing::Test {
     const std::string lines = fs::exists(path) ? read_file(path) : "";
     return std::count(lines.begin(), lines.end(), '\n');
   }
+  /// Writes the statistics of a standard normal distribution of the tiny detector's features.
+  std::string standard_normal_reference() const {
+    const auto features = static_cast<std::size_t>(Detector(out("features.ts")).num_features());
+    std::vector<double> identity(features * features);
+    for (std::size_t i = 0; i < features; ++i) identity[i * features + i] = 1;
+    const auto path = out("reference.npz").string();
+    write_npz(path, {{"mu", Array::doubles({features}, std::vector<double>(features))},
+                     {"sigma", Array::doubles({features, features}, identity)}});
+    return path;
+  }
+  /// The Frechet distances in the run's statistics, by tick.
+  std::map<std::int64_t, double> distances_of(const std::string& outdir) const {
+    std::istringstream lines(read_file(out(outdir) / "stats.jsonl"));
+    std::map<std::int64_t, double> distances;
+    for (std::string line; std::getline(lines, line);) {
+      auto json = JsonReader::parse(line, "stats.jsonl");
+      if (json.has("frechet_distance")) distances[json.integer("tick", 0, 99)] = json.number("frechet_distance");
+    }
+    return distances;
+  }
+
   /// Waits until the run has written so many ticks, or has ended.
   void await_ticks(const Child& child, const std::string& outdir, std::ptrdiff_t count) const {
     while (child.runs() && ticks(outdir) < count) std::this_thread::sleep_for(1ms);
@@ -239,12 +260,7 @@ TEST_F(TrainProgram, GoesOnFromTheStateBeforeADamagedOne) {
 }
 
 TEST_F(TrainProgram, DistancesInItsStatisticsAreThoseThatSampleFindsAndLeaveTrainingAlone) {
-  const auto features = static_cast<std::size_t>(Detector(out("features.ts")).num_features());
-  std::vector<double> identity(features * features);
-  for (std::size_t i = 0; i < features; ++i) identity[i * features + i] = 1;
-  const auto reference = out("reference.npz").string(), detector = out("features.ts").string();
-  write_npz(reference, {{"mu", Array::doubles({features}, std::vector<double>(features))},
-                        {"sigma", Array::doubles({features, features}, identity)}});
+  const auto reference = standard_normal_reference(), detector = out("features.ts").string();
   for (const auto& ended :
        {run("curve", {"--eval_every", "3", "--fid", reference, "--eval_detector", detector, "--eval_seeds", "0-9"}),
         run("plain")}) {
@@ -252,12 +268,7 @@ TEST_F(TrainProgram, DistancesInItsStatisticsAreThoseThatSampleFindsAndLeaveTrai
   }
   EXPECT_EQ(read_file(out("curve") / "predictor.json"), read_file(out("plain") / "predictor.json"));
 
-  std::istringstream lines(read_file(out("curve") / "stats.jsonl"));
-  std::map<std::int64_t, double> distances;
-  for (std::string line; std::getline(lines, line);) {
-    auto json = JsonReader::parse(line, "stats.jsonl");
-    if (json.has("frechet_distance")) distances[json.integer("tick", 0, 99)] = json.number("frechet_distance");
-  }
+  auto distances = distances_of("curve");
   ASSERT_EQ(distances.size(), 2U);  // ticks 3 and 4, the last
   ASSERT_TRUE(distances.contains(3) && distances.contains(4));
   EXPECT_NE(distances[3], distances[4]);
@@ -269,6 +280,21 @@ TEST_F(TrainProgram, DistancesInItsStatisticsAreThoseThatSampleFindsAndLeaveTrai
           .wait(120s);
   ASSERT_EQ(sampled.exit_code, 0) << sampled.errors;
   EXPECT_NEAR(std::stod(sampled.output), distances[4], 1e-5 * distances[4]);
+}
+
+TEST_F(TrainProgram, ProcessesWithSharesOfUnequallyManyBatchesFindTheSameDistances) {
+  const Arguments curve{
+      "--eval_every", "3",   "--fid", standard_normal_reference(), "--eval_detector", out("features.ts").string(),
+      "--eval_seeds", "0-12"};
+  ASSERT_EQ(run("one", curve).exit_code, 0);
+  const auto expected = distances_of("one");
+  for (const int size : {2, 3}) {  // batches of 6: 2 and 1; 1, 1 and 1
+    const auto outdir = "by" + std::to_string(size);
+    run_by(size, outdir, curve);
+    const auto found = distances_of(outdir);
+    ASSERT_EQ(found.size(), expected.size());
+    for (const auto& [tick, distance] : expected) EXPECT_NEAR(found.at(tick), distance, 1e-4 * distance) << size;
+  }
 }
 
 TEST_F(TrainProgram, RefusesToResumeWithAnotherOption) {

@@ -1,12 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
-#include <nlohmann/json.hpp>
-
 #include "epd/evaluation/contender.h"
-#include "epd/evaluation/report.h"
 #include "support/test_files.h"
 
 namespace epd {
@@ -73,17 +68,12 @@ TEST(Contender, APredictorMayHaveAName) {
   EXPECT_EQ(predictor_contender("2").name, "");
 }
 
-TEST(Report, HasExactlyTheseFieldsAndNoNumberWhereThereIsNone) {
-  CompareRow row{"euler", "polynomial 7", 5, 5, 0.25, 3, std::numeric_limits<double>::quiet_NaN(), 12};
-  const auto json = nlohmann::json::parse(comparison_json({row, row}));
-  EXPECT_EQ(json.size(), 1U);
-  ASSERT_EQ(json.at("rows").size(), 2U);
-  const nlohmann::json expected = {{"solver", "euler"},  {"schedule", "polynomial 7"},
-                                   {"nfe", 5},           {"evaluations", 5},
-                                   {"rmse", 0.25},       {"fd_exact", 3},
-                                   {"fd_data", nullptr}, {"images_per_second", 12}};
-  EXPECT_EQ(json.at("rows")[0], expected);
-  EXPECT_THAT(comparison_table({row}), HasSubstr("| euler  | polynomial 7 |   5 |           5 | 0.2500 |"));
+TEST(Contender, TheReferenceIsNamedAsPapersWriteIt) {
+  EXPECT_EQ(reference_name("ipndm(4)", 24), "reference (iPNDM-4, 24 NFE)");
+  EXPECT_EQ(reference_name("dpmpp(3)", 40), "reference (DPM-Solver++-3, 40 NFE)");
+  EXPECT_EQ(reference_name("dpm", 41), "reference (DPM-Solver-2, 41 NFE)");
+  EXPECT_EQ(reference_name("heun", 35), "reference (Heun, 35 NFE)");
+  EXPECT_EQ(reference_name("another(2)+mean", 9), "reference (another-2+mean, 9 NFE)");
 }
 
 }  // namespace

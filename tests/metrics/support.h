@@ -5,7 +5,7 @@
 #include <string>
 
 #include "epd/files/npz.h"
-#include "epd/metrics/feature_sums.h"
+#include "epd/metrics/statistics.h"
 #include "epd/metrics/tensor_arrays.h"
 
 namespace epd::test {

@@ -4,7 +4,6 @@
 
 #include "epd/core/error.h"
 #include "epd/metrics/frechet.h"
-#include "epd/metrics/gram_factor.h"
 #include "metrics/support.h"
 
 namespace epd::test {

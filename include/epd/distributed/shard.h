@@ -31,4 +31,14 @@ std::vector<T> share_of(const std::vector<T>& items, int rank, int size) {
 /// A run as runs of `at_once` items and a shorter last one; `at_once` 0: itself. None of a run without items.
 std::vector<Shard> passes_of(const Shard& run, std::int64_t at_once);
 
+/// The items in batches: passes_of over all of them.
+template <class T>
+std::vector<std::vector<T>> batches_of(const std::vector<T>& items, std::int64_t at_once) {
+  std::vector<std::vector<T>> batches;
+  for (const Shard& pass : passes_of({0, static_cast<std::int64_t>(items.size())}, at_once)) {
+    batches.push_back(part_of(items, pass));
+  }
+  return batches;
+}
+
 }  // namespace epd

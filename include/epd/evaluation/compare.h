@@ -29,13 +29,14 @@ struct CompareOptions {
   std::vector<std::uint64_t> seeds;         // one image each
   std::int64_t batch = 64;                  // images at a time, over all processes
   std::int64_t chunk = 0;                   // images in one forward; 0: 16 on the CPU, 64 on a GPU
-  std::string data;                         // pictures or statistics of the data; empty: no fd_data
+  std::string data;                         // images or statistics of the data; empty: no fd_data
   std::string detector;                     // of the features
   ConditionOptions condition;
   GuidanceKind guidance_type = GuidanceKind::kNone;
   double guidance_rate = 1;
   Precision precision = Precision::kAuto;
   int picture_images = 12;  // images of each row in compare.png
+  int picture_rows = 8;     // rows in compare.png; 0: all
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const CompareOptions& validated() const;
@@ -53,8 +54,8 @@ struct CompareRow {
 };
 
 struct Comparison {
-  std::vector<CompareRow> rows;              // the contenders, then the exact ODE
-  std::vector<std::vector<Image>> pictures;  // per row, of the first seeds; on the root
+  std::vector<CompareRow> rows;            // the contenders, then the reference
+  std::vector<std::vector<Image>> images;  // per row, of the first seeds; on the root
 };
 
 /// Draws and scores every row; called by all processes, each of which draws its share of the seeds.

@@ -24,6 +24,10 @@ Contender read_contender(const std::string& text, int nfe, ScheduleKind schedule
 /// A predictor as a contender: a file, folder or number; "path=name" gives it a name in the table.
 Contender predictor_contender(const std::string& text);
 
+/// What the table calls the exact images, drawn by the contender of this name: "ipndm(4)" -> reference (iPNDM-4, 24
+/// NFE).
+std::string reference_name(std::string solver, int nfe);
+
 /// The schedule of a method as the table shows it: time_uniform, polynomial 7, ...
 std::string schedule_text(const Method& method);
 

@@ -14,7 +14,7 @@ struct Statistics;
 
 struct DetectorOptions {
   at::Device device = at::kCPU;
-  /// Pictures in one forward; a smaller last chunk is padded, so features do not depend on how the pictures come.
+  /// Images in one forward; a smaller last chunk is padded, so features do not depend on how the images come.
   /// 0: 32 on the CPU, 128 on a GPU.
   std::int64_t chunk = 0;
   /// Features are for scoring alone: the network is optimised in ways that cut off the gradient.

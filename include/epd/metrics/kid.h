@@ -8,7 +8,7 @@ namespace epd {
 
 struct KidOptions {
   std::int64_t subsets = 100;
-  std::int64_t subset_size = 1000;  // all pictures of the smaller set where it has fewer
+  std::int64_t subset_size = 1000;  // all images of the smaller set where it has fewer
   std::uint32_t seed = 2020;
 };
 

@@ -15,12 +15,12 @@ struct PrdcOptions {
   std::uint32_t seed = 0;             // of that subset
 };
 
-/// How two sets of features overlap, by balls around each picture that reach to its k-th neighbour of the same set;
+/// How two sets of features overlap, by balls around each image that reach to its k-th neighbour of the same set;
 /// higher is better for all four.
-///   precision  share of generated pictures inside a ball of a real one (Kynkaanniemi et al. 2019): fidelity
-///   recall     share of real pictures inside a ball of a generated one: diversity
-///   density    how many balls of real pictures a generated one lies in, over k (Naeem et al. 2020); may exceed 1
-///   coverage   share of real pictures whose ball holds a generated one
+///   precision  share of generated images inside a ball of a real one (Kynkaanniemi et al. 2019): fidelity
+///   recall     share of real images inside a ball of a generated one: diversity
+///   density    how many balls of real images a generated one lies in, over k (Naeem et al. 2020); may exceed 1
+///   coverage   share of real images whose ball holds a generated one
 struct Prdc {
   double precision = 0, recall = 0, density = 0, coverage = 0;
   std::int64_t manifold_k = 0, density_k = 0;
@@ -28,7 +28,7 @@ struct Prdc {
 };
 
 /// generated [N, F], real [M, F]; float64 inside, in blocks. As the prdc package computes them: a point on a ball's
-/// surface is outside. Throws Error for fewer pictures than neighbours.
+/// surface is outside. Throws Error for fewer images than neighbours.
 Prdc prdc(const at::Tensor& generated, const at::Tensor& real, const PrdcOptions& options = {});
 
 /// For each row of `queries` [N, F] the distance to the nearest of `points` [M, F] and its row, in blocks.

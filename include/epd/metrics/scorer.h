@@ -2,27 +2,20 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "epd/images/image_source.h"
 #include "epd/metrics/detector.h"
-#include "epd/metrics/feature_sums.h"
 #include "epd/metrics/statistics.h"
 
 namespace epd {
 
-class ProcessGroup;
-
-/// What the metrics need of a set of pictures.
-struct FeatureSet {
-  Statistics statistics;
-  at::Tensor features;  // [N, F] float32 on the CPU, in the order of the pictures; undefined where they were not kept
-};
-
-/// Takes pictures as they come (decoded files, images just sampled), runs the detector on full chunks and sums.
-/// The same pictures in the same order give the same bits, whatever the sizes of the pieces they are added in.
+/// Takes images as they come (decoded files, images just sampled), runs the detector on full chunks and sums.
+/// The same images in the same order give the same bits, whatever the sizes of the pieces they are added in.
 ///
 ///     Scorer scorer(detector, /*keep_features=*/false);
 ///     scorer.add(images);                        // on every process, its share
@@ -35,7 +28,7 @@ class Scorer {
   /// images uint8 [N, 3, H, W], from any device, as a PNG of them would hold them.
   void add(const at::Tensor& images);
 
-  /// Ends the adding. The statistics of all processes' pictures, on every process; the features, where kept, in order
+  /// Ends the adding. The statistics of all processes' images, on every process; the features, where kept, in order
   /// of rank on the root.
   FeatureSet collect(ProcessGroup& group, const std::string& source);
 
@@ -52,5 +45,19 @@ class Scorer {
   at::Tensor pending_;  // fewer than a chunk, of one size
   std::vector<at::Tensor> kept_;
 };
+
+struct ImagePass {
+  std::size_t batch = 250;         // images decoded ahead of the network: memory, never the result
+  int workers = 2;                 // threads that decode
+  bool allow_mixed_sizes = false;  // each image to the detector at its own size
+  bool keep_features = false;
+};
+
+/// The features of these images of the source: each process takes a run of consecutive ones. `name` is the source's
+/// in the statistics, in the progress bar and in messages. Throws Error, naming the file, for an image that cannot be
+/// read or, unless mixed sizes are allowed, is of another size than the first; for fewer than 2 images.
+FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t>& indices,
+                        const std::shared_ptr<const Detector>& detector, const ImagePass& pass, ProcessGroup& group,
+                        const std::string& name);
 
 }  // namespace epd

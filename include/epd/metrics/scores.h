@@ -39,14 +39,8 @@ struct Scores {
   JsonObject json() const;
 };
 
-/// Compares the pictures with the reference. Throws Error where the detectors differ or features are missing.
+/// Compares the images with the reference. Throws Error where the detectors differ or features are missing.
 Scores score(const FeatureSet& generated, const FeatureSet& reference, const Metrics& metrics,
              at::Device device = at::kCPU);
-
-/// A reference file: statistics, and the array `features` where `fid ref --save_features` kept them and they are asked
-/// for. Throws Error as read_statistics does.
-FeatureSet read_feature_set(const std::filesystem::path& path, bool with_features);
-/// Writes both; features where they are defined.
-void write_feature_set(const std::filesystem::path& path, const FeatureSet& set);
 
 }  // namespace epd

@@ -3,10 +3,14 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "epd/denoiser/open_model.h"
+#include "epd/metrics/detector.h"
+#include "epd/metrics/statistics.h"
 #include "epd/sampling/conditions.h"
 #include "epd/solver/plan.h"
 
@@ -21,6 +25,7 @@ struct SamplerOptions {
 /// Images as the network made them, on its device.
 struct Drawn {
   at::Tensor images;               // [B, C, H, W] float32 in about [-1, 1], decoded
+  at::Tensor end;                  // [B, C, H, W], the last state, before decoding
   at::Tensor labels;               // [B] int64, what was drawn or asked for; undefined for models without labels
   std::vector<at::Tensor> states;  // with keep_states: N of [B, C, H, W], before decoding
 };
@@ -43,5 +48,16 @@ class Sampler {
   SamplerOptions options_;
   Lanes lanes_;
 };
+
+struct DrawnStatistics {
+  Statistics statistics;  // of all processes' images
+  double seconds = 0;     // that drawing took this process
+};
+
+/// Draws the images of `seeds`, this process's, `at_once` at a time, hands each batch to `seen`, and sums the
+/// detector's features up under the name `source`. Called by all processes.
+DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::uint64_t>& seeds, std::int64_t at_once,
+                                const std::shared_ptr<const Detector>& detector, ProcessGroup& group,
+                                const std::string& source, const std::function<void(const Drawn&)>& seen = {});
 
 }  // namespace epd

@@ -9,22 +9,22 @@
 #include <string>
 
 #include "epd/images/png.h"
-#include "epd/metrics/score_images.h"
+#include "epd/metrics/scorer.h"
 #include "epd/metrics/scores.h"
 
 namespace epd {
 
 class ProcessGroup;
 
-/// What `fid calc` and `fid ref` share: which pictures, and which network looks at them.
+/// What `fid calc` and `fid ref` share: which images, and which network looks at them.
 struct PictureOptions {
   static constexpr std::uint32_t kMaxSeed = 0x7FFFFFFF;
 
-  std::filesystem::path path;      // folder, zip, npy or npz of pictures
+  std::filesystem::path path;      // folder, zip, npy or npz of images
   std::optional<std::size_t> num;  // this many of them, chosen by `seed`; unset: all
   std::uint32_t seed = 0;          // of NumPy's RandomState, as EDM chooses
   std::string detector;            // file or name; empty: inception
-  std::int64_t chunk = 0;          // pictures in one forward; 0: the detector's default
+  std::int64_t chunk = 0;          // images in one forward; 0: the detector's default
   Alpha alpha = Alpha::kDrop;
   ImagePass pass;
 
@@ -33,7 +33,7 @@ struct PictureOptions {
 
 struct CalcOptions {
   PictureOptions pictures;
-  std::filesystem::path reference;  // statistics (.npz), or pictures
+  std::filesystem::path reference;  // statistics (.npz), or images
   Metrics metrics;
   std::filesystem::path report;  // HTML; empty: none
 };
@@ -49,16 +49,13 @@ struct CalcResult {
   JsonObject record;  // the scores, and all that they depend on
 };
 
-/// Whether the file holds statistics (an .npz with mu or sigma, or without pictures), not pictures.
-bool is_statistics_file(const std::filesystem::path& path);
-
 /// Throws Error now, not after the work, where the file could not be written; creates its folder.
 void prepare_output(const std::filesystem::path& path);
 
-/// Scores the pictures against the reference. Called by all processes.
+/// Scores the images against the reference. Called by all processes.
 CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device);
 
-/// Writes the statistics of the pictures, whole or not at all. Called by all processes.
+/// Writes the statistics of the images, whole or not at all. Called by all processes.
 void run_ref(const RefOptions& options, ProcessGroup& group, at::Device device);
 
 }  // namespace epd

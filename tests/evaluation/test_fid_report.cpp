@@ -4,8 +4,8 @@
 #include <regex>
 #include <vector>
 
+#include "epd/evaluation/fid_report.h"
 #include "epd/images/html.h"
-#include "epd/metrics/report.h"
 #include "metrics/support.h"
 #include "support/test_files.h"
 
@@ -32,8 +32,8 @@ class NoisePictures : public ImageSource {
   std::vector<std::string> names_;
 };
 
-PictureSet pictures(std::size_t count, unsigned first, int size = 4) {
-  PictureSet set;
+ImageSet pictures(std::size_t count, unsigned first, int size = 4) {
+  ImageSet set;
   set.source = std::make_shared<NoisePictures>(count, first, size);
   for (std::size_t i = 0; i < count; ++i) set.indices.push_back(i);
   set.data.features = random_normal({static_cast<std::int64_t>(count), 6}, first).to(at::kFloat);
@@ -43,7 +43,7 @@ PictureSet pictures(std::size_t count, unsigned first, int size = 4) {
   return set;
 }
 
-std::string page(const PictureSet& generated, const PictureSet& reference) {
+std::string page(const ImageSet& generated, const ImageSet& reference) {
   const auto scores = score(generated.data, reference.data, Metrics::parse("fid,kid,prdc"));
   return report_page(scores, generated, reference, scores.json());
 }
@@ -117,7 +117,7 @@ TEST(Report, LargePicturesBecomeThumbnailsAndFewPicturesAreCautionedAgainst) {
   const auto scores = score(large.data, reference.data, {});
   const auto html = report_page(scores, large, reference, scores.json());
   EXPECT_LT(html.size(), 1'500'000U);
-  EXPECT_THAT(html, HasSubstr("Fewer pictures than the 6 features"));
+  EXPECT_THAT(html, HasSubstr("Fewer images than the 6 features"));
 }
 
 TEST(Report, TheSamePicturesGiveTheSamePage) {

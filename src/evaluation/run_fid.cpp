@@ -1,4 +1,4 @@
-#include "epd/metrics/run_fid.h"
+#include "epd/evaluation/run_fid.h"
 
 #include <ATen/Parallel.h>
 
@@ -9,10 +9,10 @@
 #include "epd/core/log.h"
 #include "epd/core/version.h"
 #include "epd/distributed/process_group.h"
+#include "epd/evaluation/fid_report.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
 #include "epd/metrics/random_state.h"
-#include "epd/metrics/report.h"
 
 namespace epd {
 namespace {
@@ -29,24 +29,24 @@ std::shared_ptr<const Detector> open_detector(const PictureOptions& options, at:
   return open_scoring_detector("", options.detector, device, options.chunk);
 }
 
-/// The features of the chosen pictures of a source.
-PictureSet read_pictures(const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
-                         ProcessGroup& group) {
+/// The features of the chosen images of a source.
+ImageSet read_pictures(const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
+                       ProcessGroup& group) {
   const std::shared_ptr<const ImageSource> source = open_image_source(options.path, options.alpha);
   const auto wanted = options.num.value_or(source->size());
-  EPD_REQUIRE(wanted <= source->size(), options.path.string(), ": found ", source->size(), " pictures, --num asks for ",
+  EPD_REQUIRE(wanted <= source->size(), options.path.string(), ": found ", source->size(), " images, --num asks for ",
               wanted);
   auto indices = random_subset(source->size(), wanted, options.seed);
   auto set = score_images(*source, indices, detector, options.pass, group, options.path.string());
   if (group.is_root() && set.statistics.count < set.statistics.num_features()) {
-    log::warning(options.path.string(), ": ", set.statistics.count, " pictures are fewer than the ",
+    log::warning(options.path.string(), ": ", set.statistics.count, " images are fewer than the ",
                  set.statistics.num_features(), " features; the distance has a large bias");
   }
   return {std::move(set), source, std::move(indices)};
 }
 
-PictureSet read_reference(const CalcOptions& options, const std::shared_ptr<const Detector>& detector,
-                          ProcessGroup& group) {
+ImageSet read_reference(const CalcOptions& options, const std::shared_ptr<const Detector>& detector,
+                        ProcessGroup& group) {
   if (is_statistics_file(options.reference)) {
     return {read_feature_set(options.reference, options.metrics.need_features()), nullptr, {}};
   }
@@ -80,23 +80,12 @@ JsonObject make_record(const Scores& scores, const Statistics& generated, const 
 }  // namespace
 
 const PictureOptions& PictureOptions::validated() const {
-  EPD_REQUIRE_USAGE(!num || *num >= 2, "num: a covariance needs at least 2 pictures, got ", num.value_or(0));
+  EPD_REQUIRE_USAGE(!num || *num >= 2, "num: a covariance needs at least 2 images, got ", num.value_or(0));
   EPD_REQUIRE_USAGE(seed <= kMaxSeed, "seed: expected 0 to ", kMaxSeed, ", got ", seed);
-  EPD_REQUIRE_USAGE(pass.batch >= 1 && pass.batch <= 1'000'000, "batch: expected 1 to 1000000 pictures");
+  EPD_REQUIRE_USAGE(pass.batch >= 1 && pass.batch <= 1'000'000, "batch: expected 1 to 1000000 images");
   EPD_REQUIRE_USAGE(pass.workers >= 1 && pass.workers <= 1024, "workers: expected 1 to 1024, got ", pass.workers);
-  EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected 0 or a number of pictures, got ", chunk);
+  EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected 0 or a number of images, got ", chunk);
   return *this;
-}
-
-bool is_statistics_file(const std::filesystem::path& path) {
-  if (path.extension() != ".npz") return false;
-  const NpzReader npz(path);
-  if (npz.has("mu") || npz.has("sigma")) return true;
-  for (const auto& name : npz.names()) {
-    const auto header = npz.header(name);
-    if (header.dtype == "|u1" && header.shape.size() == 4) return false;
-  }
-  return true;
 }
 
 CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device) {
@@ -104,7 +93,7 @@ CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device 
   options.pictures.validated();
   if (group.is_root() && !options.report.empty()) prepare_output(options.report);
   const bool early = is_statistics_file(options.reference);  // a bad reference is refused before the long work
-  PictureSet reference;
+  ImageSet reference;
   if (early) reference = read_reference(options, nullptr, group);
   const auto detector = open_detector(options.pictures, device);
   if (!early) reference = read_reference(options, detector, group);
