@@ -21,6 +21,10 @@ using Arguments = std::vector<std::string>;
 const fs::path kRoot = EPD_SOURCE_DIR;
 const char* const kPrograms[] = {"train", "sample", "fid", "compare"};
 
+/// Whether what is out of date is to be written again.
+bool update() { return std::getenv("EPD_UPDATE_HELP") != nullptr; }
+constexpr const char* kUpdate = " is out of date: EPD_UPDATE_HELP=1 build/bin/test_readme writes it";
+
 /// What a command prints.
 std::string output_of(const Arguments& command) {
   const TemporaryFolder logs;
@@ -40,12 +44,11 @@ std::map<std::string, Arguments> help_commands() {
 }
 
 TEST(Help, IsWhatEveryProgramPrints) {
-  const bool update = std::getenv("EPD_UPDATE_HELP") != nullptr;
   for (const auto& [name, command] : help_commands()) {
     const auto path = kRoot / "apps/help" / (name + ".txt");
     const auto help = output_of(command);
-    if (update) write_file(path, help);
-    EXPECT_EQ(read_file(path), help) << path << " is out of date: EPD_UPDATE_HELP=1 build/bin/test_readme writes it";
+    if (update()) write_file(path, help);
+    EXPECT_EQ(read_file(path), help) << path << kUpdate;
   }
 }
 
@@ -151,6 +154,40 @@ TEST(Readme, GivesProgramsOptionsThatTheyHave) {
     }
   }
   EXPECT_GT(options, 50U);
+}
+
+/// The lines of a file from the first that begins with `first` to the next of the same depth that begins with `last`,
+/// without their indentation.
+std::string excerpt(const fs::path& path, const std::string& first, const std::string& last) {
+  std::istringstream lines(read_file(path));
+  std::string line, found, indentation;
+  while (std::getline(lines, line)) {
+    const auto depth = line.find_first_not_of(' ');
+    if (found.empty()) {
+      if (depth == line.npos || !line.substr(depth).starts_with(first)) continue;
+      indentation = line.substr(0, depth);
+    }
+    found += (line.starts_with(indentation) ? line.substr(indentation.size()) : line) + "\n";
+    if (line.starts_with(indentation + last)) return found;
+  }
+  ADD_FAILURE() << path << " has no lines from '" << first << "' to '" << last << "'";
+  return "";
+}
+
+/// <!-- FILE: FIRST | LAST --> stands before a block of code that is an excerpt.
+TEST(Readme, ShowsCodeAsItIs) {
+  const std::regex block("(<!-- (\\S+): (.*) \\| (.*) -->\n```cpp\n)([^`]*)```");
+  auto markdown = read_file(kRoot / "README.md");
+  std::string current;
+  std::size_t blocks = 0;
+  for (std::smatch found; std::regex_search(markdown, found, block); ++blocks) {
+    const auto code = excerpt(kRoot / found[2].str(), found[3], found[4]);
+    EXPECT_TRUE(update() || found[5] == code) << found[2] << kUpdate;
+    current += found.prefix().str() + found[1].str() + code + "```";
+    markdown = found.suffix().str();
+  }
+  EXPECT_EQ(blocks, 2U);
+  if (update()) write_file(kRoot / "README.md", current + markdown);
 }
 
 TEST(Readme, IsShort) {
