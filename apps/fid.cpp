@@ -2,13 +2,18 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "cli.h"
+#include "epd/assets/paths.h"
 #include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
+#include "epd/evaluation/run_fid.h"
 #include "epd/files/atomic_file.h"
-#include "fid_flags.h"
+#include "epd/files/options_json.h"
+#include "epd/images/prepare.h"
 
 namespace {
 
@@ -31,35 +36,35 @@ void print(const Scores& scores) {
   std::printf("%g\n", scores.headline());
 }
 
-void calc(const cli::FidFlags& flags, const CLI::App& command) {
-  on_all_processes(flags.common, [&](ProcessGroup& group, at::Device device) {
-    const auto options = cli::read_calc(flags);
-    if (group.is_root() && !flags.json.empty()) prepare_output(flags.json);
+void calc(const CalcOptions& given, const Options& described, const cli::Common& common) {
+  on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
+    auto options = given;
+    options.reference = find_reference(given.reference.string());
+    if (group.is_root() && !options.json.empty()) prepare_output(options.json);
     auto result = run_calc(options, group, device);
     if (!group.is_root()) return;
-    result.record.raw("options", cli::used_options(command).dump());
-    if (!flags.json.empty()) write_file(flags.json, result.record.pretty() + "\n");
+    result.record.raw("options", options_json(described).dump());
+    if (!options.json.empty()) write_file(options.json, result.record.pretty() + "\n");
     print(result.scores);
   });
 }
 
-void ref(const cli::FidFlags& flags) {
-  on_all_processes(flags.common, [&](ProcessGroup& group, at::Device device) {
-    const auto options = cli::read_ref(flags);
+void ref(const RefOptions& options, const cli::Common& common) {
+  on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
     run_ref(options, group, device);
     if (group.is_root()) std::cout << options.dest.string() << "\n";
   });
 }
 
 /// One process does all of it; others of the job have nothing to do.
-void prepare(const cli::FidFlags& flags) {
-  on_all_processes(flags.common, [&](ProcessGroup& group, at::Device) {
-    const auto options = cli::read_prepare(flags);
+void prepare(const PrepareOptions& options, const cli::Common& common) {
+  on_all_processes(common, [&](ProcessGroup& group, at::Device) {
+    options.validated();
     if (!group.is_root()) return;
     prepare_output(options.dest);
-    if (!flags.json.empty()) prepare_output(flags.json);
+    if (!options.json.empty()) prepare_output(options.json);
     const auto record = prepare_dataset(options);
-    if (!flags.json.empty()) write_file(flags.json, record.pretty() + "\n");
+    if (!options.json.empty()) write_file(options.json, record.pretty() + "\n");
     std::cout << options.dest.string() << "\n";
   });
 }
@@ -68,14 +73,25 @@ void prepare(const cli::FidFlags& flags) {
 
 int main(int argc, char** argv) {
   keep_freed_memory();
-  const auto app = cli::make_app("fid", "Frechet distance and other scores of generated pictures");
-  cli::FidFlags flags;
-  const auto commands = cli::add_flags(*app, flags);
+  CalcOptions calc_options;
+  RefOptions ref_options;
+  PrepareOptions prepare_options;
+  cli::Common common;
+  const auto with_common = [&](Options options) { return options.add(cli::options_of(common)); };
+  cli::Program program{
+      "fid",
+      "Frechet distance and other scores of generated images",
+      {{"calc", "Score images against a reference; the last line of stdout is the score",
+        with_common(options_of(calc_options))},
+       {"ref", "Write statistics of images, as a reference for calc", with_common(options_of(ref_options))},
+       {"prepare", "Make a dataset in EDM's format: a zip of PNGs of one size, with class labels",
+        with_common(options_of(prepare_options))}}};
   return run_main([&] {
-    if (!cli::parse(*app, argc, argv)) return;
-    cli::apply(flags.common);
-    if (commands.calc->parsed()) return calc(flags, *commands.calc);
-    if (commands.ref->parsed()) return ref(flags);
-    prepare(flags);
+    const auto* command = program.parse(argc, argv);
+    if (command == nullptr) return;
+    cli::apply(common);
+    if (command->name == "calc") return calc(calc_options, command->options, common);
+    if (command->name == "ref") return ref(ref_options, common);
+    prepare(prepare_options, common);
   });
 }

@@ -1,6 +1,7 @@
 #include <iostream>
 #include <memory>
 
+#include "cli.h"
 #include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
@@ -9,7 +10,6 @@
 #include "epd/files/json_writer.h"
 #include "epd/sampling/run_sample.h"
 #include "epd/solver/explain.h"
-#include "sample_flags.h"
 
 namespace {
 
@@ -54,18 +54,21 @@ void report(const SampleSummary& done, bool as_json) {
 
 int main(int argc, char** argv) {
   keep_freed_memory();
-  const auto app = cli::make_app("sample", "Draw images with a distilled EPD solver, or with a classical one");
-  cli::SampleFlags flags;
-  cli::add_flags(*app, flags);
+  SampleOptions options;
+  options.seeds = parse_seeds("0-63");
+  cli::Common common;
+  cli::Program program{"sample",
+                       "Draw images with a distilled EPD solver, or with a classical one",
+                       {{"", "", options_of(options).add(cli::options_of(common))}}};
   return run_main([&] {
-    if (!cli::parse(*app, argc, argv)) return;
-    cli::apply(flags.common);
-    if (flags.explain) return explain(cli::read_options(*app, flags), flags.json);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type(), kPatience);
+    if (!program.parse(argc, argv)) return;
+    cli::apply(common);
+    if (options.explain) return explain(options.validated(), options.json);
+    const auto group = ProcessGroup::from_environment(cli::choose_device(common, 0).type(), kPatience);
     group->run([&] {
-      const auto device = cli::choose_device(flags.common, group->local_rank());
-      const auto done = run_sample(cli::read_options(*app, flags), *group, device);
-      if (group->is_root()) report(done, flags.json);
+      const auto device = cli::choose_device(common, group->local_rank());
+      const auto done = run_sample(options.validated(), *group, device);
+      if (group->is_root()) report(done, options.json);
     });
   });
 }

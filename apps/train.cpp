@@ -1,16 +1,18 @@
 #include <filesystem>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
+#include "cli.h"
 #include "epd/assets/paths.h"
 #include "epd/core/allocator.h"
 #include "epd/core/run_main.h"
 #include "epd/denoiser/guidance.h"
 #include "epd/documents/model_facts_json.h"
+#include "epd/distill/run_train.h"
 #include "epd/documents/run_dir.h"
+#include "epd/files/options_json.h"
 #include "epd/solver/explain.h"
-#include "train_flags.h"
 
 namespace {
 
@@ -18,13 +20,13 @@ using namespace epd;
 namespace fs = std::filesystem;
 
 /// What the run would do, without loading a weight.
-void explain(const TrainRun& given, const std::string& options) {
+void explain(const TrainRun& given) {
   const TrainRun run = with_dataset_name(given);
   const auto facts = read_model_facts(find_model(run.options.dataset_name, run.model_path));
-  const auto student = run.options.validated().initial_predictor(facts);
+  const auto student = run.validated().options.initial_predictor(facts);
   const auto map = make_sigma_map(facts.noise);
   const int cost = guidance_cost(student.guidance_type);
-  std::cout << options << "\n"
+  std::cout << run.command_line << "\n"
             << "folder: " << run.outdir.string() << "/NNNNN-" << run_name(run, student) << "\n"
             << "iterations: " << run.options.num_iterations() << "\nstudent:\n"
             << explain_table(make_plan(student, student.time_steps(map.get())), cost) << "teacher:\n"
@@ -32,42 +34,37 @@ void explain(const TrainRun& given, const std::string& options) {
                              cost);
 }
 
-/// The command line with the options that the run to be resumed was started with; what is given on top wins.
-std::vector<const char*> with_config(int argc, char** argv, const std::string& config) {
-  std::vector<const char*> arguments(argv, argv + argc);
-  static const std::string kConfig = "--config";
-  arguments.push_back(kConfig.c_str());
-  arguments.push_back(config.c_str());
-  return arguments;
+/// The options of the run that is resumed; what was given wins.
+void add_options_of_run(Options& options, TrainRun& run) {
+  const auto folder = find_run_dir(run.resume, run.outdir);
+  const std::string settings = (folder / "training_options.json").string();
+  EPD_REQUIRE(fs::exists(settings), "resume: no training_options.json in ", folder.string());
+  options.find("resume")->given = true;
+  cli::read_settings(options, settings);
+  run.resume = folder.string();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   keep_freed_memory();
+  TrainRun run;
+  run.evaluation.seeds = parse_seeds("0-4095");
+  cli::Common common;
+  cli::Program program{"train",
+                       "Distil an EPD predictor from a teacher solver",
+                       {{"", "", options_of(run).add(cli::options_of(common))}}};
   return run_main([&] {
-    auto app = cli::make_app("train", "Distil an EPD predictor from a teacher solver");
-    cli::TrainFlags flags;
-    cli::add_flags(*app, flags);
-    if (!cli::parse(*app, argc, argv)) return;
-    if (!flags.run.resume.empty()) {
-      const auto folder = find_run_dir(flags.run.resume, flags.run.outdir);
-      const std::string config = (folder / "training_options.json").string();
-      EPD_REQUIRE(fs::exists(config), "resume: no training_options.json in ", folder.string());
-      const auto arguments = with_config(argc, argv, config);
-      app = cli::make_app("train", "Distil an EPD predictor from a teacher solver");
-      flags = cli::TrainFlags();
-      cli::add_flags(*app, flags);
-      cli::parse(*app, static_cast<int>(arguments.size()), arguments.data());
-      flags.run.resume = folder.string();
-    }
-    cli::apply(flags.common);
-    flags.run.command_line = cli::used_options(*app).dump(2);
-    if (flags.dry_run) return explain(cli::read_train(flags), flags.run.command_line);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type());
+    auto* command = program.parse(argc, argv);
+    if (command == nullptr) return;
+    if (!run.resume.empty()) add_options_of_run(command->options, run);
+    cli::apply(common);
+    run.command_line = options_json(command->options).dump(2);
+    if (run.dry_run) return explain(run);
+    const auto group = ProcessGroup::from_environment(cli::choose_device(common, 0).type());
     group->run([&] {
-      flags.run.resources.device = cli::choose_device(flags.common, group->local_rank());
-      const auto folder = run_train(with_dataset_name(cli::read_train(flags)), *group);
+      run.resources.device = cli::choose_device(common, group->local_rank());
+      const auto folder = run_train(with_dataset_name(run), *group);
       if (group->is_root()) std::cout << folder.string() << std::endl;
     });
   });

@@ -172,12 +172,11 @@ CompareRow score(const Samples& samples, const Reference& reference, ProcessGrou
 }  // namespace
 
 const CompareOptions& CompareOptions::validated() const {
+  CompareOptions copy = *this;
+  options_of(copy).check();
   EPD_REQUIRE_USAGE(seeds.size() >= 2, "seeds: a comparison needs at least 2 images, got ", seeds.size());
   EPD_REQUIRE_USAGE(!solvers.empty() || !predictors.empty() || !extra.empty(),
                     "nothing to compare: give --solvers, --predictors or --extra");
-  EPD_REQUIRE_USAGE(batch >= 1, "batch: expected at least 1, got ", batch);
-  EPD_REQUIRE_USAGE(picture_images >= 1, "picture_images: expected at least 1, got ", picture_images);
-  EPD_REQUIRE_USAGE(picture_rows >= 0, "picture_rows: expected 0 (all) or more, got ", picture_rows);
   return *this;
 }
 

@@ -80,11 +80,8 @@ JsonObject make_record(const Scores& scores, const Statistics& generated, const 
 }  // namespace
 
 const PictureOptions& PictureOptions::validated() const {
-  EPD_REQUIRE_USAGE(!num || *num >= 2, "num: a covariance needs at least 2 images, got ", num.value_or(0));
-  EPD_REQUIRE_USAGE(seed <= kMaxSeed, "seed: expected 0 to ", kMaxSeed, ", got ", seed);
-  EPD_REQUIRE_USAGE(pass.batch >= 1 && pass.batch <= 1'000'000, "batch: expected 1 to 1000000 images");
-  EPD_REQUIRE_USAGE(pass.workers >= 1 && pass.workers <= 1024, "workers: expected 1 to 1024, got ", pass.workers);
-  EPD_REQUIRE_USAGE(chunk >= 0, "chunk: expected 0 or a number of images, got ", chunk);
+  PictureOptions copy = *this;
+  options_of(copy).check();
   return *this;
 }
 

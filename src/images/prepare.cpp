@@ -233,15 +233,27 @@ PrepareOptions::Resolution PrepareOptions::parse_resolution(const std::string& v
   return result;
 }
 
+Options options_of(PrepareOptions& o) {
+  return Options("Dataset")
+      .add("source", o.source, help(kImagesHelp).as("PATH").needed())
+      .add("dest", o.dest, help("the .zip file to write").needed())
+      .add("resolution", o.resolution, help("width and height to resize to").otherwise("no resizing"))
+      .add("transform", o.transform, help("crop before resizing"))
+      .add("max_images", o.max_images, help("number of images, from the first on").in(at_least(1)).otherwise("all"))
+      .add("transparency,alpha", o.alpha, help(kTransparencyHelp))
+      .add("workers", o.workers, help("threads that decode and resize images").in(between(1, 1024)))
+      .add("json", o.json, help("write a record of the dataset and the settings to this JSON file"));
+}
+
 const PrepareOptions& PrepareOptions::validated() const {
+  PrepareOptions copy = *this;
+  options_of(copy).check();
   EPD_REQUIRE_USAGE(dest.extension() == ".zip", "dest: expected the name of a .zip, got '", dest.string(), "'");
   EPD_REQUIRE_USAGE(transform == Crop::kNone || resolution, "transform: ", name_of(kCropNames, transform),
                     " needs a --resolution");
   EPD_REQUIRE_USAGE(transform != Crop::kCenterCropWide || resolution->height <= resolution->width,
                     "resolution: center-crop-wide makes pictures that are wider than high, got ", resolution->width,
                     "x", resolution->height);
-  EPD_REQUIRE_USAGE(!max_images || *max_images > 0, "max_images: expected at least 1");
-  EPD_REQUIRE_USAGE(workers >= 1 && workers <= 1024, "workers: expected 1 to 1024, got ", workers);
   return *this;
 }
 

@@ -54,6 +54,14 @@ Metrics Metrics::parse(const std::string& names) {
   return metrics;
 }
 
+std::string Metrics::names() const {
+  std::string names;
+  for (const auto& [wanted, name] : {std::pair(fid, "fid"), std::pair(kid, "kid"), std::pair(prdc, "prdc")}) {
+    if (wanted) names += (names.empty() ? "" : ",") + std::string(name);
+  }
+  return names;
+}
+
 double Scores::fid() const { return std::max(0.0, frechet.value().distance()); }
 
 double Scores::headline() const { return frechet ? fid() : kid ? kid->mean : prdc.value().precision; }

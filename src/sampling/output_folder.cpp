@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "epd/files/options_json.h"
 #include "epd/core/error.h"
 #include "epd/files/atomic_file.h"
 
@@ -117,7 +118,7 @@ bool OutputFolder::is_packed_already() const {
 void OutputFolder::require_no_stranger(const Manifest& manifest) const {
   const auto& folder = layout_.folder;
   if (const auto there = read_manifest(folder)) {
-    const auto other = difference(*there, manifest);
+    const auto other = first_difference(there->settings, manifest.settings);
     EPD_REQUIRE(!other, folder.string(), " holds images of another run: ", other.value_or(""),
                 "; choose another --outdir, or replace them with --overwrite");
     return;

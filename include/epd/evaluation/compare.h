@@ -37,10 +37,13 @@ struct CompareOptions {
   Precision precision = Precision::kAuto;
   int picture_images = 12;  // images of each row in compare.png
   int picture_rows = 8;     // rows in compare.png; 0: all
+  std::filesystem::path outdir = "samples/compare";
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const CompareOptions& validated() const;
 };
+
+Options options_of(CompareOptions& options);
 
 /// A row of the comparison.
 struct CompareRow {

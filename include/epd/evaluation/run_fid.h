@@ -18,8 +18,6 @@ class ProcessGroup;
 
 /// What `fid calc` and `fid ref` share: which images, and which network looks at them.
 struct PictureOptions {
-  static constexpr std::uint32_t kMaxSeed = 0x7FFFFFFF;
-
   std::filesystem::path path;      // folder, zip, npy or npz of images
   std::optional<std::size_t> num;  // this many of them, chosen by `seed`; unset: all
   std::uint32_t seed = 0;          // of NumPy's RandomState, as EDM chooses
@@ -35,7 +33,7 @@ struct CalcOptions {
   PictureOptions pictures;
   std::filesystem::path reference;  // statistics (.npz), or images
   Metrics metrics;
-  std::filesystem::path report;  // HTML; empty: none
+  std::filesystem::path json, report;  // the record, and a page (HTML); empty: none
 };
 
 struct RefOptions {
@@ -43,6 +41,10 @@ struct RefOptions {
   std::filesystem::path dest;
   bool save_features = false;
 };
+
+Options options_of(PictureOptions& options);
+Options options_of(CalcOptions& options);
+Options options_of(RefOptions& options);
 
 struct CalcResult {
   Scores scores;      // on the root

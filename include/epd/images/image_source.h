@@ -12,6 +12,11 @@
 
 namespace epd {
 
+/// Help texts of options that name images.
+inline constexpr const char* kImagesHelp =
+    "images: a folder (recursive), a zip, an npy or npz of uint8 [N, H, W, C], or cifar-10-python.tar.gz";
+inline constexpr const char* kTransparencyHelp = "transparent pixels: drop the alpha channel, or blend with white";
+
 /// Pictures to be read, in a fixed order that no file system decides.
 class ImageSource {
  public:

@@ -26,6 +26,7 @@ enum class Alpha {
   kWhite  // laid on white
 };
 inline constexpr NameTable<Alpha, 2> kAlphaNames{{{"drop", Alpha::kDrop}, {"white", Alpha::kWhite}}};
+constexpr const auto& names_of(Alpha) { return kAlphaNames; }
 
 /// A PNG as RGB, pixel for pixel as Pillow's convert("RGB") except 16-bit samples, of which the high byte counts:
 /// palettes resolved, grey repeated, transparency dropped unless told otherwise. `name` stands in errors. A damaged

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "epd/core/names.h"
+#include "epd/core/options.h"
 #include "epd/files/json_writer.h"
 #include "epd/images/png.h"
 
@@ -20,6 +20,8 @@ enum class Crop {
 inline constexpr NameTable<Crop, 3> kCropNames{
     {{"none", Crop::kNone}, {"center-crop", Crop::kCenterCrop}, {"center-crop-wide", Crop::kCenterCropWide}}};
 
+constexpr const auto& names_of(Crop) { return kCropNames; }
+
 struct PrepareOptions {
   struct Resolution {
     int width = 0, height = 0;
@@ -31,12 +33,25 @@ struct PrepareOptions {
   Crop transform = Crop::kNone;
   std::optional<std::size_t> max_images;  // the first of them; unset: all
   Alpha alpha = Alpha::kDrop;
-  int workers = 2;  // threads that decode and resize
+  int workers = 2;             // threads that decode and resize
+  std::filesystem::path json;  // where the record is written; empty: nowhere
 
   /// "64x48" or "64,48": width, then height. Throws UsageError for anything else.
   static Resolution parse_resolution(const std::string& value);
   const PrepareOptions& validated() const;  // *this, or throws UsageError
 };
+
+template <>
+struct OptionValue<PrepareOptions::Resolution> {
+  static constexpr auto kKind = Option::Kind::kText;
+  static std::string type() { return "WxH"; }
+  static PrepareOptions::Resolution read(const std::string& word, const std::string&) {
+    return PrepareOptions::parse_resolution(word);
+  }
+  static std::string write(const PrepareOptions::Resolution& r) { return text(r.width, "x", r.height); }
+};
+
+Options options_of(PrepareOptions& options);
 
 /// Makes a dataset in the form of EDM's and StyleGAN's tools: a zip archive, nothing in it compressed again, of RGB
 /// PNGs 00000/img00000000.png and so on, with their classes in dataset.json. The bytes depend on the pictures and

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "epd/core/options.h"
 #include "epd/files/json_writer.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/kid.h"
@@ -22,8 +23,17 @@ struct Metrics {
 
   /// "fid,kid,prdc": any of them. Throws UsageError for others.
   static Metrics parse(const std::string& names);
+  std::string names() const;
   /// Whether the features themselves are needed, not only their mean and covariance.
   bool need_features() const { return kid || prdc; }
+};
+
+template <>
+struct OptionValue<Metrics> {
+  static constexpr auto kKind = Option::Kind::kText;
+  static std::string type() { return "LIST"; }
+  static Metrics read(const std::string& word, const std::string&) { return Metrics::parse(word); }
+  static std::string write(const Metrics& metrics) { return metrics.names(); }
 };
 
 struct Scores {

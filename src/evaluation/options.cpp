@@ -1,0 +1,78 @@
+#include "epd/evaluation/compare.h"
+#include "epd/evaluation/run_fid.h"
+#include "epd/images/image_source.h"
+#include "epd/sampling/common_options.h"
+
+namespace epd {
+
+using namespace option_help;
+
+Options options_of(PictureOptions& o) {
+  return Options("Images")
+      .add("num", o.num, help("size of a random subset of the images").in(at_least(2)).otherwise("all"))
+      .add("seed", o.seed, help("seed of the subset (NumPy's RandomState, as in EDM)"))
+      .add("transparency,alpha", o.alpha, help(kTransparencyHelp))
+      .add("allow_mixed_sizes", o.pass.allow_mixed_sizes, help("accept images of different sizes"))
+      .group("Network")
+      .add("detector", o.detector,
+           help("feature network: inception (the default), inception-pytorch, demo, a TorchScript file, or NAME for "
+                "models/NAME/NAME.ts in the cache")
+               .as("NAME|FILE"))
+      .add("chunk", o.chunk,
+           help("images per forward pass, padded (0: 32 on the CPU, 128 on a GPU)").in(at_least(0)))
+      .add("batch", o.pass.batch, help("images decoded ahead (affects memory only)").in(between(1, 1e6)))
+      .add("workers", o.pass.workers, help("threads that decode images").in(between(1, 1024)));
+}
+
+Options options_of(CalcOptions& o) {
+  return Options("Scores")
+      .add("images", o.pictures.path, help(kImagesHelp).as("PATH").needed())
+      .add("ref", o.reference,
+           help("reference: statistics (.npz), images, or a dataset name (cifar10, ...)").as("PATH|NAME").needed())
+      .add("metrics", o.metrics, help(kMetrics))
+      .add("json", o.json, help("write all scores and settings to this JSON file"))
+      .add("report", o.report, help("write an HTML page with scores, images and plots"))
+      .add(options_of(o.pictures));
+}
+
+Options options_of(RefOptions& o) {
+  return Options("Statistics")
+      .add("data", o.pictures.path, help(kImagesHelp).as("PATH").needed())
+      .add("dest", o.dest, help("the .npz file to write").needed())
+      .add("save_features", o.save_features, help("store the features too (needed for kid and prdc)"))
+      .add(options_of(o.pictures));
+}
+
+Options options_of(CompareOptions& o) {
+  Options options("Model");
+  options.add("dataset_name", o.dataset_name, help("model to draw from (demo, cifar10, ...)"))
+      .add("model_path", o.model_path, help(kModelPath).as("FILE"))
+      .add("precision", o.precision, help(kPrecision));
+  options.group("Rows")
+      .add("predictors,predictor_path", o.predictors,
+           help("predictors: files, folders or experiment numbers; path=name names the row"))
+      .add("solvers", o.solvers, help("classical solvers, solver:order@schedule:rho; only the solver is required"))
+      .add("schedules", o.schedules, help("time schedules for solvers given without one"))
+      .add("nfe", o.nfe, help("NFE (serial evaluations) of the solvers"))
+      .add("extra", o.extra, help("extra rows with their own NFE, solver:order@schedule:rho#nfe"))
+      .add("exact", o.exact, help("reference trajectory, solver:order@schedule:rho#nfe"));
+  options.group("Images")
+      .add("seeds", o.seeds, help("seeds, one image each: numbers and ranges (0-511)"))
+      .add("batch", o.batch, help(kBatch).in(at_least(1)))
+      .add("chunk", o.chunk, help(kChunk).in(at_least(0)))
+      .add("data", o.data,
+           help("training data: images (folder, zip) or statistics (.npz) (default: no FD to data)").as("FILE|DIR"))
+      .add("detector", o.detector, help(kDetector).as("NAME|FILE"));
+  options.group("Guidance and condition")
+      .add("guidance_type", o.guidance_type, help(kGuidance))
+      .add("guidance_rate", o.guidance_rate, help(kGuidanceRate))
+      .add(options_of(o.condition));
+  options.group("Output")
+      .add("outdir", o.outdir, help("output folder: results.json, results.md, compare.png, compare.svg").as("DIR"))
+      .add("images_per_row,picture_images", o.picture_images, help("images per row of compare.png").in(at_least(1)))
+      .add("picture_rows", o.picture_rows,
+           help("rows of compare.png, the reference among them (0: all)").in(at_least(0)));
+  return options;
+}
+
+}  // namespace epd
