@@ -60,7 +60,7 @@ class Row {
   Row(std::shared_ptr<const Detector> detector, int picture_images)
       : scorer_(std::move(detector), false), picture_images_(picture_images) {}
 
-  void add(const Drawn& drawn, const at::Tensor& exact_state, bool first_seeds) {
+  void add(const Samples& drawn, const at::Tensor& exact_state, bool first_seeds) {
     const auto gap = drawn.states.back() - exact_state;
     square_ += inner_products(gap, gap).sum().item<double>();
     values_ += static_cast<double>(gap.numel());

@@ -19,7 +19,8 @@ struct SamplerOptions {
 };
 
 /// Images as the network made them, on its device.
-struct Drawn {
+struct Samples {
+  std::vector<std::uint64_t> seeds;
   at::Tensor images;               // [B, C, H, W] float32 in about [-1, 1], decoded
   at::Tensor labels;               // [B] int64, what was drawn or asked for; undefined for models without labels
   std::vector<at::Tensor> states;  // with keep_states: N of [B, C, H, W], before decoding
@@ -31,7 +32,7 @@ class Sampler {
   Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions, Plan<double> plan, double t_0,
           SamplerOptions options);
 
-  Drawn draw(const std::vector<std::uint64_t>& seeds) const;
+  Samples draw(const std::vector<std::uint64_t>& seeds) const;
 
  private:
   at::Tensor decoded(const at::Tensor& states) const;
