@@ -81,28 +81,28 @@ Differentiated ChunkedDenoiser::differentiate(const at::Tensor& x, const at::Ten
                                               const Condition& condition) const {
   const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
   const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
-  std::vector<std::function<InputGradients(const at::Tensor&)>> pullbacks;
-  for (const Block& block : blocks) {
+  std::vector<std::function<InputGradients(const at::Tensor&)>> pullbacks(blocks.size());
+  lanes_.run(blocks.size(), [&](std::size_t i) {
+    const Block& block = blocks[i];
     const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
     auto differentiated = inner_->differentiate(block.rows(x, num_points, options_.chunk),
                                                 block.rows(sigma, num_points, options_.chunk), block.points, part);
     block.of(result, num_points).copy_(block.unpadded(differentiated.denoised));
-    pullbacks.push_back(std::move(differentiated.pullback));
-  }
-  const auto chunk = options_.chunk;
-  auto pullback = [=, sigma_like = sigma.detach()](const at::Tensor& gradient) -> InputGradients {
+    pullbacks[i] = std::move(differentiated.pullback);
+  });
+  auto pullback = [=, this, sigma_like = sigma.detach()](const at::Tensor& gradient) -> InputGradients {
     InputGradients all{at::empty_like(gradient, at::MemoryFormat::Contiguous), at::empty_like(sigma_like)};
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
+    lanes_.run(blocks.size(), [&](std::size_t i) {
       const Block& block = blocks[i];
       // The padding repeats an image; its gradient is left out by giving it none.
       auto shape = gradient.sizes().vec();
-      shape[0] = block.points * chunk;
+      shape[0] = block.points * options_.chunk;
       const auto rows = at::zeros(shape, gradient.options());
       block.unpadded(rows).copy_(block.of(gradient, num_points));
       const auto part = pullbacks[i](rows);
       block.of(all.x, num_points).copy_(block.unpadded(part.x));
       block.of(all.sigma, num_points).copy_(block.unpadded(part.sigma));
-    }
+    });
     return all;
   };
   return {result, std::move(pullback)};

@@ -1,25 +1,27 @@
 #include "epd/denoiser/torchscript.h"
 
-#include <ATen/Context.h>
 #include <torch/script.h>
 
-#include <mutex>
 #include <sstream>
 #include <utility>
 #include <vector>
 
 #include "epd/core/error.h"
 #include "epd/core/sha256.h"
+#include "epd/denoiser/tf32.h"
 #include "epd/documents/model_facts_json.h"
 
 namespace epd {
 
 struct TorchScriptModel::Module {
   torch::jit::Module script;
+  at::Device device;
+  bool tf32;
 
   template <class... Arguments>
   at::Tensor call(const std::string& method, const std::filesystem::path& path, const Arguments&... arguments) {
     const std::vector<c10::IValue> stack{arguments...};
+    const Tf32 scope(device, tf32);
     try {
       return script.get_method(method)(stack).toTensor();
     } catch (const c10::OutOfMemoryError&) {
@@ -62,11 +64,6 @@ Precision resolved(Precision wanted, const ModelFacts& facts, at::Device device)
   return wanted;
 }
 
-void use_tf32(bool allowed) {
-  at::globalContext().setAllowTF32CuBLAS(allowed);
-  at::globalContext().setAllowTF32CuDNN(allowed);
-}
-
 bool has_method(const torch::jit::Module& script, const std::string& name, std::size_t inputs) {
   const auto method = script.find_method(name);
   return method && method->function().getSchema().arguments().size() == inputs + 1;
@@ -80,8 +77,7 @@ TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device
       sha256_(sha256_of_file(path)),
       device_(device),
       precision_(resolved(precision, facts_, device)),
-      module_(std::make_unique<Module>(Module{load_script(path, device)})) {
-  if (device.is_cuda()) use_tf32(precision_ == Precision::kTf32);
+      module_(std::make_unique<Module>(Module{load_script(path, device), device, precision_ == Precision::kTf32})) {
   check_contract();
   if (precision_ == Precision::kFloat16 || precision_ == Precision::kBFloat16) {
     EPD_REQUIRE(module_->script.hasattr("network"), "model ", path.string(),

@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "epd/denoiser/condition.h"
+#include "epd/denoiser/denoiser.h"
+#include "epd/denoiser/tf32.h"
 #include "epd/runtime/linear.h"
 
 namespace epd {
@@ -47,7 +48,8 @@ class FeatureLoss : public Loss {
       at::NoGradGuard no_grad;
       wanted = features_of(teacher);
     }
-    at::AutoGradMode with_grad(true);
+    const at::AutoGradMode with_grad(true);
+    const Tf32 full_precision(student.device(), false);  // of the gradient, as of the features
     const auto leaf = student.detach().requires_grad_(true);
     const double scale = alpha_ * static_cast<double>(student.numel() / student.size(0));
     const auto per_image = scale * (features_of(leaf) - wanted).square().mean(1);

@@ -12,15 +12,12 @@
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/denoiser/open_model.h"
-#include "epd/distill/run_files.h"
+#include "epd/distill/run_folder.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/documents/run_dir.h"
 #include "epd/metrics/detector.h"
 #include "epd/sampling/conditions.h"
-#include "epd/sampling/data_mean.h"
 #include "evaluator.h"
-#include "run_record.h"
-#include "ticks.h"
 #include "train_record.h"
 
 namespace epd {
@@ -76,12 +73,6 @@ std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const
   return with_mean(std::move(conditions), model);
 }
 
-ConditionSource source_of(std::shared_ptr<const Conditions> conditions) {
-  return [conditions = std::move(conditions)](const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) {
-    return conditions->of(seeds, labels);
-  };
-}
-
 /// The run's folder: made by the root, known to all.
 fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessGroup& group) {
   std::string folder;
@@ -102,13 +93,13 @@ fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessG
   return group.broadcast_bytes(folder, "run folder");
 }
 
-void train(Trainer& trainer, const TrainRun& run, const RunRecord& record, const Evaluator* evaluator,
+void train(Trainer& trainer, const TrainRun& run, const RunFolder& folder, Ticks::Evaluate evaluate,
            ProcessGroup& group) {
   constexpr double kSecondsBetweenStates = 60;
   Progress progress("training", trainer.num_iterations() * run.options.batch, "images", group.is_root());
   progress.skip(trainer.iteration() * run.options.batch);
-  Ticks ticks(run, record, evaluator, trainer);
-  double last_state = record.seconds();
+  Ticks ticks(run, folder, std::move(evaluate), trainer);
+  double last_state = folder.seconds();
   try {
     while (!trainer.done()) {
       group.check_interrupt();
@@ -116,25 +107,25 @@ void train(Trainer& trainer, const TrainRun& run, const RunRecord& record, const
       progress.advance(run.options.batch);
       progress.note(text("loss ", report.loss.back()));
       ticks.after(report, trainer);
-      if (record.seconds() - last_state > kSecondsBetweenStates) {
-        record.write_state(trainer);
-        last_state = record.seconds();
+      if (folder.seconds() - last_state > kSecondsBetweenStates) {
+        folder.write_state(trainer);
+        last_state = folder.seconds();
       }
     }
   } catch (const Interrupted&) {
-    record.write_state(trainer);
-    log::info("stopped at iteration ", trainer.iteration(), "; go on with --resume ", record.folder().string());
+    folder.write_state(trainer);
+    log::info("stopped at iteration ", trainer.iteration(), "; go on with --resume ", folder.path().string());
     throw;
   }
 }
 
 /// Leaves behind what was learned, and a look at it.
-void finish(Trainer& trainer, const TorchScriptModel& model, const RunRecord& record) {
-  record.write_state(trainer);
-  record.write_predictor(trainer.best_predictor(), "predictor.json");
-  if (!record.writes()) return;
+void finish(Trainer& trainer, const TorchScriptModel& model, const RunFolder& folder) {
+  folder.write_state(trainer);
+  folder.write_predictor(trainer.best_predictor(), "predictor.json");
+  if (!folder.writes()) return;
   const auto [ours, wanted] = trainer.preview(kPreviewImages);
-  write_preview(record.folder() / "preview.png", model.decode(ours), model.decode(wanted));
+  folder.write_preview(model.decode(ours), model.decode(wanted));
 }
 
 }  // namespace
@@ -165,25 +156,28 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   require_same_record(group, record_of_run);
 
   const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
-  std::unique_ptr<const Evaluator> evaluator;
-  if (run.evaluation.every > 0) evaluator = std::make_unique<Evaluator>(run, model, conditions, group);
+  Ticks::Evaluate evaluate;
+  if (run.evaluation.every > 0) {
+    const auto evaluator = std::make_shared<const Evaluator>(run, model, conditions, group);
+    evaluate = [evaluator](const PredictorSpec& student) { return evaluator->distance(student); };
+  }
   const auto teacher_of = [&](const TrainOptions& options) {
-    return make_teacher(options, start, *model.denoiser, source_of(conditions), run.resources.device);
+    return make_teacher(options, start, *model.denoiser, conditions, run.resources.device);
   };
   Trainer trainer(run.options, start, *model.denoiser, teacher_of(run.options),
                   make_last_loss(run, model, detector, chunk), run.resources, group,
                   run.options.validation_images() > 0 ? teacher_of(run.options.for_validation()) : nullptr);
-  RunRecord record(make_folder(run, start, group), group.is_root(), record_of_run);
+  RunFolder folder(make_folder(run, start, group), group.is_root(), record_of_run.dump(1));
   if (run.resume.empty()) {
-    record.write_options(run.command_line);
-    record.write_state(trainer);
+    folder.write_options(run.command_line);
+    folder.write_state(trainer);
   } else {
-    record.resume(trainer);
+    folder.resume(trainer);
   }
-  log::info("training in ", record.folder().string());
-  train(trainer, run, record, evaluator.get(), group);
-  finish(trainer, *model.model, record);
-  return record.folder();
+  log::info("training in ", folder.path().string());
+  train(trainer, run, folder, std::move(evaluate), group);
+  finish(trainer, *model.model, folder);
+  return folder.path();
 }
 
 }  // namespace epd

@@ -2,11 +2,13 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "epd/runtime/execute.h"
-#include "epd/sampling/latents.h"
+#include "epd/sampling/seed_noise.h"
+#include "epd/schedule/sigma_map.h"
+#include "epd/solver/make_plan.h"
 
 namespace epd {
 namespace {
@@ -25,72 +27,109 @@ std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed) {
   return {order.const_data_ptr<std::int64_t>(), order.const_data_ptr<std::int64_t>() + size};
 }
 
+/// The point of the teacher's grid at which each student step that is compared ends.
+std::map<std::size_t, std::size_t> ends_of_steps(const PredictorSpec& spec, const TrainOptions& options) {
+  const bool per_step = options.resolved_objective() == Objective::kPerStep;
+  const std::size_t num_steps = spec.num_intervals(), stride = static_cast<std::size_t>(options.num_inserted) + 1;
+  std::map<std::size_t, std::size_t> ends;
+  for (std::size_t n = per_step ? 0 : num_steps - 1; n < num_steps; ++n) ends[n] = (n + 1) * stride;
+  return ends;
+}
+
 }  // namespace
 
 std::uint64_t training_seed(std::uint64_t base_seed, std::uint64_t number) {
   return (mixed(mixed(base_seed) + number) >> 33) | kFirstTrainingSeed;
 }
 
-Teacher::Teacher(const Denoiser& denoiser, ConditionSource condition, Plan<double> plan,
-                 std::vector<std::size_t> grid_points, std::uint64_t seed, std::int64_t cache_size, double t_0,
-                 at::Device device)
+Teacher::Teacher(const Denoiser& denoiser, std::shared_ptr<const Conditions> conditions, Plan<double> plan,
+                 std::map<std::size_t, std::size_t> ends, std::uint64_t seed, double t_0, at::Device device)
     : denoiser_(denoiser),
-      condition_(std::move(condition)),
+      conditions_(std::move(conditions)),
       plan_(std::move(plan)),
-      grid_points_(std::move(grid_points)),
+      ends_(std::move(ends)),
       seed_(seed),
-      cache_size_(cache_size),
       t_0_(t_0),
       device_(device) {}
 
-std::uint64_t Teacher::image_number(std::int64_t position) {
-  if (cache_size_ == 0) return static_cast<std::uint64_t>(position);
-  if (position / cache_size_ != pass_) {
-    pass_ = position / cache_size_;
-    order_ = permutation(cache_size_, mixed(seed_ ^ 0x5bf03635) + static_cast<std::uint64_t>(pass_));
-  }
-  return static_cast<std::uint64_t>(order_[static_cast<std::size_t>(position % cache_size_)]);
-}
-
-TeacherBatch Teacher::batch(std::int64_t iteration, std::int64_t batch_size, std::int64_t first, std::int64_t count) {
-  std::vector<std::uint64_t> numbers, seeds;
-  for (std::int64_t i = first; i < first + count; ++i) {
-    numbers.push_back(image_number(iteration * batch_size + i));
-    seeds.push_back(training_seed(seed_, numbers.back()));
-  }
-  // Drawn on the CPU whatever the device, so that a run's data do not depend on it.
-  const Draws draws = draw(seeds, denoiser_.facts(), at::kCPU);
-  TeacherBatch batch;
-  batch.start = start_state(draws.latents, t_0_).to(device_);
-  batch.condition = condition_(seeds, draws.labels.defined() ? draws.labels.to(device_) : draws.labels);
-  compute(batch, numbers);
-  for (std::size_t n = 0; n < grid_points_.size(); ++n) {
-    std::vector<at::Tensor> states;
-    for (const auto number : numbers) states.push_back(trajectories_.at(number)[n]);
-    batch.states.push_back(at::stack(states));
-  }
-  if (cache_size_ == 0) trajectories_.clear();
+TeacherBatch Teacher::batch(std::int64_t first, std::int64_t count) {
+  std::vector<std::int64_t> images(static_cast<std::size_t>(count));
+  std::iota(images.begin(), images.end(), first);
+  TeacherBatch batch = starts(images);
+  batch.states = states(batch);
   return batch;
 }
 
-/// Runs the teacher for those images of the batch whose trajectories are not known yet.
-void Teacher::compute(const TeacherBatch& batch, const std::vector<std::uint64_t>& numbers) {
-  std::vector<std::int64_t> missing;
-  for (std::size_t i = 0; i < numbers.size(); ++i) {
-    if (!trajectories_.contains(numbers[i])) missing.push_back(static_cast<std::int64_t>(i));
-  }
-  if (missing.empty()) return;
-  const auto index = at::tensor(missing, at::kLong).to(device_);
-  const auto chosen = [&](const at::Tensor& x) { return x.defined() ? x.index_select(0, index) : x; };
-  const Condition condition{
-      chosen(batch.condition.value), chosen(batch.condition.unconditional), chosen(batch.condition.labels), {}};
-  execute(plan_, denoiser_, condition, chosen(batch.start), [&](std::size_t point, const at::Tensor& state) {
-    const bool wanted = std::find(grid_points_.begin(), grid_points_.end(), point) != grid_points_.end();
-    for (std::size_t i = 0; wanted && i < missing.size(); ++i) {
-      auto& trajectory = trajectories_[numbers[static_cast<std::size_t>(missing[i])]];
-      trajectory.push_back(state[static_cast<std::int64_t>(i)].clone());
+TeacherBatch Teacher::starts(const std::vector<std::int64_t>& images) const {
+  std::vector<std::uint64_t> seeds;
+  for (const std::int64_t image : images) seeds.push_back(training_seed(seed_, static_cast<std::uint64_t>(image)));
+  // Samples on the CPU whatever the device, so that a run's data do not depend on it.
+  const auto [latents, labels] = seed_noise(seeds, denoiser_.facts(), at::kCPU);
+  return {start_state(latents, t_0_).to(device_),
+          conditions_->of(seeds, labels.defined() ? labels.to(device_) : labels),
+          {}};
+}
+
+StatesByStep Teacher::states(const TeacherBatch& starts) const {
+  StatesByStep states;
+  execute(plan_, denoiser_, starts.condition, starts.start, [&](std::size_t point, const at::Tensor& state) {
+    for (const auto& [step, end] : ends_) {
+      if (end == point) states[step] = state;
     }
   });
+  return states;
+}
+
+CachedTrajectories::CachedTrajectories(Teacher teacher, std::int64_t num_images, std::uint64_t seed)
+    : teacher_(std::move(teacher)), num_images_(num_images), seed_(seed) {}
+
+std::int64_t CachedTrajectories::image_at(std::int64_t position) {
+  if (position / num_images_ != pass_) {
+    pass_ = position / num_images_;
+    order_ = permutation(num_images_, mixed(seed_ ^ 0x5bf03635) + static_cast<std::uint64_t>(pass_));
+  }
+  return order_[static_cast<std::size_t>(position % num_images_)];
+}
+
+TeacherBatch CachedTrajectories::batch(std::int64_t first, std::int64_t count) {
+  std::vector<std::int64_t> images;
+  for (std::int64_t i = first; i < first + count; ++i) images.push_back(image_at(i));
+  TeacherBatch batch = teacher_.starts(images);
+  compute(batch, images);
+  std::map<std::size_t, std::vector<at::Tensor>> rows;
+  for (const std::int64_t image : images) {
+    for (const auto& [step, state] : trajectories_.at(image)) rows[step].push_back(state);
+  }
+  for (const auto& [step, states] : rows) batch.states[step] = at::stack(states);
+  return batch;
+}
+
+/// Runs the teacher for those images whose trajectories are not known yet.
+void CachedTrajectories::compute(const TeacherBatch& starts, const std::vector<std::int64_t>& images) {
+  std::vector<std::int64_t> rows;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (!trajectories_.contains(images[i])) rows.push_back(static_cast<std::int64_t>(i));
+  }
+  if (rows.empty()) return;
+  const auto index = at::tensor(rows, at::kLong).to(starts.start.device());
+  const auto chosen = [&](const at::Tensor& x) { return x.defined() ? x.index_select(0, index) : x; };
+  const auto& c = starts.condition;
+  const auto states = teacher_.states(
+      {chosen(starts.start), {chosen(c.value), chosen(c.unconditional), chosen(c.labels), chosen(c.mean)}, {}});
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    auto& trajectory = trajectories_[images[static_cast<std::size_t>(rows[i])]];
+    for (const auto& [step, state] : states) trajectory[step] = state[static_cast<std::int64_t>(i)];
+  }
+}
+
+std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const PredictorSpec& start,
+                                               const Denoiser& denoiser, std::shared_ptr<const Conditions> conditions,
+                                               at::Device device) {
+  const auto grid = options.validated().teacher_grid(start, make_sigma_map(denoiser.facts().noise).get());
+  Teacher teacher(denoiser, std::move(conditions), make_plan(options.teacher_options(), grid),
+                  ends_of_steps(start, options), options.seed, grid[0], device);
+  if (options.teacher_cache == 0) return std::make_unique<Teacher>(std::move(teacher));
+  return std::make_unique<CachedTrajectories>(std::move(teacher), options.teacher_cache, options.seed);
 }
 
 }  // namespace epd

@@ -12,15 +12,6 @@
 namespace epd {
 namespace {
 
-std::vector<std::size_t> ends_of_steps(const PredictorSpec& spec, int num_inserted, Objective objective) {
-  std::vector<std::size_t> points;
-  for (std::size_t n = 1; n <= spec.num_intervals(); ++n) {
-    const bool compared = objective == Objective::kPerStep || n == spec.num_intervals();
-    if (compared) points.push_back(n * (static_cast<std::size_t>(num_inserted) + 1));
-  }
-  return points;
-}
-
 std::vector<Dual> learning(const std::vector<double>& parameters) {
   std::vector<Dual> result;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -46,12 +37,22 @@ struct Trainer::Gradients {
   at::Tensor of(const Part& part) const { return rows.narrow(0, part.first, part.run.batch()); }
 };
 
-std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const PredictorSpec& start,
-                                               const Denoiser& denoiser, ConditionSource condition, at::Device device) {
-  const auto grid = options.validated().teacher_grid(start, make_sigma_map(denoiser.facts().noise).get());
-  return std::make_unique<Teacher>(denoiser, std::move(condition), make_plan(options.teacher_options(), grid),
-                                   ends_of_steps(start, options.num_inserted, options.resolved_objective()),
-                                   options.seed, options.teacher_cache, grid[0], device);
+Validation::Validation(std::unique_ptr<TrajectorySource> source, std::int64_t num_images, std::int64_t at_once,
+                       const Denoiser& denoiser, ProcessGroup& group)
+    : source_(std::move(source)), num_images_(num_images), at_once_(at_once), denoiser_(denoiser), group_(group) {}
+
+double Validation::loss_of(const Plan<double>& plan, const Loss& loss) {
+  auto losses = at::zeros({num_images_}, at::kDouble);
+  const Shard mine = shard_of(num_images_, group_.rank(), group_.size());
+  for (const Shard& pass : passes_of(mine, at_once_)) {
+    const auto batch = source_->batch(pass.begin, pass.size());
+    const auto end = execute(plan, denoiser_, batch.condition, batch.start);
+    losses.narrow(0, pass.begin, pass.size()).copy_(loss.compare(end, batch.states.rbegin()->second).per_image);
+  }
+  group_.all_reduce_sum(losses, "validation");  // each image has one process that drew it: the sum is exact
+  double sum = 0;
+  for (std::int64_t i = 0; i < num_images_; ++i) sum += losses.const_data_ptr<double>()[i];
+  return sum / static_cast<double>(num_images_);
 }
 
 Trainer::Trainer(const TrainOptions& options, const PredictorSpec& start, const Denoiser& denoiser,
@@ -73,7 +74,7 @@ Trainer::Trainer(const TrainOptions& options, const PredictorSpec& start, const 
     EPD_REQUIRE(validation != nullptr, "a trainer that validates was given no images for it");
     validation_.emplace(std::move(validation), options_.val_images, resources_.batch_gpu, denoiser_, group_);
   }
-  whole_ = present_state();
+  completed_ = present_state();
 }
 
 const Loss& Trainer::loss_of(std::size_t step) const {
@@ -86,7 +87,7 @@ std::vector<Trainer::Part> Trainer::make_parts() {
   const auto keep = resources_.adjoint == AdjointMemory::kKeep ? KeepForAdjoint::kActivations : KeepForAdjoint::kStates;
   std::vector<Part> parts;
   for (const Shard& pass : passes_of(mine, resources_.batch_gpu)) {
-    auto teacher = teacher_->batch(iteration_, options_.batch, pass.begin, pass.size());
+    auto teacher = teacher_->batch(iteration_ * options_.batch + pass.begin, pass.size());
     Run<Dual> run(denoiser_, teacher.condition, teacher.start, keep);
     parts.push_back({pass.begin, std::move(teacher), std::move(run)});
   }
@@ -110,7 +111,7 @@ IterationReport Trainer::iterate() {
   ++iteration_;
   const bool last = iteration_ == num_iterations();
   if (validation_ && (last || iteration_ % options_.val_every == 0)) report.validation = validate();
-  whole_ = present_state();
+  completed_ = present_state();
   return report;
 }
 
@@ -131,10 +132,8 @@ bool Trainer::done() const {
 void Trainer::compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients) {
   for (Part& part : parts) {
     part.run.advance(plan);
-    const auto& compared = part.teacher.states;
-    const auto& wanted = compared.size() == 1 ? compared[0] : compared[step];
     const Register end = plan.grid.back();
-    const LossValue loss = loss_of(step).compare(part.run[end], wanted);
+    const LossValue loss = loss_of(step).compare(part.run[end], part.teacher.states.at(step));
     const auto by_parameters = parameter_gradients(plan, part.run, {{end, loss.gradient}}, student_->start().size());
     gradients.of(part).copy_(at::cat({by_parameters, loss.per_image.unsqueeze(1)}, 1));
   }
@@ -185,13 +184,13 @@ void Trainer::restore(const TrainingState& state) {
   optimizer_.restore(state.parameters, {state.adam_mean, state.adam_square, state.adam_steps});
   iteration_ = state.iteration;
   best_ = state.best;
-  whole_ = present_state();
+  completed_ = present_state();
 }
 
 std::pair<at::Tensor, at::Tensor> Trainer::preview(std::int64_t count) {
-  const auto batch = teacher_->batch(0, options_.batch, 0, std::min(count, options_.batch));
+  const auto batch = teacher_->batch(0, std::min(count, options_.batch));
   const auto student = execute(make_plan(best_predictor(), t_), denoiser_, batch.condition, batch.start);
-  return {student, batch.states.back()};
+  return {student, batch.states.rbegin()->second};
 }
 
 }  // namespace epd

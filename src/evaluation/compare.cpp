@@ -61,7 +61,7 @@ struct Setting {
 };
 
 /// What one method made of the seeds.
-struct Samples {
+struct MethodSamples {
   CompareRow row;                  // who drew them and how fast; no scores yet
   Statistics statistics;           // of all processes' images
   std::vector<at::Tensor> states;  // of this process, at the end of the trajectory, by batch
@@ -70,7 +70,7 @@ struct Samples {
 
 /// What the samples are scored against.
 struct Reference {
-  Samples fine;  // by many small steps
+  MethodSamples fine;  // by many small steps
   std::optional<Statistics> data;
 };
 
@@ -118,10 +118,10 @@ double slowest(ProcessGroup& group, double seconds) {
   return times.max().item<double>();
 }
 
-Samples draw(const Setting& setting, const Method& method, const std::string& name, Progress& progress) {
+MethodSamples draw(const Setting& setting, const Method& method, const std::string& name, Progress& progress) {
   const auto& o = setting.options;
-  Samples samples;
-  const auto keep = [&](const Drawn& drawn) {
+  MethodSamples samples;
+  const auto keep = [&](const Samples& drawn) {
     samples.states.push_back(drawn.end);
     const auto missing = o.picture_images - static_cast<std::int64_t>(samples.images.size());
     if (setting.group.is_root() && missing > 0) {
@@ -145,7 +145,7 @@ Samples draw(const Setting& setting, const Method& method, const std::string& na
 }
 
 /// RMSE over all values of all processes' states.
-double rmse(const Samples& samples, const Samples& fine, ProcessGroup& group) {
+double rmse(const MethodSamples& samples, const MethodSamples& fine, ProcessGroup& group) {
   double square = 0, values = 0;
   for (std::size_t batch = 0; batch < fine.states.size(); ++batch) {
     const auto gap = samples.states[batch] - fine.states[batch];
@@ -158,7 +158,7 @@ double rmse(const Samples& samples, const Samples& fine, ProcessGroup& group) {
 }
 
 /// Called by all processes.
-CompareRow score(const Samples& samples, const Reference& reference, ProcessGroup& group) {
+CompareRow score(const MethodSamples& samples, const Reference& reference, ProcessGroup& group) {
   const auto distance = [&](const Statistics& other) {
     return std::max(0.0, frechet_distance(samples.statistics, other));
   };

@@ -1,7 +1,6 @@
 #include "epd/metrics/detector.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
 #include <torch/csrc/jit/passes/subgraph_rewrite.h>
 #include <torch/script.h>
 
@@ -13,28 +12,13 @@
 #include "epd/core/error.h"
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
+#include "epd/denoiser/tf32.h"
 #include "epd/metrics/statistics.h"
 
 namespace epd {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Features in full float32, whatever the denoiser beside it computes in.
-class FullPrecision {
- public:
-  FullPrecision() : cublas_(context().allowTF32CuBLAS()), cudnn_(context().allowTF32CuDNN()) { allow(false, false); }
-  ~FullPrecision() { allow(cublas_, cudnn_); }
-  FullPrecision(const FullPrecision&) = delete;
-
- private:
-  static at::Context& context() { return at::globalContext(); }
-  static void allow(bool cublas, bool cudnn) {
-    context().setAllowTF32CuBLAS(cublas);
-    context().setAllowTF32CuDNN(cudnn);
-  }
-  const bool cublas_, cudnn_;
-};
 
 std::string name_of_file(const fs::path& path) {
   std::error_code ignored;
@@ -127,7 +111,7 @@ void Detector::check_contract() {
 }
 
 at::Tensor Detector::run(const at::Tensor& images) const {
-  const FullPrecision full_precision;
+  const Tf32 full_precision(options_.device, false);  // whatever the denoiser beside it computes in
   try {
     return module_->script.forward({images}, module_->keywords).toTensor();
   } catch (const c10::OutOfMemoryError&) {

@@ -1,14 +1,30 @@
 #include "image_files.h"
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "epd/core/error.h"
+#include "epd/core/interrupt.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_writer.h"
 #include "epd/files/npy.h"
+#include "epd/files/npz.h"
+#include "epd/files/zip.h"
+#include "epd/images/image.h"
+#include "epd/images/png.h"
+#include "epd/metrics/tensor_arrays.h"
 #include "epd/sampling/pixels.h"
 
 namespace epd {
 namespace {
+
+namespace fs = std::filesystem;
 
 /// A contiguous tensor on the CPU as the bytes of a .npy.
 std::string npy_bytes(const at::Tensor& tensor) {
@@ -25,6 +41,63 @@ std::string png_text(std::string text) {
   return text;
 }
 
+fs::path part(const OutputLayout& layout, std::uint64_t seed) { return layout.folder / layout.image_file(seed); }
+
+/// floor(sqrt(n)) images a row, no gaps, black where there are none.
+void pack_grid(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds) {
+  std::vector<Image> images;
+  for (const std::uint64_t seed : seeds) {
+    check_interrupt();
+    images.push_back(to_rgb(read_image(layout, seed)));
+  }
+  const int columns = static_cast<int>(std::sqrt(static_cast<double>(images.size())));
+  write_file(layout.folder / "grid.png", encode_png(image_grid(images, columns, /*gap=*/0, /*background=*/0)));
+}
+
+/// EDM's labels: {"labels": [["000000/000000.png", 3], ...]}.
+std::string dataset_json(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
+                         const std::vector<std::int64_t>& labels) {
+  std::string rows;
+  for (std::size_t i = 0; i < seeds.size(); ++i) {
+    rows += text(i == 0 ? "" : ", ", "[", json_string(layout.image_name(seeds[i])), ", ", labels[i], "]");
+  }
+  return text("{\"labels\": [", rows, "]}");
+}
+
+void pack_zip(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
+              const std::vector<std::int64_t>& labels) {
+  ZipWriter zip(layout.folder / "images.zip");
+  for (const std::uint64_t seed : seeds) {
+    check_interrupt();
+    zip.add(layout.image_name(seed), read_file(part(layout, seed)));
+  }
+  if (!labels.empty()) zip.add("dataset.json", dataset_json(layout, seeds, labels));
+  zip.finish();
+}
+
+void pack_npz(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
+              const std::vector<std::int64_t>& labels) {
+  auto shape = read_npy(part(layout, seeds[0])).shape;
+  shape.insert(shape.begin(), seeds.size());
+  NpzRows npz(layout.folder / "images.npz", "arr_0", "|u1", shape);
+  for (const std::uint64_t seed : seeds) {
+    check_interrupt();
+    npz.append(read_npy(part(layout, seed)).bytes);
+  }
+  npz.add("seeds", Array::int64s({seeds.size()}, {seeds.begin(), seeds.end()}));
+  if (!labels.empty()) npz.add("labels", Array::int64s({labels.size()}, labels));
+  npz.finish();
+}
+
+void pack_raw(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds) {
+  NpyRows npy(layout.folder / "images.npy", "<f4", read_npy(part(layout, seeds[0])).shape);
+  for (const std::uint64_t seed : seeds) {
+    check_interrupt();
+    npy.append(read_npy(part(layout, seed)).bytes);
+  }
+  npy.finish();
+}
+
 }  // namespace
 
 ImageFiles::ImageFiles(const OutputLayout& layout, std::shared_ptr<const Conditions> conditions, at::Device device,
@@ -32,56 +105,103 @@ ImageFiles::ImageFiles(const OutputLayout& layout, std::shared_ptr<const Conditi
     : layout_(layout),
       conditions_(std::move(conditions)),
       text_(std::move(options.text)),
-      transfer_(device),
-      writer_(folder_sink(layout.folder), {options.writer_threads, /*capacity=*/256}) {}
+      writer_(folder_sink(layout.folder), {options.writer_threads, /*capacity=*/256}) {
+  if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+}
 
-void ImageFiles::add(const std::vector<std::uint64_t>& seeds, const Drawn& drawn) {
+void ImageFiles::add(const Samples& samples) {
   const bool raw = layout_.format == SampleFormat::kRaw;
-  const auto finite = drawn.images.isfinite().flatten(1).all(1);
-  const auto content = raw ? drawn.images.to(at::kFloat) : to_pixels(drawn.images);
-  at::Tensor states;  // [B, N, C, H, W]
-  if (!drawn.states.empty()) states = at::stack(drawn.states, 1);
-  write_arrived();
-  seeds_ = seeds;
-  transfer_.begin({content, finite, drawn.labels, states});
+  Batch batch{samples.seeds, raw ? samples.images.to(at::kFloat) : to_pixels(samples.images),
+              samples.images.isfinite().flatten(1).all(1), samples.labels, at::Tensor()};
+  if (!samples.states.empty()) batch.states = at::stack(samples.states, 1);
+  write_copied();
+  begin_copy(std::move(batch));
 }
 
 void ImageFiles::finish() {
-  write_arrived();
+  write_copied();
   writer_.finish();
 }
 
-void ImageFiles::write_arrived() {
-  const auto arrived = transfer_.wait();
-  if (arrived.empty()) return;
-  const auto &content = arrived[0], &finite = arrived[1], &labels = arrived[2], &states = arrived[3];
-  for (std::size_t i = 0; i < seeds_.size(); ++i) {
+void ImageFiles::begin_copy(Batch batch) {
+  batch_ = std::move(batch);
+  if (!stream_) return;
+  const auto device = stream_->device();
+  c10::Event computed(device.type());
+  computed.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  computed.block(*stream_);
+  const c10::StreamGuard on_stream(*stream_);
+  for (at::Tensor* tensor : {&batch_->content, &batch_->finite, &batch_->labels, &batch_->states}) {
+    if (!tensor->defined()) continue;
+    auto host = at::empty(tensor->sizes(), tensor->options().device(at::kCPU).pinned_memory(true));
+    host.copy_(*tensor, /*non_blocking=*/true);
+    tensor->record_stream(*stream_);  // its memory is not given away before the copy is done
+    *tensor = std::move(host);
+  }
+  copied_.emplace(device.type());
+  copied_->record(*stream_);
+}
+
+void ImageFiles::write_copied() {
+  if (!batch_) return;
+  if (copied_) copied_->synchronize();
+  const Batch batch = *std::exchange(batch_, std::nullopt);
+  for (std::size_t i = 0; i < batch.seeds.size(); ++i) {
     const auto row = static_cast<std::int64_t>(i);
-    EPD_REQUIRE(finite[row].item<bool>(), "the image of seed ", seeds_[i],
+    const auto seed = batch.seeds[i];
+    EPD_REQUIRE(batch.finite[row].item<bool>(), "the image of seed ", seed,
                 " is not finite: the network overflowed; try --precision fp32, or another schedule");
-    if (states.defined()) writer_.push_bytes(layout_.states_file(seeds_[i]), npy_bytes(states[row]));
-    write_image(i, content, labels);
+    if (batch.states.defined()) writer_.push_bytes(layout_.states_file(seed), npy_bytes(batch.states[row]));
+    const auto name = layout_.image_file(seed);
+    if (name.ends_with(".png")) {
+      writer_.push(name, picture(batch.content, row), text_of(batch, i));
+    } else {
+      writer_.push_bytes(name, npy_bytes(batch.content[row]));
+    }
   }
 }
 
-void ImageFiles::write_image(std::size_t index, const at::Tensor& content, const at::Tensor& labels) {
-  const auto row = static_cast<std::int64_t>(index);
-  const auto name = layout_.image_file(seeds_[index]);
-  if (name.ends_with(".png")) {
-    writer_.push(name, picture(content, row), text_of(seeds_[index], labels, index));
-  } else {
-    writer_.push_bytes(name, npy_bytes(content[row]));
-  }
-}
-
-PngText ImageFiles::text_of(std::uint64_t seed, const at::Tensor& labels, std::size_t index) const {
+PngText ImageFiles::text_of(const Batch& batch, std::size_t index) const {
+  const auto seed = batch.seeds[index];
   PngText text{{"seed", std::to_string(seed)}};
-  if (labels.defined()) {
-    text.emplace_back("label", std::to_string(labels[static_cast<std::int64_t>(index)].item<std::int64_t>()));
+  if (batch.labels.defined()) {
+    text.emplace_back("label", std::to_string(batch.labels[static_cast<std::int64_t>(index)].item<std::int64_t>()));
   }
   if (const auto prompt = conditions_->prompt(seed); !prompt.empty()) text.emplace_back("prompt", png_text(prompt));
   text.insert(text.end(), text_.begin(), text_.end());
   return text;
+}
+
+Image read_image(const OutputLayout& layout, std::uint64_t seed) {
+  const auto path = part(layout, seed);
+  if (path.extension() == ".png") return decode_png(read_file(path), path.string());
+  const auto array = read_npy(path);
+  EPD_REQUIRE(array.shape.size() == 3, path.string(), ": not the array of one image");
+  if (!array.is_uint8()) return picture(to_pixels(to_float_tensor(array).unsqueeze(0)), 0);
+  const auto* pixels = array.as_uint8();
+  return Image(static_cast<int>(array.shape[0]), static_cast<int>(array.shape[1]), static_cast<int>(array.shape[2]),
+               std::vector<std::uint8_t>(pixels, pixels + array.size()));
+}
+
+void pack_images(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
+                 const std::vector<std::int64_t>& labels) {
+  switch (layout.format) {
+    case SampleFormat::kPng:
+      break;
+    case SampleFormat::kZip:
+      pack_zip(layout, seeds, labels);
+      break;
+    case SampleFormat::kNpz:
+      pack_npz(layout, seeds, labels);
+      break;
+    case SampleFormat::kRaw:
+      pack_raw(layout, seeds);
+      break;
+  }
+  if (layout.grid) pack_grid(layout, seeds);
+  std::error_code error;
+  fs::remove_all(layout.parts_folder(), error);
+  EPD_REQUIRE(!error, "cannot remove ", layout.parts_folder().string(), ": ", error.message());
 }
 
 }  // namespace epd

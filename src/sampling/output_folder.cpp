@@ -4,6 +4,7 @@
 #include <cctype>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -15,6 +16,17 @@ namespace epd {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// The number in at least six digits.
+std::string six_digits(std::uint64_t number) {
+  const std::string digits = std::to_string(number);
+  return digits.size() < 6 ? std::string(6 - digits.size(), '0') + digits : digits;
+}
+
+std::string seed_file(std::uint64_t seed, bool subdirs, std::string_view ending) {
+  const std::string name = text(six_digits(seed), ending);
+  return subdirs ? text(six_digits(seed - seed % 1000), '/', name) : name;
+}
 
 bool all_digits(const std::string& name) {
   return name.size() >= 6 && std::ranges::all_of(name, [](unsigned char c) { return std::isdigit(c) != 0; });
@@ -86,6 +98,34 @@ bool is_there(const fs::path& path) {
 }
 
 }  // namespace
+
+std::string OutputLayout::image_name(std::uint64_t seed) const { return seed_file(seed, subdirs, ".png"); }
+
+std::string OutputLayout::image_file(std::uint64_t seed) const {
+  if (!is_packed()) return image_name(seed);
+  return ".parts/" + (format == SampleFormat::kZip ? image_name(seed) : seed_file(seed, subdirs, ".npy"));
+}
+
+std::string OutputLayout::states_file(std::uint64_t seed) const { return "inters/" + seed_file(seed, subdirs, ".npy"); }
+
+std::vector<std::filesystem::path> OutputLayout::packed_files() const {
+  std::vector<std::filesystem::path> files;
+  if (grid) files.push_back(folder / "grid.png");
+  switch (format) {
+    case SampleFormat::kPng:
+      break;
+    case SampleFormat::kZip:
+      files.push_back(folder / "images.zip");
+      break;
+    case SampleFormat::kNpz:
+      files.push_back(folder / "images.npz");
+      break;
+    case SampleFormat::kRaw:
+      files.push_back(folder / "images.npy");
+      break;
+  }
+  return files;
+}
 
 OutputFolder::OutputFolder(OutputLayout layout, Manifest manifest, Options options) : layout_(std::move(layout)) {
   create(layout_.folder);

@@ -11,13 +11,12 @@
 #include "epd/core/seeds.h"
 #include "epd/distributed/shard.h"
 #include "epd/files/atomic_file.h"
-#include "epd/sampling/latents.h"
 #include "epd/sampling/output_folder.h"
 #include "epd/sampling/pixels.h"
 #include "epd/sampling/same_record.h"
 #include "epd/sampling/sampler.h"
+#include "epd/sampling/seed_noise.h"
 #include "image_files.h"
-#include "pack.h"
 #include "sample_scorer.h"
 
 namespace epd {
@@ -34,7 +33,7 @@ PngText text_for(const Method& method) {
   return text;
 }
 
-/// One run: what it was told, what it opened, and its three parts - prepare, draw, put together.
+/// One run: what it was told, what it opened, and its three parts - prepare, sample, pack.
 class SampleRun {
  public:
   SampleRun(const SampleOptions& options, ProcessGroup& group, at::Device device)
@@ -74,7 +73,7 @@ class SampleRun {
   }
 
   /// Draws this process's images, a batch at a time; they are written in the background.
-  void draw() {
+  void sample() {
     const auto& method = resolved_.method;
     const Sampler sampler(model_, conditions_, method.plan, method.times[0],
                           {random_device_, options_.decode_batch, options_.save_inters});
@@ -88,14 +87,14 @@ class SampleRun {
     Progress progress(title(), static_cast<std::int64_t>(own.size()), "images", group_.is_root());
     for (const Seeds& batch : batches_of(own, at_once())) {
       check_interrupt();
-      draw_batch(batch, missing, sampler, files.get());
+      sample_batch(batch, missing, sampler, files.get());
       progress.advance(static_cast<std::int64_t>(batch.size()));
     }
     if (files) files->finish();
   }
 
   /// The scores, and the files of many images, once all processes have written theirs.
-  SampleSummary put_together() {
+  SampleSummary pack() {
     SampleSummary summary;
     if (scorer_) {
       const auto source = options_.scoring.no_images ? "samples" : resolved_.outdir.string();
@@ -118,8 +117,8 @@ class SampleRun {
   SampleSummary run() {
     prepare();
     const auto start = std::chrono::steady_clock::now();
-    draw();
-    auto summary = put_together();
+    sample();
+    auto summary = pack();
     summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     summary.images = static_cast<std::int64_t>(options_.seeds.size());
     summary.made = static_cast<std::int64_t>(missing_.size());
@@ -150,24 +149,25 @@ class SampleRun {
     return group_.size() == 1 ? "sampling" : text("sampling, share of 1 of ", group_.size(), " processes");
   }
 
-  void draw_batch(const Seeds& batch, const std::unordered_set<std::uint64_t>& missing, const Sampler& sampler,
-                  ImageFiles* files) {
+  void sample_batch(const Seeds& batch, const std::unordered_set<std::uint64_t>& missing, const Sampler& sampler,
+                    ImageFiles* files) {
     Seeds absent;
     std::ranges::copy_if(batch, std::back_inserter(absent), [&](auto seed) { return missing.contains(seed); });
-    Drawn drawn;
-    if (!absent.empty()) drawn = sampler.draw(absent);
-    if (files && !absent.empty()) files->add(absent, drawn);
-    if (scorer_) scorer_->add(pixels_of(batch, absent, drawn));
+    Samples samples;
+    if (!absent.empty()) samples = sampler.draw(absent);
+    if (files && !absent.empty()) files->add(samples);
+    if (scorer_) scorer_->add(pixels_of(batch, samples));
   }
 
   /// The pixels of a batch in its order: of those just drawn, and of those that are on the disk.
-  at::Tensor pixels_of(const Seeds& batch, const Seeds& absent, const Drawn& drawn) const {
-    const auto fresh = absent.empty() ? at::Tensor() : to_pixels(drawn.images);
-    if (absent.size() == batch.size()) return fresh;
+  at::Tensor pixels_of(const Seeds& batch, const Samples& samples) const {
+    const auto& drawn = samples.seeds;
+    const auto fresh = drawn.empty() ? at::Tensor() : to_pixels(samples.images);
+    if (drawn.size() == batch.size()) return fresh;
     std::vector<at::Tensor> rows;
     std::int64_t next = 0;
     for (const std::uint64_t seed : batch) {
-      const bool is_fresh = next < static_cast<std::int64_t>(absent.size()) && absent[next] == seed;
+      const bool is_fresh = next < static_cast<std::int64_t>(drawn.size()) && drawn[next] == seed;
       rows.push_back(is_fresh ? fresh[next++] : pixels(read_image(layout_, seed)).to(device_));
     }
     return at::stack(rows);
@@ -179,7 +179,8 @@ class SampleRun {
     if (resolved_.facts.label_dim == 0) return result;
     for (const std::uint64_t seed : options_.seeds) {
       const auto& asked = options_.condition.label;
-      result.push_back(asked ? *asked : epd::draw({seed}, resolved_.facts, random_device_).labels.item<std::int64_t>());
+      result.push_back(asked ? *asked
+                             : seed_noise({seed}, resolved_.facts, random_device_).labels.item<std::int64_t>());
     }
     return result;
   }

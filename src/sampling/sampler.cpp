@@ -10,9 +10,8 @@
 #include "epd/distributed/shard.h"
 #include "epd/metrics/scorer.h"
 #include "epd/runtime/execute.h"
-#include "epd/sampling/data_mean.h"
-#include "epd/sampling/latents.h"
 #include "epd/sampling/pixels.h"
+#include "epd/sampling/seed_noise.h"
 
 namespace epd {
 namespace {
@@ -51,21 +50,22 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
   if (plan_.mean >= 0) conditions_ = with_mean(std::move(conditions_), model_);
 }
 
-Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
+Samples Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   const at::NoGradGuard no_grad;
   const auto device = model_.model->device();
-  auto [latents, labels] = epd::draw(seeds, model_.facts(), options_.random_device);
+  auto [latents, labels] = seed_noise(seeds, model_.facts(), options_.random_device);
   if (labels.defined()) labels = labels.to(device);
   const auto condition = conditions_->of(seeds, labels);
 
-  Drawn drawn;
-  drawn.labels = condition.labels;
+  Samples samples;
+  samples.seeds = seeds;
+  samples.labels = condition.labels;
   GridObserver observe;
-  if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { drawn.states.push_back(state); };
-  drawn.end =
+  if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { samples.states.push_back(state); };
+  samples.end =
       execute(plan_, StoppableDenoiser(*model_.denoiser), condition, start_state(latents.to(device), t_0_), observe);
-  drawn.images = decoded(drawn.end);
-  return drawn;
+  samples.images = decoded(samples.end);
+  return samples;
 }
 
 at::Tensor Sampler::decoded(const at::Tensor& states) const {
@@ -81,7 +81,7 @@ at::Tensor Sampler::decoded(const at::Tensor& states) const {
 
 DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::uint64_t>& seeds, std::int64_t at_once,
                                 const std::shared_ptr<const Detector>& detector, ProcessGroup& group,
-                                const std::string& source, const std::function<void(const Drawn&)>& seen) {
+                                const std::string& source, const std::function<void(const Samples&)>& seen) {
   Scorer scorer(detector, /*keep_features=*/false);
   DrawnStatistics result;
   for (const auto& batch : batches_of(seeds, at_once)) {

@@ -7,7 +7,8 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include "epd/documents/predictor_json.h"
-#include "epd/sampling/latents.h"
+#include "epd/sampling/conditions.h"
+#include "epd/sampling/seed_noise.h"
 #include "epd/text/clip_tokenizer.h"
 #include "families.h"
 
@@ -65,7 +66,7 @@ class ByHand {
 
   at::Tensor image(std::uint64_t seed, const std::string& prompt) {
     const at::NoGradGuard no_grad;
-    const auto [latents, labels] = draw({seed}, model_.facts(), at::kCPU);
+    const auto [latents, labels] = seed_noise({seed}, model_.facts(), at::kCPU);
     condition_ =
         model_.facts().text ? Condition{states(prompt), states(""), {}} : label_condition(labels, model_.facts());
     const auto map = make_sigma_map(model_.facts().noise);

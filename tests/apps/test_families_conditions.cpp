@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "epd/documents/manifest.h"
-#include "epd/sampling/latents.h"
+#include "epd/sampling/seed_noise.h"
 #include "families.h"
 
 namespace epd::test {
@@ -120,7 +120,7 @@ TEST(Labels, AClassIsThatOfAllImagesAndWrittenDown) {
   const auto drawn = family.images(options, "drawn");
   options.condition.label = 2;
   const auto asked = family.images(options, "asked");
-  const auto labels = draw(options.seeds, family.facts(), at::kCPU).labels;
+  const auto labels = seed_noise(options.seeds, family.facts(), at::kCPU).labels;
   for (std::int64_t i = 0; i < 12; ++i) {
     EXPECT_EQ(at::equal(asked[i], drawn[i]), labels[i].item<std::int64_t>() == 2) << "seed " << i;
   }

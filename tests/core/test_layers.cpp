@@ -27,7 +27,7 @@ const std::map<std::string, Rooms>& allowed_rooms() {
       {"text", {"core", "files"}},
       {"distributed", {"core"}},
       {"denoiser", {"core", "files", "documents", "assets"}},
-      {"metrics", {"core", "files", "images", "assets", "distributed"}},
+      {"metrics", {"core", "files", "images", "assets", "distributed", "denoiser"}},
       {"runtime", {"core", "schedule", "solver", "denoiser"}},
       {"sampling",
        {"core", "schedule", "solver", "files", "images", "documents", "assets", "text", "distributed", "denoiser",

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,19 +26,25 @@ class SmallMixture : public TensorMixture {
   ModelFacts facts_;
 };
 
-inline Condition unconditional(const std::vector<std::uint64_t>&, const at::Tensor&) { return {}; }
+class NoConditions : public Conditions {
+ public:
+  Condition of(const std::vector<std::uint64_t>&, const at::Tensor&) const override { return {}; }
+  std::string prompt(std::uint64_t) const override { return {}; }
+};
 
-inline std::unique_ptr<TrajectorySource> teacher_of(const TrainOptions& options, const Denoiser& denoiser,
-                                                    ConditionSource condition = unconditional) {
-  return make_teacher(options, options.initial_predictor(denoiser.facts()), denoiser, std::move(condition), at::kCPU);
+inline std::unique_ptr<TrajectorySource> teacher_of(
+    const TrainOptions& options, const Denoiser& denoiser,
+    std::shared_ptr<const Conditions> conditions = std::make_shared<NoConditions>()) {
+  return make_teacher(options, options.initial_predictor(denoiser.facts()), denoiser, std::move(conditions), at::kCPU);
 }
 
 inline Trainer make_trainer(const TrainOptions& options, const Denoiser& denoiser, ProcessGroup& group,
-                            TrainerResources resources = {}, ConditionSource condition = unconditional,
+                            TrainerResources resources = {},
+                            std::shared_ptr<const Conditions> conditions = std::make_shared<NoConditions>(),
                             std::unique_ptr<Loss> last_loss = l2_loss()) {
-  auto validation = options.val_images > 0 ? teacher_of(options.for_validation(), denoiser, condition) : nullptr;
+  auto validation = options.val_images > 0 ? teacher_of(options.for_validation(), denoiser, conditions) : nullptr;
   return Trainer(options, options.initial_predictor(denoiser.facts()), denoiser,
-                 teacher_of(options, denoiser, condition), std::move(last_loss), resources, group,
+                 teacher_of(options, denoiser, conditions), std::move(last_loss), resources, group,
                  std::move(validation));
 }
 

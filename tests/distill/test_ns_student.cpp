@@ -20,7 +20,6 @@ using ::testing::HasSubstr;
 using testing::make_trainer;
 using testing::SmallMixture;
 using testing::teacher_of;
-using testing::unconditional;
 
 TrainOptions ns_options() {
   TrainOptions options;
@@ -41,9 +40,9 @@ TrainOptions ns_options() {
 double loss_of(const PredictorSpec& predictor, TrainOptions options) {
   options.seed += 1000;
   const SmallMixture denoiser;
-  const auto batch = teacher_of(options, denoiser)->batch(0, 64, 0, 64);
+  const auto batch = teacher_of(options, denoiser)->batch(0, 64);
   const auto end = execute(make_plan(predictor, predictor.time_steps()), denoiser, batch.condition, batch.start);
-  return l2_loss()->compare(end, batch.states.back()).per_image.mean().item<double>();
+  return l2_loss()->compare(end, batch.states.rbegin()->second).per_image.mean().item<double>();
 }
 
 PredictorSpec trained(const TrainOptions& options, TrainerResources resources = {}) {
@@ -68,7 +67,7 @@ TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
       solver.kind = value_of(kSolverNames, init, "solver");
       solver.afs = afs ? Afs::kAnalytical : Afs::kNo;
       const auto times = make_time_steps({ScheduleKind::kTimeUniform, 1, 0.002, 80}, 5);
-      const auto batch = teacher_of(options, denoiser)->batch(0, 8, 0, 4);
+      const auto batch = teacher_of(options, denoiser)->batch(0, 4);
       const auto expected = execute(make_plan(solver, times), denoiser, batch.condition, batch.start);
       EXPECT_LT((student - expected).abs().max().item<double>(), 2e-5) << init;  // float32 states, 80 at the start
       EXPECT_EQ(student_nfe(trainer.predictor()), make_plan(solver, times).nfe()) << init;
@@ -91,11 +90,14 @@ TEST(NsStudent, LearnsFromEveryStartAndIsNeverWorse) {
 TEST(MeanOfTheData, BeginsTheRunsOfEveryStudent) {
   const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
-  const ConditionSource with_mean = [](const std::vector<std::uint64_t>& seeds, const at::Tensor&) {
-    Condition condition;
-    condition.mean = at::full({static_cast<std::int64_t>(seeds.size()), 3, 2, 2}, 0.1);  // of the mixture
-    return condition;
+  struct MeanOfTheMixture : testing::NoConditions {
+    Condition of(const std::vector<std::uint64_t>& seeds, const at::Tensor&) const override {
+      Condition condition;
+      condition.mean = at::full({static_cast<std::int64_t>(seeds.size()), 3, 2, 2}, 0.1);
+      return condition;
+    }
   };
+  const auto with_mean = std::make_shared<MeanOfTheMixture>();
   for (const auto& [name, student] : kStudentNames) {
     auto options = ns_options();
     options.student = student;
@@ -257,8 +259,8 @@ TEST(LossOfTheEnd, TakesInItsFeaturesWhenTheirTimeHasCome) {
         return images.flatten(1);
       },
       [](const at::Tensor& states) { return states; }, 1, 4);
-  auto trainer =
-      make_trainer(options, denoiser, *group, {}, unconditional, sum_of_losses(l2_loss(), std::move(features)));
+  auto trainer = make_trainer(options, denoiser, *group, {}, std::make_shared<testing::NoConditions>(),
+                              sum_of_losses(l2_loss(), std::move(features)));
   std::vector<int> calls_after;
   while (!trainer.done()) {
     trainer.iterate();
@@ -270,7 +272,7 @@ TEST(LossOfTheEnd, TakesInItsFeaturesWhenTheirTimeHasCome) {
 TEST(Validation, ShowsImagesThatTrainingDoesNot) {
   const auto options = ns_options();
   const SmallMixture denoiser;
-  const auto start = [&](const TrainOptions& of) { return teacher_of(of, denoiser)->batch(0, 8, 0, 8).start; };
+  const auto start = [&](const TrainOptions& of) { return teacher_of(of, denoiser)->batch(0, 8).start; };
   EXPECT_FALSE(at::equal(start(options), start(options.for_validation())));
 }
 

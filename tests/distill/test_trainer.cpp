@@ -159,7 +159,7 @@ TEST(Teacher, ComputesACachedTrajectoryOnceAndShufflesEveryPass) {
   const SmallMixture denoiser;
   const auto teacher = teacher_of(options, denoiser);
   const auto pass = [&](std::int64_t first) {
-    return at::cat({teacher->batch(first, 5, 0, 5).start, teacher->batch(first + 1, 5, 0, 5).start});
+    return at::cat({teacher->batch(5 * first, 5).start, teacher->batch(5 * (first + 1), 5).start});
   };
   const auto first = pass(0);
   const int forwards = denoiser.forwards;
@@ -174,13 +174,13 @@ TEST(Teacher, PartsOfABatchAreThatBatch) {
     auto options = small_options();
     options.teacher_cache = cache;
     const SmallMixture denoiser;
-    const auto whole = teacher_of(options, denoiser)->batch(3, 5, 0, 5);
+    const auto whole = teacher_of(options, denoiser)->batch(15, 5);
     const auto parts = teacher_of(options, denoiser);
     ASSERT_EQ(whole.states.size(), 2U);
     for (const auto& [first, count] : {std::pair{3, 2}, std::pair{0, 3}}) {
-      const auto part = parts->batch(3, 5, first, count);
+      const auto part = parts->batch(15 + first, count);
       EXPECT_TRUE(at::equal(part.start, whole.start.narrow(0, first, count)));
-      EXPECT_TRUE(at::equal(part.states[1], whole.states[1].narrow(0, first, count)));
+      EXPECT_TRUE(at::equal(part.states.at(1), whole.states.at(1).narrow(0, first, count)));
     }
   }
 }

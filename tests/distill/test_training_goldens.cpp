@@ -50,7 +50,8 @@ class GoldenTrajectories : public TrajectorySource {
   GoldenTrajectories(const json& golden, const TrainOptions& options, const Denoiser& denoiser)
       : golden_(golden), options_(options), denoiser_(denoiser), plan_(teacher_plan()) {}
 
-  TeacherBatch batch(std::int64_t iteration, std::int64_t, std::int64_t first, std::int64_t count) override {
+  TeacherBatch batch(std::int64_t position, std::int64_t count) override {
+    const std::int64_t iteration = position / options_.batch, first = position % options_.batch;
     TeacherBatch batch;
     batch.start = state(golden_.at("starts")[static_cast<std::size_t>(iteration)]).narrow(0, first, count);
     if (!golden_.at("labels").is_null()) {
@@ -59,9 +60,9 @@ class GoldenTrajectories : public TrajectorySource {
     }
     const auto stride = static_cast<std::size_t>(options_.num_inserted) + 1;
     execute(plan_, denoiser_, batch.condition, batch.start, [&](std::size_t point, const at::Tensor& x) {
-      if (point > 0 && point % stride == 0) batch.states.push_back(x);
+      if (point > 0 && point % stride == 0) batch.states[point / stride - 1] = x;
     });
-    if (options_.objective == Objective::kEndToEnd) batch.states = {batch.states.back()};
+    if (options_.objective == Objective::kEndToEnd) batch.states = {*batch.states.rbegin()};
     return batch;
   }
 

@@ -6,10 +6,10 @@
 #include "epd/core/error.h"
 #include "epd/files/npz.h"
 #include "epd/runtime/execute.h"
-#include "epd/sampling/data_mean.h"
-#include "epd/sampling/latents.h"
+#include "epd/sampling/conditions.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/sampler.h"
+#include "epd/sampling/seed_noise.h"
 #include "support/mixture_denoiser.h"
 #include "support/test_files.h"
 #include "support/tiny_model.h"
@@ -59,7 +59,7 @@ TEST_F(DataMean, IsWhatTheDenoiserShowsAtTheHighestNoiseByLabel) {
   // Against many other latents.
   std::vector<std::uint64_t> seeds(64);
   for (std::size_t i = 0; i < seeds.size(); ++i) seeds[i] = i;
-  const auto x = start_state(draw(seeds, model.facts(), at::kCPU).latents, 80);
+  const auto x = start_state(seed_noise(seeds, model.facts(), at::kCPU).latents, 80);
   const auto condition = label_condition(at::full({64}, 2, at::kLong), model.facts());
   const auto shown = model.denoiser->forward(x, at::full({64}, 80.0, at::kFloat), 1, condition);
   const double spread = shown.std(0).max().item<double>();
@@ -102,7 +102,7 @@ TEST_F(DataMean, StandsForTheFirstEvaluationOfEverySolver) {
     EXPECT_EQ(method.nfe(), 3 * evaluations_per_step(kind) - 1) << name;
     const std::shared_ptr<const Conditions> conditions = make_conditions(model.model, path(), {});
     const auto drawn = Sampler(model, conditions, method.plan, method.times[0], {}).draw({1, 2});
-    const auto [latents, labels] = draw({1, 2}, model.facts(), at::kCPU);
+    const auto [latents, labels] = seed_noise({1, 2}, model.facts(), at::kCPU);
     auto condition = label_condition(labels, model.facts());
     condition.mean = mean_of_labels(model, {labels[0].item<std::int64_t>(), labels[1].item<std::int64_t>()});
     const auto expected = execute(method.plan, *model.denoiser, condition, start_state(latents, method.times[0]));

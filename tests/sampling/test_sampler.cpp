@@ -2,9 +2,9 @@
 
 #include "epd/core/interrupt.h"
 #include "epd/runtime/execute.h"
-#include "epd/sampling/latents.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/sampler.h"
+#include "epd/sampling/seed_noise.h"
 #include "support/test_files.h"
 #include "support/tiny_model.h"
 
@@ -20,7 +20,7 @@ class ASampler : public ::testing::Test {
     method_.num_steps = 3;
   }
 
-  Drawn draw(const Seeds& seeds) {
+  Samples draw(const Seeds& seeds) {
     const auto path = folder_ / "denoiser.ts";
     testing::make_tiny_model(path, model_);
     const auto method = make_method(method_, std::nullopt, model_.facts);
@@ -61,7 +61,7 @@ TEST_F(ASampler, MakesTheSameBitsUnderGuidance) {
 TEST_F(ASampler, DrawsALabelFromEachSeedOrTakesTheOneAskedFor) {
   give_labels();
   const auto drawn = draw({0, 1, 2});
-  EXPECT_TRUE(at::equal(drawn.labels, epd::draw({0, 1, 2}, model_.facts, at::kCPU).labels));
+  EXPECT_TRUE(at::equal(drawn.labels, seed_noise({0, 1, 2}, model_.facts, at::kCPU).labels));
   condition_.label = 2;
   const auto asked = draw({0, 1, 2});
   EXPECT_TRUE(at::equal(asked.labels, at::full({3}, 2, at::kLong)));
@@ -72,7 +72,7 @@ TEST_F(ASampler, HandsOutTheStatesAtAllGridPoints) {
   options_.keep_states = true;
   const auto drawn = draw({7, 8});
   ASSERT_EQ(drawn.states.size(), 3U);
-  EXPECT_TRUE(at::equal(drawn.states[0], epd::draw({7, 8}, model_.facts, at::kCPU).latents * 80));
+  EXPECT_TRUE(at::equal(drawn.states[0], seed_noise({7, 8}, model_.facts, at::kCPU).latents * 80));
   EXPECT_TRUE(at::equal(drawn.states[2], drawn.images));
 }
 

@@ -19,8 +19,8 @@ std::int64_t chunk_or_default(std::int64_t chunk, at::Device device);
 std::int64_t decode_batch_or_default(std::int64_t decode_batch, at::Device device);
 
 /// Runs the network on chunks of one fixed number of images, whatever the batch: so an image's numbers depend neither
-/// on the batch it came in nor on how many processes share the work, and kernels see one shape. On the CPU forward runs
-/// chunks side by side, each on one thread (lanes.h), so its numbers do not depend on the number of threads either.
+/// on the batch it came in nor on how many processes share the work, and kernels see one shape. On the CPU chunks
+/// run side by side, forwards and gradients, each on one thread (lanes.h), so no number depends on how many there are.
 class ChunkedDenoiser : public Denoiser {
  public:
   ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options, at::Device device = at::kCPU);

@@ -2,12 +2,30 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <functional>
 
 #include "epd/core/model_facts.h"
-#include "epd/denoiser/condition.h"
 
 namespace epd {
+
+/// What a batch of B images is conditioned on. Undefined tensors mean: nothing.
+struct Condition {
+  at::Tensor value;          // [B, ...]: one-hot or integer labels, or text states
+  at::Tensor unconditional;  // [B, ...]: the same without a condition, for classifier-free guidance
+  at::Tensor labels;         // [B] int64: for a classifier's guidance
+  at::Tensor mean;           // [B, C, H, W]: of the data under it, for plans that begin with it; not for the network
+
+  /// Images [begin, end), for the network.
+  Condition slice(std::int64_t begin, std::int64_t end) const;
+  /// Point-major for K parallel points: row k * B + b is image b's.
+  Condition repeat(std::int64_t num_points) const;
+  /// Padded to `rows` images with copies of the last one.
+  Condition padded(std::int64_t rows) const;
+};
+
+/// The tensor padded along dimension 0 to `rows` with copies of its last row; unchanged when it has them.
+at::Tensor padded_rows(const at::Tensor& x, std::int64_t rows);
 
 /// The gradients of a loss by a denoiser's inputs.
 struct InputGradients {
@@ -23,8 +41,8 @@ struct Differentiated {
 
 /// The network's one door: D(x; sigma) for a batch, conditioned. Guidance, clamp, precision and fixed chunks live
 /// behind it; solvers and the runtime never know.
-///   x [K * B, C, H, W]: K parallel points of B images, point-major (row k * B + b); sigma [K * B] of x's dtype;
-///   condition: of the B images. K is x.size(0) / B where the condition names B, and the caller's business elsewhere.
+///   x [K * B, C, H, W]: num_points = K parallel points of B images, point-major (row k * B + b); sigma [K * B] of x's
+///   dtype; condition: of the B images.
 class Denoiser {
  public:
   virtual ~Denoiser() = default;
@@ -39,9 +57,12 @@ class Denoiser {
                                        const Condition& condition) const = 0;
 };
 
-/// A denoiser whose `evaluate` is made of differentiable tensor operations: both doors follow from it.
+/// A denoiser whose `evaluate` is made of differentiable tensor operations: both doors follow from it. The products of
+/// its gradients are taken in TF32 where `tf32` allows it; evaluate sees to its own.
 class AutogradDenoiser : public Denoiser {
  public:
+  explicit AutogradDenoiser(bool tf32 = false) : tf32_(tf32) {}
+
   at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                      const Condition& condition) const final;
   Differentiated differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
@@ -50,6 +71,9 @@ class AutogradDenoiser : public Denoiser {
   /// D as a function that autograd can see through.
   virtual at::Tensor evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                               const Condition& condition) const = 0;
+
+ private:
+  bool tf32_;
 };
 
 }  // namespace epd

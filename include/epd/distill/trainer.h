@@ -12,7 +12,6 @@
 #include "epd/distill/student.h"
 #include "epd/distill/teacher.h"
 #include "epd/distill/train_options.h"
-#include "epd/distill/validation.h"
 #include "epd/distributed/process_group.h"
 #include "epd/documents/training_state.h"
 #include "epd/runtime/execute.h"
@@ -34,18 +33,30 @@ struct IterationReport {
   std::int64_t nonfinite_gradients = 0;
 };
 
-/// The teacher that these options ask for, with its states where the steps of the student end, which begins as `start`
-/// (TrainOptions::initial_predictor).
-std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, const PredictorSpec& start,
-                                               const Denoiser& denoiser, ConditionSource condition, at::Device device);
+/// How well a student does on images that training never sees.
+class Validation {
+ public:
+  /// The first `num_images` of the source, of which each process draws its share, `at_once` at a time (0: all of them).
+  Validation(std::unique_ptr<TrajectorySource> source, std::int64_t num_images, std::int64_t at_once,
+             const Denoiser& denoiser, ProcessGroup& group);
+
+  /// The mean loss of the plan's end states: the same to the bit for any number of processes. Called by all of them.
+  double loss_of(const Plan<double>& plan, const Loss& loss);
+
+ private:
+  std::unique_ptr<TrajectorySource> source_;
+  std::int64_t num_images_, at_once_;
+  const Denoiser& denoiser_;
+  ProcessGroup& group_;
+};
 
 /// Distils a predictor: the student follows the teacher's trajectories (EPD Algorithm 1; method.md "Distillation").
 /// Each image's gradient by the parameters stands in its own row, whichever process found it, and the rows are summed
 /// in order of the images: so neither processes nor passes change a bit of the result.
 class Trainer {
  public:
-  /// `start` is the options' initial_predictor, which whoever makes the teacher needs too. `validation` gives the
-  /// options' val_images images; needed where they ask for some.
+  /// `start` is the predictor that training begins with: options.initial_predictor(), as make_teacher was given it.
+  /// `validation` gives the val_images images that the best predictor is found on; null where there are none.
   Trainer(const TrainOptions& options, const PredictorSpec& start, const Denoiser& denoiser,
           std::unique_ptr<TrajectorySource> teacher, std::unique_ptr<Loss> last_loss, TrainerResources resources,
           ProcessGroup& group, std::unique_ptr<TrajectorySource> validation = nullptr);
@@ -62,8 +73,8 @@ class Trainer {
   PredictorSpec predictor() const;
   /// The best one of the validations; without any, the student as it stands.
   PredictorSpec best_predictor() const;
-  /// Where the run stands after its last whole iteration: an iteration that an exception ended never happened.
-  TrainingState state() const { return whole_; }
+  /// Where the run stands after its last completed iteration: one that an exception ended never happened.
+  TrainingState state() const { return completed_; }
   void restore(const TrainingState& state);
   /// The student's and the teacher's images of training images [0, count), for a look: [count, C, H, W] each.
   std::pair<at::Tensor, at::Tensor> preview(std::int64_t count);
@@ -91,7 +102,7 @@ class Trainer {
   std::optional<TrainingState::Best> best_;
   AdamOptimizer optimizer_;
   std::int64_t iteration_ = 0;
-  TrainingState whole_;
+  TrainingState completed_;
 };
 
 }  // namespace epd

@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "epd/denoiser/condition.h"
-#include "epd/denoiser/torchscript.h"
+#include "epd/denoiser/open_model.h"
 
 namespace epd {
 
@@ -41,5 +40,14 @@ class Conditions {
 /// Throws UsageError for options that do not fit the model, Error for files that cannot be read.
 std::unique_ptr<Conditions> make_conditions(std::shared_ptr<const TorchScriptModel> model,
                                             const std::filesystem::path& model_path, const ConditionOptions& options);
+
+/// What the model is told of the labels [B]: one-hot or index, with the state of no label where there is one.
+Condition label_condition(const at::Tensor& labels, const ModelFacts& facts);
+
+/// These conditions with the mean of the data under each, for plans that begin with it: of the image's label where the
+/// model has labels; for models conditioned on text that of no text. At sigma_max, where the state is all noise, it is
+/// what the denoiser shows: here its mean over a few latents and their mirror images, which cancels what is linear in
+/// the latent. Computed once and kept in the cache, under the model's identity.
+std::shared_ptr<const Conditions> with_mean(std::shared_ptr<const Conditions> conditions, const OpenedModel& model);
 
 }  // namespace epd

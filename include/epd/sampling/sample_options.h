@@ -12,7 +12,7 @@
 #include "epd/metrics/scores.h"
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/method.h"
-#include "epd/sampling/output_layout.h"
+#include "epd/sampling/output_folder.h"
 
 namespace epd {
 

@@ -23,7 +23,8 @@ struct SamplerOptions {
 };
 
 /// Images as the network made them, on its device.
-struct Drawn {
+struct Samples {
+  std::vector<std::uint64_t> seeds;
   at::Tensor images;               // [B, C, H, W] float32 in about [-1, 1], decoded
   at::Tensor end;                  // [B, C, H, W], the last state, before decoding
   at::Tensor labels;               // [B] int64, what was drawn or asked for; undefined for models without labels
@@ -36,7 +37,7 @@ class Sampler {
   Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions, Plan<double> plan, double t_0,
           SamplerOptions options);
 
-  Drawn draw(const std::vector<std::uint64_t>& seeds) const;
+  Samples draw(const std::vector<std::uint64_t>& seeds) const;
 
  private:
   at::Tensor decoded(const at::Tensor& states) const;
@@ -58,6 +59,6 @@ struct DrawnStatistics {
 /// detector's features up under the name `source`. Called by all processes.
 DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::uint64_t>& seeds, std::int64_t at_once,
                                 const std::shared_ptr<const Detector>& detector, ProcessGroup& group,
-                                const std::string& source, const std::function<void(const Drawn&)>& seen = {});
+                                const std::string& source, const std::function<void(const Samples&)>& seen = {});
 
 }  // namespace epd

@@ -30,9 +30,6 @@ class ClipTokenizer {
   /// `length` tokens: start, the text's tokens (cut to length - 2), end, padding (which is the end token again).
   std::vector<Token> encode(std::string_view text, std::size_t length = 77) const;
 
-  Token start_token() const { return start_; }
-  Token end_token() const { return end_; }
-
  private:
   using Symbol = std::uint32_t;  // a number of our own: merged symbols need not be in the vocabulary
   struct Merge {

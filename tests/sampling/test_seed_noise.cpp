@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "epd/sampling/latents.h"
+#include "epd/sampling/conditions.h"
+#include "epd/sampling/seed_noise.h"
 #include "support/tiny_model.h"
 
 namespace epd {
@@ -24,7 +25,7 @@ TEST(Latents, AreTorchsOwnNumbersForTheSeedAndThenTheLabel) {
        {Expected{0, -1.1258398294448853F, -0.9565008282661438F, -1.1959494352340698F, 6},
         Expected{7, -0.8201345205307007F, 0.16328637301921844F, -0.0043832482770085335F, 5},
         Expected{4294967295, -2.664297580718994F, 0.7806432247161865F, 1.4028971195220947F, 3}}) {
-    const auto draws = draw({expected.seed}, labelled_facts(), at::kCPU);
+    const auto draws = seed_noise({expected.seed}, labelled_facts(), at::kCPU);
     EXPECT_EQ(draws.latents[0][0][0][0].item<float>(), expected.first);
     EXPECT_EQ(draws.latents[0][1][3][5].item<float>(), expected.middle);
     EXPECT_EQ(draws.latents[0][2][7][7].item<float>(), expected.last);
@@ -34,13 +35,13 @@ TEST(Latents, AreTorchsOwnNumbersForTheSeedAndThenTheLabel) {
 
 TEST(Latents, DoNotDependOnTheirNeighbours) {
   const auto facts = labelled_facts();
-  const auto alone = draw({42}, facts, at::kCPU), among = draw({7, 9, 42, 3}, facts, at::kCPU);
+  const auto alone = seed_noise({42}, facts, at::kCPU), among = seed_noise({7, 9, 42, 3}, facts, at::kCPU);
   EXPECT_TRUE(at::equal(alone.latents[0], among.latents[2]));
   EXPECT_TRUE(at::equal(alone.labels[0], among.labels[2]));
 }
 
 TEST(Latents, OfAModelWithoutLabelsComeWithoutLabels) {
-  EXPECT_FALSE(draw({1}, testing::tiny_facts(), at::kCPU).labels.defined());
+  EXPECT_FALSE(seed_noise({1}, testing::tiny_facts(), at::kCPU).labels.defined());
 }
 
 TEST(LabelCondition, IsOneHotWithZerosForNoLabel) {

@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "epd/distill/run_files.h"
+#include "epd/distill/run_folder.h"
 #include "epd/documents/run_dir.h"
 #include "epd/documents/training_state.h"
 #include "epd/files/atomic_file.h"

@@ -6,22 +6,18 @@
 #include <vector>
 
 #include "epd/core/model_facts.h"
-#include "epd/denoiser/condition.h"
 
 namespace epd {
 
 /// The random numbers of some images, each a function of its own seed alone.
-struct Draws {
+struct SeedNoise {
   at::Tensor latents;  // [B, C, H, W] float32, unit variance
   at::Tensor labels;   // [B] int64; undefined for models without labels
 };
 
 /// One generator per image, seeded with its seed, draws the latent and then the label (randint(label_dim)): the numbers
-/// of torch.Generator(device).manual_seed(seed). Drawn on `device`; an image does not depend on its neighbours.
-Draws draw(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts, at::Device device);
-
-/// What the model is told of the labels [B]: one-hot or index, with the state of no label where there is one.
-Condition label_condition(const at::Tensor& labels, const ModelFacts& facts);
+/// of torch.Generator(device).manual_seed(seed). Made on `device`; an image does not depend on its neighbours.
+SeedNoise seed_noise(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts, at::Device device);
 
 /// The start of the ODE: x(t_0) = t_0 * latent (variance-exploding form, EDM eq. 1).
 at::Tensor start_state(const at::Tensor& latents, double t_0);

@@ -1,0 +1,201 @@
+#include "epd/distill/run_folder.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iomanip>
+#include <limits>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "epd/core/error.h"
+#include "epd/core/log.h"
+#include "epd/documents/predictor_json.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json_reader.h"
+#include "epd/files/json_writer.h"
+#include "epd/images/png.h"
+#include "epd/sampling/pixels.h"
+#include "fingerprint.h"
+
+namespace epd {
+namespace {
+
+/// One group of coefficients, a list per step.
+std::string coefficients(const std::vector<EpdCoefficients<double>>& table,
+                         std::vector<double> EpdCoefficients<double>::*group) {
+  std::string rows = "[";
+  for (std::size_t n = 0; n < table.size(); ++n) rows += (n > 0 ? ", " : "") + json_numbers(table[n].*group);
+  return rows + "]";
+}
+
+double peak_memory_gib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / (1 << 20);
+}
+
+std::int64_t iterations_a_tick(const TrainRun& run) {
+  const double iterations = run.tick * 1000 / static_cast<double>(run.options.batch);
+  return static_cast<std::int64_t>(std::clamp(std::ceil(iterations - 1e-9), 1.0, 1e15));  // no more for a rounding
+}
+
+std::string snapshot_name(double kimg) {
+  std::ostringstream name;
+  name << "predictor-" << std::setw(6) << std::setfill('0') << static_cast<std::int64_t>(kimg) << ".json";
+  return name.str();
+}
+
+}  // namespace
+
+std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
+  JsonObject line;
+  line.add("tick", stats.tick).add("kimg", stats.kimg).add("iteration", stats.iteration);
+  line.raw("loss", json_numbers(stats.last.loss)).add("lr", stats.last.learning_rate);
+  if (stats.last.validation) line.add("validation", *stats.last.validation);
+  line.add("nonfinite_gradients", stats.last.nonfinite_gradients);
+  if (stats.frechet_distance) line.add("frechet_distance", *stats.frechet_distance);
+  line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);
+  line.add("peak_memory_gib", peak_memory_gib());
+  if (predictor.kind == StudentKind::kNs) return line.raw("plan", plan_text(predictor.plan)).line();
+  const auto table = epd_table(predictor, predictor.parameters);
+  line.raw("r", coefficients(table, &EpdCoefficients<double>::r));
+  line.raw("weight", coefficients(table, &EpdCoefficients<double>::weight));
+  line.raw("scale_dir", coefficients(table, &EpdCoefficients<double>::scale_dir));
+  line.raw("scale_time", coefficients(table, &EpdCoefficients<double>::scale_time));
+  return line.line();
+}
+
+void trim_stats(const std::filesystem::path& path, std::int64_t iteration) {
+  if (!std::filesystem::exists(path)) return;
+  std::istringstream lines(read_file(path));
+  std::string kept, line;
+  while (std::getline(lines, line)) {
+    try {
+      auto json = JsonReader::parse(line, path.string());
+      if (json.integer("iteration", 0, std::numeric_limits<std::int64_t>::max()) <= iteration) kept += line + "\n";
+    } catch (const Error&) {
+      // A line that a kill cut short.
+    }
+  }
+  write_file(path, kept);
+}
+
+RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string fingerprint)
+    : path_(std::move(path)), writes_(writes), fingerprint_(std::move(fingerprint)) {
+  if (!writes_) return;
+  lock_.emplace(path_);
+  remove_temporary_files(path_);
+  log::also_to_file((path_ / "log.txt").string());
+}
+
+void RunFolder::resume(Trainer& trainer) {
+  const auto state = read_training_state(path_);
+  if (!state) {
+    log::info("no state in ", path_.string(), " yet: beginning anew");
+    return;
+  }
+  EPD_REQUIRE_USAGE(state->fingerprint == fingerprint_, "resume: ", path_.string(),
+                    " is another run: ", first_difference(state->fingerprint, fingerprint_));
+  trainer.restore(*state);
+  seconds_before_ = state->seconds;
+  if (writes_) trim_stats(path_ / "stats.jsonl", state->iteration);
+  log::info("resumed ", path_.string(), " at iteration ", state->iteration);
+}
+
+void RunFolder::write_options(const std::string& json) const {
+  if (writes_) write_file(path_ / "training_options.json", json + "\n");
+}
+
+void RunFolder::write_state(const Trainer& trainer) const {
+  if (!writes_) return;
+  TrainingState state = trainer.state();
+  state.seconds = seconds();
+  state.fingerprint = fingerprint_;
+  write_training_state(path_, state);
+}
+
+void RunFolder::write_predictor(const PredictorSpec& predictor, const std::string& name) const {
+  if (writes_) write_file(path_ / name, predictor_text(predictor), Durability::kSync);
+}
+
+void RunFolder::append_stats(const TickStats& stats, const PredictorSpec& predictor) const {
+  if (!writes_) return;
+  std::ofstream file(path_ / "stats.jsonl", std::ios::app);
+  file << stats_line(stats, predictor) << "\n" << std::flush;
+  EPD_REQUIRE(file.good(), "cannot write ", (path_ / "stats.jsonl").string());
+}
+
+void RunFolder::write_preview(const at::Tensor& student, const at::Tensor& teacher) const {
+  if (!writes_) return;
+  const auto pixels = to_pixels(at::cat({student, teacher})).to(at::kCPU);
+  std::vector<Image> images;
+  for (std::int64_t i = 0; i < pixels.size(0); ++i) images.push_back(picture(pixels, i));
+  write_file(path_ / "preview.png", encode_png(image_grid(images, static_cast<int>(student.size(0)))));
+}
+
+double RunFolder::seconds() const {
+  return seconds_before_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+Ticks::Ticks(const TrainRun& run, const RunFolder& folder, Evaluate evaluate, const Trainer& trainer)
+    : run_(run),
+      folder_(folder),
+      evaluate_(std::move(evaluate)),
+      iterations_a_tick_(iterations_a_tick(run)),
+      start_kimg_(kimg_of(trainer)),
+      start_seconds_(folder.seconds()) {}
+
+void Ticks::after(const IterationReport& report, const Trainer& trainer) {
+  add(report);
+  if (trainer.iteration() % iterations_a_tick_ == 0 || trainer.done()) end(trainer);
+}
+
+double Ticks::kimg_of(const Trainer& trainer) const {
+  return static_cast<double>(trainer.iteration() * run_.options.batch) / 1000;
+}
+
+void Ticks::add(const IterationReport& report) {
+  const IterationReport before = std::exchange(sum_, report);
+  for (std::size_t n = 0; n < before.loss.size(); ++n) sum_.loss[n] += before.loss[n];
+  sum_.nonfinite_gradients += before.nonfinite_gradients;
+  if (!sum_.validation) sum_.validation = before.validation;
+  ++iterations_;
+}
+
+TickStats Ticks::stats_of(const Trainer& trainer) const {
+  TickStats stats;
+  stats.tick = (trainer.iteration() + iterations_a_tick_ - 1) / iterations_a_tick_;
+  stats.iteration = trainer.iteration();
+  stats.kimg = kimg_of(trainer);
+  stats.seconds = folder_.seconds();
+  stats.seconds_per_kimg = (stats.seconds - start_seconds_) / (stats.kimg - start_kimg_);
+  stats.last = sum_;
+  for (double& loss : stats.last.loss) loss /= static_cast<double>(iterations_);
+  return stats;
+}
+
+void Ticks::end(const Trainer& trainer) {
+  TickStats stats = stats_of(trainer);
+  const auto predictor = trainer.predictor();
+  const bool evaluation_due = evaluate_ && (stats.tick % run_.evaluation.every == 0 || trainer.done());
+  if (evaluation_due) stats.frechet_distance = evaluate_(predictor);
+  folder_.append_stats(stats, predictor);
+  if (stats.last.nonfinite_gradients > 0) {
+    log::warning(stats.last.nonfinite_gradients, " non-finite gradients ignored");
+  }
+  log::debug("kimg ", stats.kimg, ", loss ", stats.last.loss.back(), ", ", stats.seconds_per_kimg, " s/kimg");
+  const bool snapshot_due = run_.snap > 0 && stats.tick % run_.snap == 0;
+  if (snapshot_due) folder_.write_predictor(predictor, snapshot_name(stats.kimg));
+  const bool state_due = run_.dump > 0 && stats.tick % run_.dump == 0;
+  if (state_due) folder_.write_state(trainer);
+  sum_ = {};
+  iterations_ = 0;
+  start_kimg_ = stats.kimg;
+  start_seconds_ = folder_.seconds();  // evaluating is no training
+}
+
+}  // namespace epd
