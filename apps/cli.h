@@ -10,7 +10,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/names.h"
-#include "epd/solver/direction.h"
+#include "epd/solver/solver.h"
 
 /// The command line of all programs: CLI11 with the rules of the house.
 ///   - option names are written with underscores; dashes mean the same (--num-steps is --num_steps);

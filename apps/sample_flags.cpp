@@ -24,13 +24,17 @@ void add_method_flags(CLI::App& app, MethodOptions& o) {
   add_optional(app, "--schedule_rho", o.schedule_rho, "exponent of the schedule", predictors_or("7"));
   add_afs(app, o.afs, predictors_or("False"));
   add_optional(app, "--max_order", o.max_order, "order of a multistep solver", predictors_or("its highest"));
-  add_optional(app, "--inner_steps", o.inner_steps, "euler, heun, dpm: points of each interval, ends included",
+  add_optional(app, "--inner_steps", o.inner_steps,
+               solvers_that_know("inner_steps", ", ") + ": points of each interval, ends included",
                "2: no point in between");
-  add_bool(app, "--predict_x0", o.predict_x0, "dpmpp, unipc: extrapolate the denoised image, not the noise", "True");
-  add_bool(app, "--lower_order_final", o.lower_order_final, "dpmpp, unipc: lower order in the last steps", "True");
-  add_choice(app, "--unipc_variant", o.unipc_variant, kUnipcVariantNames, "unipc: its function B(h)", "bh2");
+  add_bool(app, "--predict_x0", o.predict_x0,
+           solvers_that_know("predict_x0", ", ") + ": extrapolate the denoised image, not the noise", "True");
+  add_bool(app, "--lower_order_final", o.lower_order_final,
+           solvers_that_know("lower_order_final", ", ") + ": lower order in the last steps", "True");
+  add_choice(app, "--unipc_variant", o.unipc_variant, kUnipcVariantNames,
+             solvers_that_know("unipc_variant", ", ") + ": its function B(h)", "bh2");
   add_choice(app, "--deis_mode", o.deis_mode, kDeisModeNames,
-             "deis: variable of its polynomials, VP time or noise level", "tab");
+             solvers_that_know("deis_mode", ", ") + ": variable of its polynomials, VP time or noise level", "tab");
   add_choice(app, "--guidance_type", o.guidance_type, kGuidanceNames,
              "guidance: cg by the classifier, cfg classifier-free, uncond without the condition",
              predictors_or("none"));

@@ -61,7 +61,7 @@ class Row {
       : scorer_(std::move(detector), false), picture_images_(picture_images) {}
 
   void add(const Drawn& drawn, const at::Tensor& exact_state, bool first_seeds) {
-    const auto gap = drawn.states.back() - exact_state;
+    const auto gap = drawn.end - exact_state;
     square_ += inner_products(gap, gap).sum().item<double>();
     values_ += static_cast<double>(gap.numel());
     const auto pixels = to_pixels(drawn.images);
@@ -171,9 +171,7 @@ class Arena {
   /// Draws one row. Without exact states it is the exact row itself, which keeps its states and statistics.
   CompareRow draw(const Method& method, const std::vector<at::Tensor>* exact, const Statistics* exact_statistics,
                   Comparison& result, Progress& progress, const std::string& name) {
-    SamplerOptions options;
-    options.keep_states = true;
-    const Sampler sampler(model_, conditions_, method.plan, method.times[0], options);
+    const Sampler sampler(model_, conditions_, method.plan, method.times[0], {});
     progress.note(name);
     Row row(detector_, options_.picture_images);
     for (std::size_t batch = 0; batch < passes_.size(); ++batch) {
@@ -181,8 +179,8 @@ class Arena {
       const auto begin = Clock::now();
       auto drawn = sampler.draw(part_of(mine_, passes_[batch]));
       row.spent(Clock::now() - begin);
-      if (!exact) exact_states_.push_back(drawn.states.back());
-      row.add(drawn, exact ? (*exact)[batch] : drawn.states.back(), group_.is_root());
+      if (!exact) exact_states_.push_back(drawn.end);
+      row.add(drawn, exact ? (*exact)[batch] : drawn.end, group_.is_root());
       progress.advance(method.evaluations() * passes_[batch].size());
     }
     auto numbers = row.collect(group_, name, exact_statistics, data_ ? &*data_ : nullptr,

@@ -44,7 +44,7 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
       options_(options),
       lanes_(model_.model->device()) {
   options_.decode_batch = decode_batch_or_default(options_.decode_batch, model_.model->device());
-  if (plan_.mean >= 0) conditions_ = with_mean(std::move(conditions_), model_);
+  if (plan_.mean) conditions_ = with_mean(std::move(conditions_), model_);
 }
 
 Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
@@ -58,9 +58,9 @@ Drawn Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   drawn.labels = condition.labels;
   GridObserver observe;
   if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { drawn.states.push_back(state); };
-  const auto end =
-      execute(plan_, StoppableDenoiser(*model_.denoiser), condition, start_state(latents.to(device), t_0_), observe);
-  drawn.images = decoded(end);
+  latents = start_state(latents.to(device), t_0_);
+  drawn.end = execute(plan_, StoppableDenoiser(*model_.denoiser), condition, std::move(latents), observe);
+  drawn.images = decoded(drawn.end);
   return drawn;
 }
 
