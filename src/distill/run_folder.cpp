@@ -19,7 +19,7 @@
 #include "epd/files/json_writer.h"
 #include "epd/images/png.h"
 #include "epd/sampling/pixels.h"
-#include "fingerprint.h"
+#include "epd/files/options_json.h"
 
 namespace epd {
 namespace {

@@ -1,5 +1,6 @@
 #include "epd/distill/student.h"
 
+#include <optional>
 #include <utility>
 
 #include "epd/solver/make_plan.h"
@@ -13,11 +14,11 @@ class EpdStudentRun : public StudentRun {
 
   const Plan<Dual>& advance(const std::vector<Dual>& raw) override {
     if (step_ == 0) {
-      solver_ = make_student(spec_, raw);
+      solver_ = student_solver(spec_, raw);
     } else {
       solver_->set_table(epd_table(spec_, raw));
     }
-    x_ = walk(plan_, *solver_, x_, t_, step_, spec_.afs);
+    x_ = append_step(plan_, *solver_, x_, t_, step_, spec_.afs);
     ++step_;
     return plan_.plan();
   }
@@ -25,7 +26,7 @@ class EpdStudentRun : public StudentRun {
  private:
   const PredictorSpec& spec_;
   const TimeSteps& t_;
-  std::unique_ptr<EpdSolver<Dual>> solver_;
+  std::optional<EpdSolver<Dual>> solver_;
   PlanBuilder<Dual> plan_;
   Expression<Dual> x_ = plan_.start();
   std::size_t step_ = 0;

@@ -196,7 +196,7 @@ SolverOptions TrainOptions::teacher_options() const {
   }
   options.predict_x0 = predict_x0;
   options.lower_order_final = lower_order_final;
-  const bool refines = teacher == SolverKind::kHeun || teacher == SolverKind::kDpm;
+  const bool refines = knows(teacher, "inner_steps") && info_of(teacher).evaluations == 2;
   options.inner_steps = inner_steps.value_or(refines ? 3 : 2);
   return options;
 }

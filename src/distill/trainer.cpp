@@ -71,7 +71,7 @@ Trainer::Trainer(const TrainOptions& options, const PredictorSpec& start, const 
   EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
                     resources_.batch_gpu);
   if (options_.val_images > 0) {
-    EPD_REQUIRE(validation != nullptr, "a trainer that validates was given no images for it");
+    EPD_ASSERT(validation != nullptr, "a trainer that validates was given no images for it");
     validation_.emplace(std::move(validation), options_.val_images, resources_.batch_gpu, denoiser_, group_);
   }
   completed_ = present_state();

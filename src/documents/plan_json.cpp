@@ -55,7 +55,7 @@ std::string plan_json(const Plan<double>& plan, std::string_view solver, int cos
   json.add("format", "epd-plan").add("version", 1).add("solver", solver);
   json.add("nfe", plan.nfe() * cost_factor).add("evaluations", plan.evaluations() * cost_factor);
   json.add("cost_factor", cost_factor).add("num_registers", plan.num_registers);
-  if (plan.mean >= 0) json.add("mean", plan.mean);
+  if (plan.mean) json.add("mean", *plan.mean);
   json.raw("times", json_numbers(grid_times(plan))).raw("grid", json_integers(plan.grid));
   json.raw("steps", json_lines(steps)).raw("instructions", json_lines(instructions));
   return json.pretty() + "\n";

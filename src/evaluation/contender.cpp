@@ -56,7 +56,7 @@ Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedul
   method.schedule_type = at_schedule.empty() ? schedule : value_of(kScheduleNames, at_schedule, "solvers");
   method.schedule_rho = *method.schedule_type == ScheduleKind::kPolynomial ? 7 : 1;
   if (!at_rho.empty()) method.schedule_rho = to_number<double>(at_rho, "rho", whole);
-  const int per_step = evaluations_per_step(*method.solver);
+  const int per_step = info_of(*method.solver).evaluations;
   const bool odd = per_step == 2 && nfe % 2 == 1;
   method.afs = mean ? Afs::kMean : odd ? Afs::kAnalytical : Afs::kNo;
   EPD_REQUIRE_USAGE(!mean || per_step == 1 || odd, "nfe: ", whole, " takes an odd number of evaluations, got ", nfe);

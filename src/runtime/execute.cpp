@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -10,46 +11,85 @@
 namespace epd {
 namespace {
 
+/// The registers that an instruction reads and writes.
 template <class S>
-std::vector<std::size_t> last_uses(const Plan<S>& plan) {
-  std::vector<std::size_t> last(static_cast<std::size_t>(plan.num_registers), 0);
-  for (std::size_t i = 0; i < plan.instructions.size(); ++i) {
-    if (const auto* combine = std::get_if<Combine<S>>(&plan.instructions[i])) {
-      for (const auto& term : combine->sum.terms()) last[term.source] = i;
-    } else {
-      for (const Register state : std::get<Evaluate<S>>(plan.instructions[i]).states) last[state] = i;
-    }
+std::vector<Register> registers_of(const Instruction<S>& instruction) {
+  if (const auto* combine = std::get_if<Combine<S>>(&instruction)) {
+    std::vector<Register> result{combine->target};
+    for (const auto& term : combine->sum.terms()) result.push_back(term.source);
+    return result;
   }
-  for (const Register state : plan.grid) last[state] = plan.instructions.size();  // read by the caller
-  return last;
+  const auto& evaluate = std::get<Evaluate<S>>(instruction);
+  auto result = evaluate.states;
+  result.insert(result.end(), evaluate.denoised.begin(), evaluate.denoised.end());
+  return result;
 }
 
 }  // namespace
 
 template <class S>
 Run<S>::Run(const Denoiser& denoiser, Condition condition, at::Tensor start, KeepForAdjoint keep)
-    : denoiser_(denoiser), condition_(std::move(condition)), keep_(keep), batch_(start.size(0)) {
+    : denoiser_(denoiser),
+      condition_(std::move(condition)),
+      keep_(keep),
+      batch_(start.size(0)),
+      of_states_(start.options()) {
   registers_.push_back(std::move(start));
 }
 
 template <class S>
-void Run<S>::advance(const Plan<S>& plan) {
+void Run<S>::advance(const Plan<S>& plan, const GridObserver& observe) {
   at::NoGradGuard no_grad;
   registers_.resize(static_cast<std::size_t>(plan.num_registers));
   kept_.resize(plan.instructions.size());
-  if (plan.mean >= 0 && done_ == 0) {
-    EPD_REQUIRE(condition_.mean.defined(), "a plan that begins with the mean of the data was given none");
-    store(plan.mean, condition_.mean.to(registers_[0].options()));
+  if (plan.mean && done_ == 0) {
+    EPD_ASSERT(condition_.mean.defined(), "a plan that begins with the mean of the data was given none");
+    store(*plan.mean, condition_.mean.to(of_states_));
   }
-  if (keep_ == KeepForAdjoint::kNothing) last_use_ = last_uses(plan);
+  const bool frees = keep_ == KeepForAdjoint::kNothing;
+  const auto last_use = frees ? last_uses(plan) : std::vector<std::size_t>();
+  show(plan, observe);
   for (; done_ < plan.instructions.size(); ++done_) {
-    if (const auto* instruction = std::get_if<Combine<S>>(&plan.instructions[done_])) {
-      combine(*instruction);
+    const auto& instruction = plan.instructions[done_];
+    if (const auto* combine_states = std::get_if<Combine<S>>(&instruction)) {
+      combine(*combine_states);
     } else {
-      evaluate(std::get<Evaluate<S>>(plan.instructions[done_]), done_);
+      evaluate(std::get<Evaluate<S>>(instruction), done_);
     }
-    if (keep_ == KeepForAdjoint::kNothing) free_unused(plan, done_);
+    show(plan, observe);
+    if (!frees) continue;
+    for (const Register r : registers_of(instruction)) {
+      if (last_use[r] == done_) registers_[r].reset();
+    }
   }
+}
+
+/// Shows the observer the grid points whose states have come to be known.
+template <class S>
+void Run<S>::show(const Plan<S>& plan, const GridObserver& observe) {
+  while (observe && shown_ < plan.grid.size() && (*this)[plan.grid[shown_]].defined()) {
+    observe(shown_, (*this)[plan.grid[shown_]]);
+    ++shown_;
+  }
+}
+
+/// By register the instruction after which neither an instruction nor the observer needs it.
+template <class S>
+std::vector<std::size_t> Run<S>::last_uses(const Plan<S>& plan) const {
+  std::vector<std::size_t> first(registers_.size(), 0), last(registers_.size(), 0);
+  for (std::size_t i = 0; i < plan.instructions.size(); ++i) {
+    for (const Register r : registers_of(plan.instructions[i])) last[r] = i;
+  }
+  for (std::size_t i = plan.instructions.size(); i-- > 0;) {
+    for (const Register r : registers_of(plan.instructions[i])) first[r] = i;
+  }
+  std::size_t shown = 0;
+  for (const Register r : plan.grid) {  // in their order, so that one may wait for those before it
+    shown = std::max(shown, first[r]);
+    last[r] = std::max(last[r], shown);
+  }
+  last[plan.grid.back()] = plan.instructions.size();  // read by the caller
+  return last;
 }
 
 template <class S>
@@ -85,7 +125,7 @@ template <class S>
 at::Tensor Run<S>::noise_levels(const Evaluate<S>& instruction) const {
   std::vector<double> sigmas;
   for (const S& sigma : instruction.sigmas) sigmas.push_back(value_of(sigma));
-  return at::tensor(sigmas, at::kDouble).repeat_interleave(batch_).to(registers_[0].options());
+  return at::tensor(sigmas, at::kDouble).repeat_interleave(batch_).to(of_states_);
 }
 
 template <class S>
@@ -94,21 +134,9 @@ void Run<S>::store(Register r, at::Tensor value) {
 }
 
 template <class S>
-void Run<S>::free_unused(const Plan<S>& plan, std::size_t instruction) {
-  const auto release = [&](Register r) {
-    if (last_use_[r] == instruction) registers_[static_cast<std::size_t>(r)].reset();
-  };
-  if (const auto* combine = std::get_if<Combine<S>>(&plan.instructions[instruction])) {
-    for (const auto& term : combine->sum.terms()) release(term.source);
-  } else {
-    for (const Register state : std::get<Evaluate<S>>(plan.instructions[instruction]).states) release(state);
-  }
-}
-
-template <class S>
 Differentiated Run<S>::differentiate(const Plan<S>& plan, std::size_t instruction) const {
   if (keep_ == KeepForAdjoint::kActivations) return kept_.at(instruction);
-  EPD_REQUIRE(keep_ == KeepForAdjoint::kStates, "a run that kept nothing has no adjoint");
+  EPD_ASSERT(keep_ == KeepForAdjoint::kStates, "a run that kept nothing has no adjoint");
   const auto& evaluate = std::get<Evaluate<S>>(plan.instructions[instruction]);
   return denoiser_.differentiate(inputs(evaluate), noise_levels(evaluate),
                                  static_cast<std::int64_t>(evaluate.states.size()), condition_);
@@ -117,11 +145,10 @@ Differentiated Run<S>::differentiate(const Plan<S>& plan, std::size_t instructio
 template class Run<double>;
 template class Run<Dual>;
 
-at::Tensor execute(const Plan<double>& plan, const Denoiser& denoiser, const Condition& condition,
-                   const at::Tensor& start, const GridObserver& observe) {
-  Run<double> run(denoiser, condition, start, KeepForAdjoint::kNothing);
-  run.advance(plan);
-  for (std::size_t n = 0; observe && n < plan.grid.size(); ++n) observe(n, run[plan.grid[n]]);
+at::Tensor execute(const Plan<double>& plan, const Denoiser& denoiser, const Condition& condition, at::Tensor start,
+                   const GridObserver& observe) {
+  Run<double> run(denoiser, condition, std::move(start), KeepForAdjoint::kNothing);
+  run.advance(plan, observe);
   return run[plan.grid.back()];
 }
 

@@ -40,8 +40,9 @@ at::Tensor weighted_sum_on_cpu(const std::vector<WeightedTensor>& terms) {
   auto result = at::empty_like(held[0]);
   T* out = result.mutable_data_ptr<T>();
   at::parallel_for(0, result.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t at = begin; at < end; at += kBlock)
-      sum_block(weights, inputs, at, std::min(kBlock, end - at), out);
+    for (std::int64_t block = begin; block < end; block += kBlock) {
+      sum_block(weights, inputs, block, std::min(kBlock, end - block), out);
+    }
   });
   return result;
 }
@@ -80,7 +81,7 @@ bool on_cpu(const at::Tensor& x) {
 }  // namespace
 
 at::Tensor weighted_sum(const std::vector<WeightedTensor>& terms) {
-  EPD_REQUIRE(!terms.empty(), "a sum of nothing");
+  EPD_ASSERT(!terms.empty(), "a weighted sum without terms");
   if (on_cpu(terms[0].tensor)) {
     return terms[0].tensor.scalar_type() == at::kDouble ? weighted_sum_on_cpu<double>(terms)
                                                         : weighted_sum_on_cpu<float>(terms);

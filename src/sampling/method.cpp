@@ -126,11 +126,13 @@ SolverOptions baseline_options(const MethodOptions& o) {
   solver.deis_mode = o.deis_mode.value_or(solver.deis_mode);
   const SolverOptions defaults;
   const std::string name = name_of(kSolverNames, solver.kind);
-  const bool unipc = solver.kind == SolverKind::kUnipc, forms = unipc || solver.kind == SolverKind::kDpmpp;
-  require_known("predict_x0", o.predict_x0, defaults.predict_x0, forms, name);
-  require_known("lower_order_final", o.lower_order_final, defaults.lower_order_final, forms, name);
-  require_known("unipc_variant", o.unipc_variant, defaults.unipc_variant, unipc, name);
-  require_known("deis_mode", o.deis_mode, defaults.deis_mode, solver.kind == SolverKind::kDeis, name);
+  const auto check = [&](const char* option, const auto& given, const auto& otherwise) {
+    require_known(option, given, otherwise, knows(solver.kind, option), name);
+  };
+  check("predict_x0", o.predict_x0, defaults.predict_x0);
+  check("lower_order_final", o.lower_order_final, defaults.lower_order_final);
+  check("unipc_variant", o.unipc_variant, defaults.unipc_variant);
+  check("deis_mode", o.deis_mode, defaults.deis_mode);
   return solver.validated();
 }
 

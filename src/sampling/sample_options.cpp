@@ -18,6 +18,9 @@ namespace epd {
 
 Options options_of(MethodOptions& o) {
   using namespace option_help;
+  const auto of = [](const char* option, const char* what) {
+    return text(solvers_that_know(option, ", "), ": ", what);
+  };
   const auto predictors_or = [](const char* value) { return text("the predictor's, else ", value); };
   return Options("Solver")
       .add("predictor_path", o.predictor_path,
@@ -36,16 +39,16 @@ Options options_of(MethodOptions& o) {
       .add("max_order", o.max_order,
            help("order of a multistep solver").decides_result().otherwise(predictors_or("its highest")))
       .add("inner_steps", o.inner_steps,
-           help("euler, heun, dpm: timestamps within each interval, both ends included")
+           help(of("inner_steps", "timestamps within each interval, both ends included"))
                .decides_result()
                .otherwise("2, no extra timestamp"))
       .add("predict_x0", o.predict_x0,
-           help("dpmpp, unipc: data prediction instead of noise prediction").decides_result().otherwise("True"))
+           help(of("predict_x0", "data prediction instead of noise prediction")).decides_result().otherwise("True"))
       .add("lower_order_final", o.lower_order_final,
-           help("dpmpp, unipc: lower the order in the last steps").decides_result().otherwise("True"))
-      .add("unipc_variant", o.unipc_variant, help("unipc: variant of B(h)").decides_result().otherwise("bh2"))
+           help(of("lower_order_final", "lower the order in the last steps")).decides_result().otherwise("True"))
+      .add("unipc_variant", o.unipc_variant, help(of("unipc_variant", "variant of B(h)")).decides_result().otherwise("bh2"))
       .add("deis_mode", o.deis_mode,
-           help("deis: polynomials in VP time (tab) or in the noise level (rhoab)").decides_result().otherwise("tab"))
+           help(of("deis_mode", "polynomials in VP time (tab) or in the noise level (rhoab)")).decides_result().otherwise("tab"))
       .group("Guidance and condition")
       .add("guidance_type", o.guidance_type, help(kGuidance).decides_result().otherwise(predictors_or("none")))
       .add("guidance_rate", o.guidance_rate, help(kGuidanceRate).decides_result().otherwise(predictors_or("1")))

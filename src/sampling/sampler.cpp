@@ -47,7 +47,7 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
       options_(options),
       lanes_(model_.model->device()) {
   options_.decode_batch = decode_batch_or_default(options_.decode_batch, model_.model->device());
-  if (plan_.mean >= 0) conditions_ = with_mean(std::move(conditions_), model_);
+  if (plan_.mean) conditions_ = with_mean(std::move(conditions_), model_);
 }
 
 Samples Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
@@ -62,8 +62,8 @@ Samples Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   samples.labels = condition.labels;
   GridObserver observe;
   if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { samples.states.push_back(state); };
-  samples.end =
-      execute(plan_, StoppableDenoiser(*model_.denoiser), condition, start_state(latents.to(device), t_0_), observe);
+  latents = start_state(latents.to(device), t_0_);
+  samples.end = execute(plan_, StoppableDenoiser(*model_.denoiser), condition, std::move(latents), observe);
   samples.images = decoded(samples.end);
   return samples;
 }

@@ -72,7 +72,7 @@ std::string explain_table(const Plan<double>& plan, int cost_factor) {
     const StepWork work = work_of(plan, step);
     nfe += work.nfe * cost_factor;
     rows.push_back({std::to_string(n), short_number(step.t.cur), short_number(step.t.next), work.sigmas, work.points,
-                    step.analytical ? (plan.mean >= 0 ? "mean" : "yes") : "no",
+                    step.analytical ? (plan.mean ? "mean" : "yes") : "no",
                     std::to_string(work.evaluations * cost_factor), std::to_string(nfe)});
   }
   std::ostringstream table;

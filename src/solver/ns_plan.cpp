@@ -114,9 +114,9 @@ NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end) {
   result.t_0 = t_0;
   std::map<Register, Row> rows{{0, {1}}};
   std::size_t num_denoised = 0;
-  if (plan.mean >= 0) {
+  if (plan.mean) {
     result.mean = true;
-    rows[plan.mean] = {0, 1};
+    rows[*plan.mean] = {0, 1};
     num_denoised = 1;
   }
   for (const auto& instruction : plan.instructions) {
@@ -177,14 +177,14 @@ NsPlan<S> moved(const NsPlan<double>& from, const NsRates& rates, const std::vec
   auto next = raw.begin();
   const auto move_weights = [&](const NsPoint<double>& point) {
     std::vector<S> weights;
-    for (const double weight : point.weights) weights.push_back(S(weight) + S(rates.weights) * *next++);
+    for (const double weight : point.weights) weights.push_back(weight + rates.weights * *next++);
     return weights;
   };
   const auto move_point = [&](const NsPoint<double>& point) {
-    NsPoint<S> result{S(point.sigma), S(point.start), {}};
+    NsPoint<S> result{point.sigma, point.start, {}};
     if (point.weights.empty()) return result;
-    const S time = exp(S(rates.times) * *next++);
-    result.sigma *= time * exp(S(rates.sigmas) * *next++);
+    const S time = exp(rates.times * *next++);
+    result.sigma *= time * exp(rates.sigmas * *next++);
     result.start *= time;
     result.weights = move_weights(point);
     return result;
@@ -194,7 +194,7 @@ NsPlan<S> moved(const NsPlan<double>& from, const NsRates& rates, const std::vec
     auto& points = result.stages.emplace_back();
     for (const auto& point : stage) points.push_back(move_point(point));
   }
-  result.end = {S(from.end.sigma), S(from.end.start), move_weights(from.end)};
+  result.end = {from.end.sigma, from.end.start, move_weights(from.end)};
   return result;
 }
 

@@ -11,14 +11,14 @@ template <class S>
 S sigmoid(const S& x) {
   using std::exp;
   // Written for either sign, so that exp never overflows.
-  if (value_of(x) >= 0) return S(1) / (S(1) + exp(-x));
+  if (value_of(x) >= 0) return 1 / (1 + exp(-x));
   const S e = exp(x);
-  return e / (S(1) + e);
+  return e / (1 + e);
 }
 
 template <class S>
 S scale_around_one(const S& parameter, double range) {
-  return S(2 * range) * sigmoid(S(0.5) * parameter) + S(1 - range);
+  return 2 * range * sigmoid(0.5 * parameter) + (1 - range);
 }
 
 template <class S>
@@ -27,9 +27,9 @@ std::vector<S> softmax(const std::vector<S>& logits) {
   double highest = value_of(logits[0]);
   for (const S& logit : logits) highest = std::max(highest, value_of(logit));
   std::vector<S> result;
-  S sum(0);
+  S sum = 0;
   for (const S& logit : logits) {
-    result.push_back(exp(logit - S(highest)));
+    result.push_back(exp(logit - highest));
     sum += result.back();
   }
   for (S& weight : result) weight /= sum;

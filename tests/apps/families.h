@@ -123,7 +123,7 @@ class TinyFamily {
   SampleOptions sampling() const {
     SampleOptions options;
     options.model_path = model_path().string();
-    options.method.solver = SolverKind::kEuler;
+    options.method.solver = solver_kind("euler");
     options.method.num_steps = 3;
     options.seeds = {5, 0, 2};
     options.chunk = 4;

@@ -39,21 +39,21 @@ constexpr auto kUniform = ScheduleKind::kTimeUniform, kDiscrete = ScheduleKind::
 constexpr auto kPerStep = Objective::kPerStep, kEndToEnd = Objective::kEndToEnd;
 
 const Case kCases[] = {
-    {"Pixels", Family::kPixels, kNone, kEpd, SolverKind::kHeun, kUniform, true, 2, kEndToEnd},
-    {"PixelsPluginWithThreePoints", Family::kPixels, kUncond, kIpndm, SolverKind::kIpndm, kPoly, true, 3, kPerStep},
-    {"Labels", Family::kOneHot, kNone, kEpd, SolverKind::kDpm, kPoly, true, 2, kPerStep},
-    {"LabelsFreely", Family::kOneHot, kCfg, kEpd, SolverKind::kDpmpp, kLogSnr, true, 3, kPerStep},
-    {"LabelsLeftOut", Family::kOneHot, kUncond, kIpndm, SolverKind::kIpndm, kPoly, false, 2, kPerStep},
-    {"LabelsFreelyByThePlugin", Family::kOneHot, kCfg, kIpndm, SolverKind::kHeun, kUniform, true, 2, kPerStep},
-    {"Classifier", Family::kClassifier, kCg, kEpd, SolverKind::kHeun, kDiscrete, true, 2, kPerStep},
-    {"ClassifierByThePlugin", Family::kClassifier, kCg, kIpndm, SolverKind::kDpmpp, kUniform, false, 3, kPerStep},
-    {"ClassifierUnused", Family::kClassifier, kNone, kEpd, SolverKind::kIpndm, kDiscrete, false, 2, kEndToEnd},
-    {"Latents", Family::kLatent, kUncond, kEpd, SolverKind::kDpm, kDiscrete, true, 2, kPerStep},
-    {"LatentsThroughTheDecoderAlone", Family::kLatent, kNone, kEpd, SolverKind::kHeun, kUniform, true, 2, kEndToEnd},
-    {"LatentsByThePlugin", Family::kLatent, kNone, kIpndm, SolverKind::kIpndm, kDiscrete, true, 2, kPerStep},
-    {"Text", Family::kText, kCfg, kEpd, SolverKind::kDpm, kDiscrete, true, 2, kPerStep},
-    {"TextByThePlugin", Family::kText, kCfg, kIpndm, SolverKind::kDpmpp, kDiscrete, false, 2, kPerStep},
-    {"TextUnguided", Family::kText, kNone, kEpd, SolverKind::kIpndm, kDiscrete, true, 3, kEndToEnd},
+    {"Pixels", Family::kPixels, kNone, kEpd, solver_kind("heun"), kUniform, true, 2, kEndToEnd},
+    {"PixelsPluginWithThreePoints", Family::kPixels, kUncond, kIpndm, solver_kind("ipndm"), kPoly, true, 3, kPerStep},
+    {"Labels", Family::kOneHot, kNone, kEpd, solver_kind("dpm"), kPoly, true, 2, kPerStep},
+    {"LabelsFreely", Family::kOneHot, kCfg, kEpd, solver_kind("dpmpp"), kLogSnr, true, 3, kPerStep},
+    {"LabelsLeftOut", Family::kOneHot, kUncond, kIpndm, solver_kind("ipndm"), kPoly, false, 2, kPerStep},
+    {"LabelsFreelyByThePlugin", Family::kOneHot, kCfg, kIpndm, solver_kind("heun"), kUniform, true, 2, kPerStep},
+    {"Classifier", Family::kClassifier, kCg, kEpd, solver_kind("heun"), kDiscrete, true, 2, kPerStep},
+    {"ClassifierByThePlugin", Family::kClassifier, kCg, kIpndm, solver_kind("dpmpp"), kUniform, false, 3, kPerStep},
+    {"ClassifierUnused", Family::kClassifier, kNone, kEpd, solver_kind("ipndm"), kDiscrete, false, 2, kEndToEnd},
+    {"Latents", Family::kLatent, kUncond, kEpd, solver_kind("dpm"), kDiscrete, true, 2, kPerStep},
+    {"LatentsThroughTheDecoderAlone", Family::kLatent, kNone, kEpd, solver_kind("heun"), kUniform, true, 2, kEndToEnd},
+    {"LatentsByThePlugin", Family::kLatent, kNone, kIpndm, solver_kind("ipndm"), kDiscrete, true, 2, kPerStep},
+    {"Text", Family::kText, kCfg, kEpd, solver_kind("dpm"), kDiscrete, true, 2, kPerStep},
+    {"TextByThePlugin", Family::kText, kCfg, kIpndm, solver_kind("dpmpp"), kDiscrete, false, 2, kPerStep},
+    {"TextUnguided", Family::kText, kNone, kEpd, solver_kind("ipndm"), kDiscrete, true, 3, kEndToEnd},
 };
 
 constexpr double kRate = 2.5;

@@ -28,7 +28,7 @@ TrainOptions ns_options() {
   options.num_steps = 5;
   options.schedule_kind = ScheduleKind::kTimeUniform;
   options.schedule_rho = 1;
-  options.teacher = SolverKind::kHeun;
+  options.teacher = solver_kind("heun");
   options.num_inserted = 9;
   options.batch = 8;
   options.total_kimg = 0.48;

@@ -27,7 +27,8 @@ std::vector<Plan<double>> every_plan() {
       plans.push_back(make_plan(options, t));
     }
   }
-  plans.push_back(make_plan({.kind = SolverKind::kDpm, .max_order = {}, .afs = Afs::kAnalytical, .inner_steps = 3}, t));
+  plans.push_back(
+      make_plan({.kind = solver_kind("dpm"), .max_order = {}, .afs = Afs::kAnalytical, .inner_steps = 3}, t));
   for (const auto kind : {StudentKind::kEpd, StudentKind::kIpndm}) {
     PredictorSpec spec;
     spec.kind = kind;

@@ -43,11 +43,11 @@ std::vector<Dual> learning(const std::vector<double>& raw) {
 }
 
 Plan<Dual> plan_of(const PredictorSpec& spec) {
-  const auto solver = make_student(spec, learning(spec.parameters));
+  auto solver = student_solver(spec, learning(spec.parameters));
   PlanBuilder<Dual> plan;
   const auto t = spec.time_steps();
   auto x = plan.start();
-  for (std::size_t n = 0; n < t.num_intervals(); ++n) x = walk(plan, *solver, x, t, n, spec.afs);
+  for (std::size_t n = 0; n < t.num_intervals(); ++n) x = append_step(plan, solver, x, t, n, spec.afs);
   return plan.plan();
 }
 

@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
 #include "epd/denoiser/chunked.h"
 #include "epd/runtime/execute.h"
 #include "epd/runtime/linear.h"
@@ -90,11 +94,79 @@ TEST(Execute, PointsStandPointMajorInOneForward) {
 
 TEST(Execute, FloatStatesAgreeWithDoubleToFloatPrecision) {
   const auto start = at::tensor({-60.0, 12.0, 85.0, 3.0}, at::kDouble).view({2, 2, 1, 1});
-  const auto plan = make_plan(solver_named(SolverKind::kDpmpp), kTimes);
+  const auto plan = make_plan(solver_named(solver_kind("dpmpp")), kTimes);
   const TensorMixture denoiser;
   const auto exact = execute(plan, denoiser, {}, start), rounded = execute(plan, denoiser, {}, start.to(at::kFloat));
   EXPECT_EQ(rounded.scalar_type(), at::kFloat);
   EXPECT_LT((exact - rounded).abs().max().item<double>(), 2e-5);
+}
+
+/// States and images by weak references: which of them are still alive.
+struct Seen {
+  std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> tensors;
+
+  void add(const at::Tensor& x) { tensors.push_back(x.storage().getWeakStorageImpl()); }
+  std::ptrdiff_t alive() const {
+    return std::count_if(tensors.begin(), tensors.end(), [](const auto& x) { return !x.expired(); });
+  }
+};
+
+/// Remembers what it was given and what it gave, and how much of that was alive at once.
+class WatchfulMixture : public TensorMixture {
+ public:
+  at::Tensor evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                      const Condition& condition) const override {
+    auto image = TensorMixture::evaluate(x, sigma, num_points, condition);
+    seen.add(x);
+    seen.add(image);
+    most_alive = std::max(most_alive, seen.alive());
+    return image;
+  }
+
+  mutable Seen seen;
+  mutable std::ptrdiff_t most_alive = 0;
+};
+
+TEST(Execute, KeepsNoMoreStatesForMoreSteps) {
+  for (const auto& [name, kind] : kSolverNames) {
+    const auto most_alive = [&, kind = kind](int num_steps) {
+      const WatchfulMixture denoiser;
+      execute(make_plan(solver_named(kind), make_time_steps({}, num_steps)), denoiser, {}, at::ones({2, 3, 1, 1}));
+      return denoiser.most_alive;
+    };
+    EXPECT_EQ(most_alive(40), most_alive(20)) << name;
+    EXPECT_LE(most_alive(40), 10) << name;
+  }
+}
+
+TEST(Execute, ShowsAStateWhenItIsMadeAndFreesItAfterwards) {
+  const WatchfulMixture denoiser;
+  Seen grid;
+  std::vector<int> forwards;
+  const auto end = execute(make_plan(solver_named(solver_kind("euler")), kTimes), denoiser, {}, at::ones({2, 3, 1, 1}),
+                           [&](std::size_t n, const at::Tensor& x) {
+                             EXPECT_EQ(n, forwards.size());
+                             forwards.push_back(denoiser.forwards);
+                             grid.add(x);
+                             EXPECT_LE(grid.alive(), 2);  // the one before may be what a register was made of
+                           });
+  EXPECT_EQ(forwards, (std::vector<int>{0, 1, 2, 3, 4}));
+  EXPECT_EQ(grid.alive(), 1);  // the end
+}
+
+TEST(Execute, ShowsGridPointsInTheirOrderThoughALaterOneWasKnownBefore) {
+  PlanBuilder<double> plan;
+  const auto early = plan.state(2.0 * plan.start()), late = plan.state(3.0 * early);
+  plan.grid_point(late);
+  plan.grid_point(early);
+  plan.grid_point(plan.state(0.5 * late));
+  std::vector<double> grid;
+  execute(plan.plan(), TensorMixture(), {}, at::ones({1, 1, 1, 1}, at::kDouble),
+          [&](std::size_t n, const at::Tensor& x) {
+            EXPECT_EQ(n, grid.size());
+            grid.push_back(values(x)[0]);
+          });
+  EXPECT_EQ(grid, (std::vector<double>{1, 6, 2, 3}));
 }
 
 TEST(Linear, SumsAndProductsAreFloat64Inside) {

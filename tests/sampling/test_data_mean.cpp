@@ -99,7 +99,7 @@ TEST_F(DataMean, StandsForTheFirstEvaluationOfEverySolver) {
     options.num_steps = 4;
     options.afs = Afs::kMean;
     const auto method = make_method(options, std::nullopt, model.facts());
-    EXPECT_EQ(method.nfe(), 3 * evaluations_per_step(kind) - 1) << name;
+    EXPECT_EQ(method.nfe(), 3 * info_of(kind).evaluations - 1) << name;
     const std::shared_ptr<const Conditions> conditions = make_conditions(model.model, path(), {});
     const auto drawn = Sampler(model, conditions, method.plan, method.times[0], {}).draw({1, 2});
     const auto [latents, labels] = seed_noise({1, 2}, model.facts(), at::kCPU);

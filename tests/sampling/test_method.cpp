@@ -46,7 +46,7 @@ TEST(Method, CountsEveryEvaluationTwiceUnderClassifierFreeGuidance) {
 TEST(Method, NamesItsFolderAsPublished) {
   EXPECT_EQ(method_of(tiny_predictor(), testing::tiny_facts()).folder_name(), "epd_nfe5_npoints_2");
   MethodOptions options;
-  options.solver = SolverKind::kHeun;
+  options.solver = solver_kind("heun");
   EXPECT_EQ(make_method(options, std::nullopt, testing::tiny_facts()).folder_name(), "heun_nfe6");
 }
 
@@ -87,7 +87,7 @@ TEST(Method, PrefersExplicitTimesToTheSchedule) {
 TEST(Method, NeedsEitherAPredictorOrASolver) {
   EXPECT_THROW(find_method_predictor({}), UsageError);
   MethodOptions both;
-  both.solver = SolverKind::kEuler;
+  both.solver = solver_kind("euler");
   both.predictor_path = "2";
   EXPECT_THROW(find_method_predictor(both), UsageError);
 }
@@ -104,7 +104,7 @@ TEST(Method, FindsPublishedPredictorsByNumberWithAndWithoutZeros) {
 
 TEST(Method, RefusesOptionsThatTheSolverDoesNotKnow) {
   MethodOptions options;
-  options.solver = SolverKind::kHeun;
+  options.solver = solver_kind("heun");
   options.predict_x0 = false;
   EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, testing::tiny_facts()); }), HasSubstr("predict_x0"));
   options.predict_x0.reset();
@@ -114,7 +114,7 @@ TEST(Method, RefusesOptionsThatTheSolverDoesNotKnow) {
 
 TEST(Method, NeedsTheModelsNoiseTableForTheDiscreteSchedule) {
   MethodOptions options;
-  options.solver = SolverKind::kEuler;
+  options.solver = solver_kind("euler");
   options.schedule_type = ScheduleKind::kDiscrete;
   auto facts = testing::tiny_facts();
   EXPECT_THROW(make_method(options, std::nullopt, facts), UsageError);
@@ -124,7 +124,7 @@ TEST(Method, NeedsTheModelsNoiseTableForTheDiscreteSchedule) {
 
 TEST(Method, RefusesGuidanceThatTheModelCannotGive) {
   MethodOptions options;
-  options.solver = SolverKind::kEuler;
+  options.solver = solver_kind("euler");
   options.guidance_type = GuidanceKind::kClassifierFree;
   EXPECT_THROW(make_method(options, std::nullopt, testing::tiny_facts()), UsageError);
   options.guidance_type = GuidanceKind::kClassifier;

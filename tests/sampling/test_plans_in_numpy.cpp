@@ -100,17 +100,17 @@ TEST_F(PlansInNumpy, OfClassicalSolversGiveWhatIsDrawn) {
       MethodOptions method;
       method.solver = kind;
       if (order > 0) method.max_order = order;
-      if (kind == SolverKind::kDeis) {
+      if (kind == solver_kind("deis")) {
         for (const auto& [mode_name, mode] : kDeisModeNames) {
           method.deis_mode = mode;
           add_solver(method);
         }
-      } else if (kind == SolverKind::kDpmpp || kind == SolverKind::kUnipc) {
+      } else if (kind == solver_kind("dpmpp") || kind == solver_kind("unipc")) {
         for (const bool data : {true, false}) {
           for (const bool lower : {true, false}) {
             method.predict_x0 = data;
             method.lower_order_final = lower;
-            if (kind == SolverKind::kUnipc) method.unipc_variant = lower ? UnipcVariant::kBh2 : UnipcVariant::kBh1;
+            if (kind == solver_kind("unipc")) method.unipc_variant = lower ? UnipcVariant::kBh2 : UnipcVariant::kBh1;
             add_solver(method);
           }
         }
@@ -137,7 +137,7 @@ TEST_F(PlansInNumpy, OfStudentsGiveWhatIsDrawn) {
 TEST_F(PlansInNumpy, ThatAreOfAnotherSolverAreSeen) {
   if (!has_numpy()) GTEST_SKIP() << "this LibTorch came without NumPy";
   MethodOptions method;
-  method.solver = SolverKind::kIpndm;
+  method.solver = solver_kind("ipndm");
   method.max_order = 2;
   add(method);
   const auto plan = cases_ / "0/plan.json";

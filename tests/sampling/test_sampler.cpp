@@ -16,7 +16,7 @@ using Seeds = std::vector<std::uint64_t>;
 class ASampler : public ::testing::Test {
  protected:
   ASampler() {
-    method_.solver = SolverKind::kHeun;
+    method_.solver = solver_kind("heun");
     method_.num_steps = 3;
   }
 

@@ -32,7 +32,7 @@ TEST(Counts, OfEverySolverAreStepsTimesItsCostLessAfs) {
           options.afs = afs ? Afs::kAnalytical : Afs::kNo;
           if (order > 0) options.max_order = order;
           const auto plan = make_plan(options, grid(num_steps));
-          const int expected = (num_steps - 1) * evaluations_per_step(kind) - afs;
+          const int expected = (num_steps - 1) * info_of(kind).evaluations - afs;
           const auto run = run_of(plan);
           SCOPED_TRACE(text(name, " order ", order, " N ", num_steps, " afs ", afs));
           EXPECT_EQ(plan.nfe(), expected);
@@ -47,13 +47,14 @@ TEST(Counts, OfEverySolverAreStepsTimesItsCostLessAfs) {
 }
 
 TEST(Counts, OfRefinedIntervalsAreOfAllSubSteps) {
-  for (const auto kind : {SolverKind::kEuler, SolverKind::kHeun, SolverKind::kDpm}) {
+  for (const auto& [name, kind] : kSolverNames) {
+    if (!knows(kind, "inner_steps")) continue;
     for (const int inner_steps : {2, 3, 5}) {
       for (const bool afs : {false, true}) {
         const SolverOptions options{
             .kind = kind, .max_order = {}, .afs = afs ? Afs::kAnalytical : Afs::kNo, .inner_steps = inner_steps};
         const auto plan = make_plan(options, grid(4));
-        EXPECT_EQ(plan.nfe(), 3 * (inner_steps - 1) * evaluations_per_step(kind) - afs);
+        EXPECT_EQ(plan.nfe(), 3 * (inner_steps - 1) * info_of(kind).evaluations - afs);
         EXPECT_EQ(run_of(plan).forwards, plan.nfe());
         EXPECT_EQ(plan.grid.size(), 4u);
         EXPECT_EQ(plan.steps.size(), 3u * (inner_steps - 1));
@@ -103,7 +104,7 @@ TEST(Afs, ReplacesTheFirstEvaluationOnly) {
 }
 
 TEST(Afs, ReplacesTheFirstEvaluationOnlyInRefinedIntervalsToo) {
-  SolverOptions options{.kind = SolverKind::kHeun, .max_order = {}, .inner_steps = 3};
+  SolverOptions options{.kind = solver_kind("heun"), .max_order = {}, .inner_steps = 3};
   auto sigmas = run_of(make_plan(options, grid(4))).sigmas;
   options.afs = Afs::kAnalytical;
   const auto plan = make_plan(options, grid(4));
@@ -113,7 +114,7 @@ TEST(Afs, ReplacesTheFirstEvaluationOnlyInRefinedIntervalsToo) {
 }
 
 TEST(Afs, IsTheDirectionOfUnitVarianceData) {
-  const SolverOptions options{.kind = SolverKind::kEuler, .max_order = {}, .afs = Afs::kAnalytical};
+  const SolverOptions options{.kind = solver_kind("euler"), .max_order = {}, .afs = Afs::kAnalytical};
   const auto run = run_of(make_plan(options, TimeSteps({80, 10})));
   EXPECT_NEAR(run.end()[0], 1 + (10 - 80) / std::sqrt(1 + 80.0 * 80.0), 1e-15);
 }
@@ -137,16 +138,16 @@ TEST(PlanSteps, TileTheInstructionsAndTheIntervals) {
 
 TEST(SolverOptions, ThatCannotBeAreUsageErrors) {
   const auto refused = [](SolverOptions options) { EXPECT_THROW(options.validated(), UsageError); };
-  refused({.kind = SolverKind::kEuler, .max_order = 1});
-  refused({.kind = SolverKind::kHeun, .max_order = 2});
+  refused({.kind = solver_kind("euler"), .max_order = 1});
+  refused({.kind = solver_kind("heun"), .max_order = 2});
   for (const auto& [name, kind] : kSolverNames) {
     if (highest_order(kind) == 0) continue;
     refused({.kind = kind, .max_order = 0});
     refused({.kind = kind, .max_order = highest_order(kind) + 1});
     refused({.kind = kind, .max_order = {}, .inner_steps = 3});
   }
-  refused({.kind = SolverKind::kHeun, .max_order = {}, .inner_steps = 1});
-  refused({.kind = SolverKind::kHeun, .max_order = {}, .inner_steps = 1001});
+  refused({.kind = solver_kind("heun"), .max_order = {}, .inner_steps = 1});
+  refused({.kind = solver_kind("heun"), .max_order = {}, .inner_steps = 1001});
 }
 
 TEST(Student, ForAnotherGridIsRefused) {

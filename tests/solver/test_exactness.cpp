@@ -91,7 +91,7 @@ TEST(Exactness, OfIpndmOnAUniformGridIsForPolynomialsBelowItsOrder) {
   const auto t = make_time_steps({ScheduleKind::kPolynomial, 1, 1, 9}, 9);
   for (int p = 1; p <= 4; ++p) {
     const Function q = [p](double s) { return std::pow(s / 9, p - 1) + 0.3; };
-    const auto plan = make_plan({.kind = SolverKind::kIpndm, .max_order = p}, t);
+    const auto plan = make_plan({.kind = solver_kind("ipndm"), .max_order = p}, t);
     const auto run = run_plan(plan, {2.0}, network_of_direction(q));
     expect_exact_steps(plan, run, p - 1, [&](double x, Interval i) { return x + integral(q, i.cur, i.next); });
   }
@@ -100,7 +100,7 @@ TEST(Exactness, OfIpndmOnAUniformGridIsForPolynomialsBelowItsOrder) {
 TEST(Exactness, OfDeisInTheNoiseLevelIsForPolynomialsOnAnyGrid) {
   for (int p = 1; p <= 4; ++p) {
     const Function q = [p](double s) { return std::pow(s / 9, p - 1) + 0.3; };
-    const auto plan = make_plan({.kind = SolverKind::kDeis, .max_order = p, .deis_mode = DeisMode::kRhoAb}, grid(9));
+    const auto plan = make_plan({.kind = solver_kind("deis"), .max_order = p, .deis_mode = DeisMode::kRhoAb}, grid(9));
     const auto run = run_plan(plan, {2.0}, network_of_direction(q));
     expect_exact_steps(plan, run, p - 1, [&](double x, Interval i) { return x + integral(q, i.cur, i.next); });
   }
@@ -110,7 +110,7 @@ TEST(Exactness, OfDeisInTheVpTimeIsForPolynomialsInThatTime) {
   const auto clock = VpSigmaMap::between(0.002, 80);
   for (int p = 1; p <= 4; ++p) {
     const Function q = [&](double s) { return std::pow(clock.u(s), p - 1) + 0.3; };
-    const auto plan = make_plan({.kind = SolverKind::kDeis, .max_order = p}, grid(9));
+    const auto plan = make_plan({.kind = solver_kind("deis"), .max_order = p}, grid(9));
     const auto run = run_plan(plan, {2.0}, network_of_direction(q));
     // In ln sigma, where the integrand is smooth.
     const Function in_log = [&](double log_s) { return q(std::exp(log_s)) * std::exp(log_s); };
@@ -121,7 +121,7 @@ TEST(Exactness, OfDeisInTheVpTimeIsForPolynomialsInThatTime) {
 
 TEST(Exactness, OfHeunIsForDirectionsLinearInT) {
   const Function q = [](double s) { return 0.4 * s - 1; };
-  const auto plan = make_plan({.kind = SolverKind::kHeun, .max_order = {}}, grid(5));
+  const auto plan = make_plan({.kind = solver_kind("heun"), .max_order = {}}, grid(5));
   const auto run = run_plan(plan, {2.0}, network_of_direction(q));
   expect_exact_steps(plan, run, 0, [&](double x, Interval i) { return x + integral(q, i.cur, i.next); });
 }
@@ -138,7 +138,8 @@ TEST(Exactness, OfUnipcsCorrectorIsForImagesPolynomialInLambda) {
     for (const int p : {2, 3}) {
       const Function image = [p](double s) { return std::pow(std::log(s), p) / 4 + 0.2; };
       const auto plan = make_plan(
-          {.kind = SolverKind::kUnipc, .max_order = p, .lower_order_final = false, .unipc_variant = variant}, grid(9));
+          {.kind = solver_kind("unipc"), .max_order = p, .lower_order_final = false, .unipc_variant = variant},
+          grid(9));
       auto corrected = plan;
       corrected.steps.pop_back();
       expect_exact_steps(corrected, run_plan(plan, {2.0}, network_of_image(image)), p - 1,
@@ -149,7 +150,7 @@ TEST(Exactness, OfUnipcsCorrectorIsForImagesPolynomialInLambda) {
 
 TEST(Exactness, OfUnipcsThirdOrderPredictorIsForImagesQuadraticInLambda) {
   const Function image = [](double s) { return std::pow(std::log(s), 2) / 4 + 0.2; };
-  const auto plan = make_plan({.kind = SolverKind::kUnipc, .max_order = 3, .lower_order_final = false}, grid(9));
+  const auto plan = make_plan({.kind = solver_kind("unipc"), .max_order = 3, .lower_order_final = false}, grid(9));
   const auto run = run_plan(plan, {2.0}, network_of_image(image));
   expect_exact_steps(plan, run, plan.steps.size() - 1,
                      [&](double x, Interval t) { return exact_data_step(image, x, t); });
@@ -157,7 +158,7 @@ TEST(Exactness, OfUnipcsThirdOrderPredictorIsForImagesQuadraticInLambda) {
 
 TEST(Exactness, OfDpmppsThirdOrderIsForImagesLinearInLambda) {
   const Function image = [](double s) { return 0.5 * std::log(s) + 0.2; };
-  const auto plan = make_plan({.kind = SolverKind::kDpmpp, .max_order = 3, .lower_order_final = false}, grid(9));
+  const auto plan = make_plan({.kind = solver_kind("dpmpp"), .max_order = 3, .lower_order_final = false}, grid(9));
   expect_exact_steps(plan, run_plan(plan, {2.0}, network_of_image(image)), 2,
                      [&](double x, Interval t) { return exact_data_step(image, x, t); });
 }

@@ -55,7 +55,7 @@ TEST(ExplainTable, SaysAStepWithoutEvaluations) {
 }
 
 TEST(ExplainTable, ShowsSubStepsAsSteps) {
-  const SolverOptions options{.kind = SolverKind::kHeun, .max_order = {}, .inner_steps = 3};
+  const SolverOptions options{.kind = solver_kind("heun"), .max_order = {}, .inner_steps = 3};
   const auto lines = lines_of(explain_table(make_plan(options, TimeSteps({64, 4, 0.25}))));
   EXPECT_EQ(lines.size(), 1u + 4 + 1);
   EXPECT_EQ(lines.back(), "NFE (serial): 8, evaluations (total): 8");

@@ -40,10 +40,10 @@ std::vector<Dual> learning(const PredictorSpec& spec) {
 }
 
 Plan<Dual> learning_plan(const PredictorSpec& spec, const TimeSteps& t) {
-  const auto solver = make_student(spec, learning(spec));
+  auto solver = student_solver(spec, learning(spec));
   PlanBuilder<Dual> plan;
   auto x = plan.start();
-  for (std::size_t n = 0; n < t.num_intervals(); ++n) x = walk(plan, *solver, x, t, n, spec.afs);
+  for (std::size_t n = 0; n < t.num_intervals(); ++n) x = append_step(plan, solver, x, t, n, spec.afs);
   return plan.plan();
 }
 

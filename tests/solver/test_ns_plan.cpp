@@ -51,7 +51,9 @@ SolverOptions solver(SolverKind kind, int order, Afs afs, bool other) {
   return options;
 }
 
-Plan<double> dpmpp(int num_steps) { return make_plan(solver(SolverKind::kDpmpp, 3, Afs::kNo, true), grid(num_steps)); }
+Plan<double> dpmpp(int num_steps) {
+  return make_plan(solver(solver_kind("dpmpp"), 3, Afs::kNo, true), grid(num_steps));
+}
 
 TEST(GlobalForm, IsTheSameMethodForEverySolver) {
   for (const auto& [name, kind] : kSolverNames) {
@@ -114,7 +116,7 @@ TEST(GlobalForm, BeginsWithTheMeanWhereThePlanDoes) {
     // Any image may stand for the mean: here a hundredth of the start.
     const auto end = [&](const Plan<double>& of) {
       auto steps = of;
-      steps.instructions.insert(steps.instructions.begin(), Combine<double>{of.mean, 0.01 * Expression<double>(0)});
+      steps.instructions.insert(steps.instructions.begin(), Combine<double>{*of.mean, 0.01 * Expression<double>(0)});
       return run_plan(steps, kStart, MixtureDenoiser()).end();
     };
     for (std::size_t i = 0; i < kStart.size(); ++i) EXPECT_NEAR(end(whole)[i], end(plan)[i], 1e-12);
@@ -156,7 +158,7 @@ TEST(Twins, StayShortOfTheStateBefore) {
 
 TEST(Twins, StandInTheFirstStageTooWhereItFollowsTheMean) {
   const auto plan =
-      with_twins(global(make_plan(solver(SolverKind::kUnipc, 3, Afs::kMean, true), grid(6)), grid(6)), 2, 1.65);
+      with_twins(global(make_plan(solver(solver_kind("unipc"), 3, Afs::kMean, true), grid(6)), grid(6)), 2, 1.65);
   ASSERT_THAT(plan.stages, SizeIs(4));
   EXPECT_EQ(write_plan(validated(plan)).evaluations(), 2 * 4);
   const auto &first = plan.stages[0][0], &twin = plan.stages[0][1];

@@ -1,13 +1,13 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
-#include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "epd/solver/heun.h"
 #include "epd/solver/make_plan.h"
 #include "support/closed_denoisers.h"
 #include "support/run_plan.h"
@@ -68,38 +68,42 @@ TimeSteps short_start_grid(int n) {
 struct Method {
   std::string name;
   SolverOptions options;
-  double order;
+  int order;
 
   friend void PrintTo(const Method& method, std::ostream* out) { *out << method.name; }
 };
 
-std::vector<Method> methods() {
-  std::vector<Method> all;
-  const auto add = [&](const std::string& name, SolverOptions options, double order) {
-    options.lower_order_final = false;
-    all.push_back({name, options, order});
-  };
-  const std::optional<int> fixed;
-  add("euler", {.kind = SolverKind::kEuler, .max_order = fixed}, 1);
-  add("heun", {.kind = SolverKind::kHeun, .max_order = fixed}, 2);
-  add("dpm", {.kind = SolverKind::kDpm, .max_order = fixed}, 2);
-  for (const bool data : {true, false}) {
-    const std::string form = data ? "_data" : "_noise";
-    add("dpmpp1" + form, {.kind = SolverKind::kDpmpp, .max_order = 1, .predict_x0 = data}, 1);
-    add("dpmpp2" + form, {.kind = SolverKind::kDpmpp, .max_order = 2, .predict_x0 = data}, 2);
-    // As published: see dpmpp.h.
-    add("dpmpp3" + form, {.kind = SolverKind::kDpmpp, .max_order = 3, .predict_x0 = data}, 2);
-    for (const auto& [variant_name, variant] : kUnipcVariantNames) {
-      for (int p = 1; p <= 3; ++p) {  // the corrector adds an order (UniPC, Theorem 3.1)
-        add("unipc" + std::to_string(p) + form + "_" + variant_name,
-            {.kind = SolverKind::kUnipc, .max_order = p, .predict_x0 = data, .unipc_variant = variant}, p + 1);
+/// The options of a solver that change its formula, with their names.
+std::vector<std::pair<std::string, SolverOptions>> variants_of(SolverKind kind) {
+  std::vector<std::pair<std::string, SolverOptions>> all{
+      {"", {.kind = kind, .max_order = {}, .lower_order_final = false}}};
+  const auto multiply = [&](const char* option, const auto& names, auto SolverOptions::*member) {
+    if (!knows(kind, option)) return;
+    std::vector<std::pair<std::string, SolverOptions>> more;
+    for (const auto& [variant, options] : all) {
+      for (const auto& [name, value] : names) {
+        more.push_back({variant + "_" + name, options});
+        more.back().second.*member = value;
       }
     }
-  }
-  for (const auto& [mode_name, mode] : kDeisModeNames) {
-    for (int p = 1; p <= 4; ++p) {
-      add("deis" + std::to_string(p) + "_" + mode_name, {.kind = SolverKind::kDeis, .max_order = p, .deis_mode = mode},
-          p);
+    all = more;
+  };
+  multiply("predict_x0", NameTable<bool, 2>{{{"data", true}, {"noise", false}}}, &SolverOptions::predict_x0);
+  multiply("unipc_variant", kUnipcVariantNames, &SolverOptions::unipc_variant);
+  multiply("deis_mode", kDeisModeNames, &SolverOptions::deis_mode);
+  return all;
+}
+
+std::vector<Method> methods() {
+  std::vector<Method> all;
+  for (const auto& [name, kind] : kSolverNames) {
+    const int highest = highest_order(kind);
+    for (int max_order = 1; max_order <= std::max(highest, 1); ++max_order) {
+      for (auto [variant, options] : variants_of(kind)) {
+        if (highest > 0) options.max_order = max_order;
+        all.push_back({name + (highest > 0 ? std::to_string(max_order) : "") + variant, options,
+                       info_of(kind).orders[static_cast<std::size_t>(max_order) - 1]});
+      }
     }
   }
   return all;
@@ -127,8 +131,8 @@ INSTANTIATE_TEST_SUITE_P(Every, SolverOrder, ::testing::ValuesIn(methods()), ::t
 /// as exact, by many small steps of Heun's method: the solver sees them, and what it makes of them is left aside.
 Plan<double> ipndm_plan(int order, int n) {
   const auto at_time = [n](int i) { return kFrom + (kTo - kFrom) * i / n; };
-  IpndmSolver<double> solver(order);
-  HeunSolver<double> heun;
+  IpndmSolver solver({.max_order = order});
+  HeunSolver heun;
   PlanBuilder<double> plan;
   auto x = plan.start();
   for (int i = 0; i < n; ++i) {
@@ -158,7 +162,7 @@ TEST(IpndmOrder, OnAUniformGridIsThatOfAdamsBashforth) {
 
 TEST(IpndmOrder, OnOtherGridsIsAtMostTwo) {  // whose steps change, and the coefficients do not
   for (int p = 2; p <= 4; ++p) {
-    const SolverOptions options{.kind = SolverKind::kIpndm, .max_order = p};
+    const SolverOptions options{.kind = solver_kind("ipndm"), .max_order = p};
     const auto error = [&](int n) { return end_error(make_plan(options, short_start_grid(n)), mixture()); };
     EXPECT_NEAR(observed_order(error, 256), 2, 0.1) << p;
   }

@@ -26,12 +26,12 @@ TEST(Expression, IsARegisterOnlyUnchanged) {
   const Expression<double> a(3);
   EXPECT_EQ(a.as_register(), 3);
   EXPECT_EQ((0.5 * (a + a)).as_register(), 3);
-  EXPECT_EQ((2.0 * a).as_register(), -1);
-  EXPECT_EQ((a + Expression<double>(4)).as_register(), -1);
-  EXPECT_EQ(detached(a).as_register(), -1);
-  EXPECT_EQ(Expression<double>().as_register(), -1);
+  EXPECT_EQ((2.0 * a).as_register(), std::nullopt);
+  EXPECT_EQ((a + Expression<double>(4)).as_register(), std::nullopt);
+  EXPECT_EQ(detached(a).as_register(), std::nullopt);
+  EXPECT_EQ(Expression<double>().as_register(), std::nullopt);
   const auto learned = Dual::parameter(1, 0, 1) * Expression<Dual>(3);  // 1 now, another number later
-  EXPECT_EQ(learned.as_register(), -1);
+  EXPECT_EQ(learned.as_register(), std::nullopt);
 }
 
 TEST(Expression, KeepsDetachedTermsApart) {

@@ -44,6 +44,9 @@ inline std::string shown(std::string_view value) {
     if (!(condition)) throw ::epd::Error(::epd::text(__VA_ARGS__)); \
   } while (false)
 
+/// EPD_ASSERT holds the program to its own rules: its message says that the program is at fault, not the user.
+#define EPD_ASSERT(condition, ...) EPD_REQUIRE(condition, "this is a bug of the program: ", __VA_ARGS__)
+
 /// The same for the user's options: throws UsageError.
 #define EPD_REQUIRE_USAGE(condition, ...)                                \
   do {                                                                   \

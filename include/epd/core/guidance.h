@@ -13,5 +13,6 @@ inline constexpr NameTable<GuidanceKind, 4> kGuidanceNames{{
     {"cfg", GuidanceKind::kClassifierFree},
     {"uncond", GuidanceKind::kUnconditional},
 }};
+constexpr const auto& names_of(GuidanceKind) { return kGuidanceNames; }
 
 }  // namespace epd

@@ -19,6 +19,7 @@ inline constexpr NameTable<Precision, 5> kPrecisionNames{{
     {"fp16", Precision::kFloat16},
     {"bf16", Precision::kBFloat16},
 }};
+constexpr const auto& names_of(Precision) { return kPrecisionNames; }
 
 /// A model file: TorchScript that keeps the contract (README.md, "The model contract"), checked at load, its weights
 /// frozen. All methods let autograd through to their inputs.

@@ -61,7 +61,7 @@ struct TrainOptions {
   std::string init;          // ParameterInit (unset: normal); for ns a solver (unset: dpmpp) or a predictor
   double twin_shift = 1.65;  // of ns: where the further points of a stage start, as a factor of its noise level
   // The teacher.
-  SolverKind teacher = SolverKind::kDpm;
+  SolverKind teacher = solver_kind("dpm");
   int num_inserted = 3;                      // M: grid points between two of the student's
   std::optional<int> inner_steps;            // none: 3 for heun and dpm, as published
   std::optional<ScheduleKind> schedule_tea;  // none: the student's; another one where the end alone is learned from

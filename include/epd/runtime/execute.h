@@ -17,8 +17,11 @@ enum class KeepForAdjoint {
   kActivations,  // registers and each evaluation's activations (`keep`)
 };
 
+/// Called with the index of a grid point and the state there as soon as it is known, in the order of the grid.
+using GridObserver = std::function<void(std::size_t, const at::Tensor&)>;
+
 /// A plan meets a denoiser: the registers of one batch, filled instruction by instruction. `advance` may be called
-/// again after the plan has grown.
+/// again after the plan has grown, where registers are kept.
 template <class S>
 class Run {
  public:
@@ -26,13 +29,11 @@ class Run {
   Run(const Denoiser& denoiser, Condition condition, at::Tensor start, KeepForAdjoint keep);
 
   /// Executes the instructions that have not run yet.
-  void advance(const Plan<S>& plan);
+  void advance(const Plan<S>& plan, const GridObserver& observe = nullptr);
 
-  /// The tensor in a register; the state at grid point n is in plan.grid[n].
+  /// The tensor in a register; the state at grid point n is in plan.grid[n]. With kNothing only the end state is left.
   const at::Tensor& operator[](Register r) const { return registers_.at(static_cast<std::size_t>(r)); }
 
-  const Denoiser& denoiser() const { return denoiser_; }
-  const Condition& condition() const { return condition_; }
   std::int64_t batch() const { return batch_; }
   /// The evaluation of instruction i with its pullback: kept, or made anew from the states.
   Differentiated differentiate(const Plan<S>& plan, std::size_t instruction) const;
@@ -43,23 +44,22 @@ class Run {
   at::Tensor inputs(const Evaluate<S>& instruction) const;
   at::Tensor noise_levels(const Evaluate<S>& instruction) const;
   void store(Register r, at::Tensor value);
-  void free_unused(const Plan<S>& plan, std::size_t instruction);
+  void show(const Plan<S>& plan, const GridObserver& observe);
+  std::vector<std::size_t> last_uses(const Plan<S>& plan) const;
 
   const Denoiser& denoiser_;
   Condition condition_;
   KeepForAdjoint keep_;
   std::int64_t batch_;
+  at::TensorOptions of_states_;
   std::vector<at::Tensor> registers_;
-  std::vector<Differentiated> kept_;   // by instruction
-  std::vector<std::size_t> last_use_;  // by register, when registers are freed
-  std::size_t done_ = 0;
+  std::vector<Differentiated> kept_;  // by instruction
+  std::size_t done_ = 0, shown_ = 0;  // instructions, grid points
 };
 
-/// Called with the index of a grid point and the state there.
-using GridObserver = std::function<void(std::size_t, const at::Tensor&)>;
-
-/// The state at the end of the plan, for sampling.
-at::Tensor execute(const Plan<double>& plan, const Denoiser& denoiser, const Condition& condition,
-                   const at::Tensor& start, const GridObserver& observe = nullptr);
+/// The state at the end of the plan, for sampling. Every other state is freed after its last use: whoever wants it
+/// keeps what the observer sees. A moved `start` is freed likewise.
+at::Tensor execute(const Plan<double>& plan, const Denoiser& denoiser, const Condition& condition, at::Tensor start,
+                   const GridObserver& observe = nullptr);
 
 }  // namespace epd

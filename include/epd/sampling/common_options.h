@@ -1,7 +1,24 @@
 #pragma once
 
 #include "epd/core/options.h"
-#include "epd/solver/option_names.h"
+#include "epd/solver/solver.h"
+
+namespace epd {
+
+/// --afs: a boolean that takes `mean` too.
+template <>
+struct OptionValue<Afs> {
+  static constexpr auto kKind = Option::Kind::kBool;
+  static std::string type() { return "BOOL|mean"; }
+  static Afs read(const std::string& word, const std::string& name) {
+    const auto yes_or_no = read_bool(word);
+    EPD_REQUIRE_USAGE(yes_or_no || word == "mean", name, ": expected True, False or mean, got '", shown(word), "'");
+    return !yes_or_no ? Afs::kMean : *yes_or_no ? Afs::kAnalytical : Afs::kNo;
+  }
+  static std::string write(Afs value) { return name_of(kAfsNames, value); }
+};
+
+}  // namespace epd
 
 /// Help texts of options that several programs have.
 namespace epd::option_help {

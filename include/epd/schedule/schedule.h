@@ -17,6 +17,7 @@ inline constexpr NameTable<ScheduleKind, 4> kScheduleNames{{
     {"time_uniform", ScheduleKind::kTimeUniform},
     {"discrete", ScheduleKind::kDiscrete},
 }};
+constexpr const auto& names_of(ScheduleKind) { return kScheduleNames; }
 
 struct ScheduleOptions {
   static constexpr int kMinSteps = 2, kMaxSteps = 1000;

@@ -17,25 +17,23 @@ namespace epd {
 ///   noise:              m = d,  x_next = x - t_next (phi_1 m + phi_2 m' + phi_3 m''),         phi_1 = e^h - 1
 /// where m', m'' are divided differences over the history. Order 3 is the authors' code, whose m'' is half the second
 /// derivative that phi_3 belongs to: it converges with order 2, with smaller errors than order 2 on coarse grids.
-template <class S>
-class DpmppSolver : public Solver<S> {
+class DpmppSolver : public Solver {
  public:
-  static constexpr int kMaxOrder = 3;
+  explicit DpmppSolver(const SolverOptions& o)
+      : max_order_(o.max_order.value()), predict_x0_(o.predict_x0), lower_order_final_(o.lower_order_final) {}
 
-  DpmppSolver(int max_order, bool predict_x0, bool lower_order_final)
-      : max_order_(max_order), predict_x0_(predict_x0), lower_order_final_(lower_order_final) {}
-
-  Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) override {
-    push(at.t.cur, predict_x0_ ? denoised_at(plan, x, at) : direction_at(plan, x, at));
-    const double lambda = -std::log(at.t.cur), h = -std::log(at.t.next) - lambda;
+  Expression<double> step(PlanBuilder<double>& plan, const Expression<double>& x, const StepPosition& at) override {
+    const auto [t_cur, t_next] = at.t;
+    push(t_cur, predict_x0_ ? denoised_at(plan, x, at) : direction_at(plan, x, at));
+    const double lambda = -std::log(t_cur), h = -std::log(t_next) - lambda;
     const double phi_1 = predict_x0_ ? std::expm1(-h) : std::expm1(h);
-    const auto linear = predict_x0_ ? S(at.t.next / at.t.cur) * x : x;
-    const double scale = predict_x0_ ? 1 : at.t.next;
+    const auto linear = predict_x0_ ? t_next / t_cur * x : x;
+    const double scale = predict_x0_ ? 1 : t_next;
     switch (order(at)) {
       case 1:
-        return linear - S(scale * phi_1) * output(0);
+        return linear - scale * phi_1 * output(0);
       case 2:
-        return linear - S(scale * phi_1) * (output(0) + S(0.5) * slope(0, h));
+        return linear - scale * phi_1 * (output(0) + 0.5 * slope(0, h));
       default:
         return third_order(linear, h, phi_1, scale);
     }
@@ -48,30 +46,30 @@ class DpmppSolver : public Solver<S> {
     return lower_order_final_ && !warming_up ? std::min(reached, at.count - at.index) : reached;
   }
 
-  Expression<S> third_order(const Expression<S>& linear, double h, double phi_1, double scale) const {
+  Expression<double> third_order(const Expression<double>& linear, double h, double phi_1, double scale) const {
     const double r0 = step_ratio(0, h), r1 = step_ratio(1, h);
     const auto difference = slope(0, h) - slope(1, h);
-    const auto first = slope(0, h) + S(r0 / (r0 + r1)) * difference;
-    const auto second = S(1 / (r0 + r1)) * difference;
+    const auto first = slope(0, h) + r0 / (r0 + r1) * difference;
+    const auto second = 1 / (r0 + r1) * difference;
     const double sign = predict_x0_ ? 1 : -1;
     const double phi_2 = phi_1 / h + sign, phi_3 = phi_2 / h - 0.5;
-    return linear - S(scale * phi_1) * output(0) + S(scale * sign * phi_2) * first - S(scale * phi_3) * second;
+    return linear - scale * phi_1 * output(0) + scale * sign * phi_2 * first - scale * phi_3 * second;
   }
 
-  void push(double t, Expression<S> output) {
+  void push(double t, Expression<double> output) {
     history_.push_front({-std::log(t), std::move(output)});
-    if (history_.size() > kMaxOrder) history_.pop_back();
+    if (history_.size() > static_cast<std::size_t>(max_order_)) history_.pop_back();
   }
-  const Expression<S>& output(std::size_t age) const { return history_[age].second; }
+  const Expression<double>& output(std::size_t age) const { return history_[age].second; }
   double step_ratio(std::size_t age, double h) const { return (history_[age].first - history_[age + 1].first) / h; }
   /// The divided difference of outputs `age` and `age + 1`, in units of h.
-  Expression<S> slope(std::size_t age, double h) const {
-    return S(1 / step_ratio(age, h)) * (output(age) - output(age + 1));
+  Expression<double> slope(std::size_t age, double h) const {
+    return 1 / step_ratio(age, h) * (output(age) - output(age + 1));
   }
 
   int max_order_;
   bool predict_x0_, lower_order_final_;
-  std::deque<std::pair<double, Expression<S>>> history_;  // (lambda, output), newest first
+  std::deque<std::pair<double, Expression<double>>> history_;  // (lambda, output), newest first
 };
 
 }  // namespace epd

@@ -27,25 +27,26 @@ template <class S>
 Expression<S> epd_step(PlanBuilder<S>& plan, const Expression<S>& x, const Expression<S>& towards, Interval t,
                        const EpdCoefficients<S>& c) {
   using std::pow;
+  const auto [t_cur, t_next] = t;
   const std::size_t num_points = c.r.size();
   std::vector<S> t_mid, sigma;
   std::vector<Expression<S>> x_mid;
   for (std::size_t k = 0; k < num_points; ++k) {
-    t_mid.push_back(pow(t.next, c.r[k]) * pow(t.cur, S(1) - c.r[k]));
+    t_mid.push_back(pow(t_next, c.r[k]) * pow(t_cur, 1 - c.r[k]));
     sigma.push_back(c.scale_time[k] * t_mid[k]);
-    x_mid.push_back(plan.state(x + (t_mid[k] - S(t.cur)) * towards));
+    x_mid.push_back(plan.state(x + (t_mid[k] - t_cur) * towards));
   }
   const auto denoised = plan.denoise(x_mid, sigma);  // all K points in one forward
   auto x_next = x;
   for (std::size_t k = 0; k < num_points; ++k) {
-    x_next += S(t.dt()) * c.weight[k] * c.scale_dir[k] * ((x_mid[k] - denoised[k]) / t_mid[k]);
+    x_next += (t_next - t_cur) * c.weight[k] * c.scale_dir[k] * ((x_mid[k] - denoised[k]) / t_mid[k]);
   }
   return x_next;
 }
 
 /// EPD, or EPD on iPNDM when max_order is given: 2 serial evaluations a step.
 template <class S>
-class EpdSolver : public Solver<S> {
+class EpdSolver {
  public:
   EpdSolver(std::vector<EpdCoefficients<S>> table, std::optional<int> max_order) : table_(std::move(table)) {
     if (max_order) history_.emplace(*max_order);
@@ -54,7 +55,7 @@ class EpdSolver : public Solver<S> {
   /// Coefficients that moved during the run: they hold from the next step on.
   void set_table(std::vector<EpdCoefficients<S>> table) { table_ = std::move(table); }
 
-  Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) override {
+  Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) {
     const auto d_cur = direction_at(plan, x, at);
     const auto towards = history_ ? history_->direction(d_cur) : d_cur;
     // The history enters as a constant, as published: learning sees it through d_cur alone.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,14 +24,14 @@ class Expression {
   };
 
   Expression() = default;
-  explicit Expression(Register source) : terms_{{source, S(1)}} {}
+  explicit Expression(Register source) : terms_{{source, 1}} {}
 
   const std::vector<Term>& terms() const { return terms_; }
 
-  /// The register that this expression is, unchanged, or -1.
-  Register as_register() const {
+  /// The register that this expression is, unchanged.
+  std::optional<Register> as_register() const {
     const bool plain = terms_.size() == 1 && !terms_[0].detached && is_constant(terms_[0].coefficient, 1);
-    return plain ? terms_[0].source : -1;
+    return plain ? std::optional(terms_[0].source) : std::nullopt;
   }
 
   /// The same sum without the terms that are 0 whatever is learned: they would only keep a register alive.
@@ -43,11 +44,11 @@ class Expression {
   }
 
   Expression& operator+=(const Expression& other) {
-    for (const Term& term : other.terms_) add(term, S(1));
+    for (const Term& term : other.terms_) add(term, 1);
     return *this;
   }
   Expression& operator-=(const Expression& other) {
-    for (const Term& term : other.terms_) add(term, S(-1));
+    for (const Term& term : other.terms_) add(term, -1);
     return *this;
   }
   Expression& operator*=(const S& factor) {

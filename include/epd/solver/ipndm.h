@@ -27,8 +27,8 @@ class AdamsBashforth {
     }};
     const auto order = std::min<std::size_t>(max_order_, history_.size() + 1);
     const auto& weights = kWeights[order - 1];
-    auto sum = S(weights[0]) * d_cur;
-    for (std::size_t j = 1; j < order; ++j) sum += S(weights[j]) * history_[j - 1];
+    auto sum = weights[0] * d_cur;
+    for (std::size_t j = 1; j < order; ++j) sum += weights[j] * history_[j - 1];
     return sum;
   }
 
@@ -46,20 +46,20 @@ class AdamsBashforth {
 /// Improved PNDM (Zhang and Chen 2023, section 3.3; Liu et al. 2022): Adams-Bashforth on the directions with a warm-up
 /// of lower orders, 1 evaluation a step.
 ///   x_next = x + (t_next - t_cur) sum_j b_j d_{n-j}
-template <class S>
-class IpndmSolver : public Solver<S> {
+class IpndmSolver : public Solver {
  public:
-  explicit IpndmSolver(int max_order) : history_(max_order) {}
+  explicit IpndmSolver(const SolverOptions& o) : history_(o.max_order.value()) {}
 
-  Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) override {
+  Expression<double> step(PlanBuilder<double>& plan, const Expression<double>& x, const StepPosition& at) override {
+    const auto [t_cur, t_next] = at.t;
     const auto d_cur = direction_at(plan, x, at);
-    const auto x_next = x + S(at.t.dt()) * history_.direction(d_cur);
+    const auto x_next = x + (t_next - t_cur) * history_.direction(d_cur);
     history_.push(d_cur);
     return x_next;
   }
 
  private:
-  AdamsBashforth<S> history_;
+  AdamsBashforth<double> history_;
 };
 
 }  // namespace epd

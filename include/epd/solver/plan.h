@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -37,13 +38,18 @@ struct PlanStep {
 };
 
 /// A solver's whole run as a straight-line program of two instructions. Register 0 is the start state x(t_0);
-/// grid[n] is the register of the state at the n-th point of the time grid.
+/// grid[n] is the register of the state at the n-th point of the time grid. A step of Euler's method from 8 to 2,
+///   PlanBuilder<double> plan;
+///   const auto x = plan.start();
+///   const auto d_cur = (x - plan.denoise(x, 8)) / 8;
+///   plan.grid_point(x + (2 - 8) * d_cur);
+/// is r1 = D(r0; 8), r2 = 0.25 r0 + 0.75 r1 with grid {0, 2} and nfe() 1.
 template <class S>
 struct Plan {
   std::vector<Instruction<S>> instructions;
   std::vector<PlanStep> steps;
   std::vector<Register> grid{0};
-  Register mean = -1;  // filled with the mean of the data from the start; -1: the plan needs none
+  std::optional<Register> mean;  // filled with the mean of the data from the start, where the plan needs it
   int num_registers = 1;
 
   /// Serial network evaluations: the points of one Evaluate run as one.
@@ -76,8 +82,8 @@ class PlanBuilder {
 
   /// The mean of the data.
   Expression<S> mean() {
-    if (plan_.mean < 0) plan_.mean = plan_.num_registers++;
-    return Expression<S>(plan_.mean);
+    if (!plan_.mean) plan_.mean = plan_.num_registers++;
+    return Expression<S>(*plan_.mean);
   }
 
   void begin_step(Interval t, bool analytical) {
@@ -86,8 +92,8 @@ class PlanBuilder {
 
   /// D(states[k]; sigmas[k]) for every k, in one forward.
   std::vector<Expression<S>> denoise(const std::vector<Expression<S>>& states, const std::vector<S>& sigmas) {
-    EPD_REQUIRE(!states.empty() && states.size() == sigmas.size(), "a forward of ", states.size(), " states and ",
-                sigmas.size(), " noise levels");
+    EPD_ASSERT(!states.empty() && states.size() == sigmas.size(), "a forward of ", states.size(), " states and ",
+               sigmas.size(), " noise levels");
     Evaluate<S> evaluate;
     evaluate.sigmas = sigmas;
     for (const auto& state : states) evaluate.states.push_back(materialise(state));
@@ -115,7 +121,7 @@ class PlanBuilder {
 
  private:
   Register materialise(const Expression<S>& x) {
-    if (const Register same = x.as_register(); same >= 0) return same;
+    if (const auto same = x.as_register()) return *same;
     emit(Combine<S>{plan_.num_registers, x.without_zeros()});
     return plan_.num_registers++;
   }

@@ -19,6 +19,7 @@ enum class StudentKind { kEpd, kIpndm, kNs };
 
 inline constexpr NameTable<StudentKind, 3> kStudentNames{
     {{"epd", StudentKind::kEpd}, {"ipndm", StudentKind::kIpndm}, {"ns", StudentKind::kNs}}};
+constexpr const auto& names_of(StudentKind) { return kStudentNames; }
 
 /// A predictor: everything that sampling with a distilled solver needs, and the numbers that it learned: raw
 /// parameters, or for kind ns the plan. A plain struct; predictor.json is its text.

@@ -1,18 +1,91 @@
 #pragma once
 
-#include "epd/solver/direction.h"
+#include <cmath>
+#include <cstddef>
+#include <optional>
+
+#include "epd/core/names.h"
 #include "epd/solver/plan.h"
 
 namespace epd {
 
+/// What stands for the first denoised image without an evaluation: nothing, the image that makes the first direction
+/// x / sqrt(1 + t^2), or the mean of the data, which is what a network shows at large t whatever it sees.
+enum class Afs { kNo, kAnalytical, kMean };
+
+inline constexpr NameTable<Afs, 3> kAfsNames{{{"False", Afs::kNo}, {"True", Afs::kAnalytical}, {"mean", Afs::kMean}}};
+
+/// UniPC's B(h): h itself (bh1) or e^h - 1 (bh2).
+enum class UnipcVariant { kBh1, kBh2 };
+
+inline constexpr NameTable<UnipcVariant, 2> kUnipcVariantNames{
+    {{"bh1", UnipcVariant::kBh1}, {"bh2", UnipcVariant::kBh2}}};
+constexpr const auto& names_of(UnipcVariant) { return kUnipcVariantNames; }
+
+/// In which variable DEIS's polynomial through the last directions lives: the variance-preserving time (tAB) or the
+/// noise level itself (rhoAB).
+enum class DeisMode { kTimeAb, kRhoAb };
+
+inline constexpr NameTable<DeisMode, 2> kDeisModeNames{{{"tab", DeisMode::kTimeAb}, {"rhoab", DeisMode::kRhoAb}}};
+constexpr const auto& names_of(DeisMode) { return kDeisModeNames; }
+
+/// A classical solver, as the number of its row in kSolvers (solvers.h); value-initialised, the first one: euler.
+enum class SolverKind : std::size_t {};
+
+/// The options of classical solvers; which solver knows which one is in kSolvers.
+struct SolverOptions {
+  SolverKind kind{};
+  std::optional<int> max_order;  // none: the solver's highest
+  bool predict_x0 = true;        // data form
+  bool lower_order_final = true;
+  Afs afs = Afs::kNo;
+  int inner_steps = 2;  // points of the polynomial rho-7 grid inside each interval; 2: none
+  UnipcVariant unipc_variant = UnipcVariant::kBh2;
+  DeisMode deis_mode = DeisMode::kTimeAb;
+
+  /// *this, or throws UsageError naming the option, its value and its bound.
+  const SolverOptions& validated() const;
+};
+
+/// Where in the run a step stands.
+struct StepPosition {
+  Interval t;
+  int index = 0;  // 0 .. count - 1
+  int count = 1;
+  Afs afs = Afs::kNo;  // of this step
+
+  bool is_last() const { return index + 1 == count; }
+};
+
 /// A deterministic ODE solver: it writes the instructions of one step at a time. A multistep method keeps its history
 /// of expressions in the object, so each trajectory has a solver of its own.
-template <class S>
 class Solver {
  public:
   virtual ~Solver() = default;
   /// x(t_next) as an expression, given x(t_cur).
-  virtual Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) = 0;
+  virtual Expression<double> step(PlanBuilder<double>& plan, const Expression<double>& x, const StepPosition& at) = 0;
 };
+
+/// The analytical first step (AFS): at large t the data hardly count, and d(x, t) = x / sqrt(1 + t^2) is the direction
+/// for unit-variance data, without an evaluation (Dockhorn et al. 2022; EPD section 3.4).
+template <class S>
+Expression<S> analytical_direction(const Expression<S>& x, double t) {
+  return x / std::sqrt(1 + t * t);
+}
+
+/// D(x; t_cur) as the step sees it: evaluated, or what stands for it.
+template <class S>
+Expression<S> denoised_at(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) {
+  if (at.afs == Afs::kMean) return plan.mean();
+  if (at.afs == Afs::kAnalytical) return x - at.t.cur * analytical_direction(x, at.t.cur);
+  return plan.denoise(x, at.t.cur);
+}
+
+/// d(x, t_cur) = (x - D(x; t_cur)) / t_cur, the slope of the probability-flow ODE (EDM eq. 3), or AFS's.
+template <class S>
+Expression<S> direction_at(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) {
+  if (at.afs == Afs::kAnalytical) return analytical_direction(x, at.t.cur);
+  return (x - denoised_at(plan, x, at)) / at.t.cur;
+}
 
 }  // namespace epd
