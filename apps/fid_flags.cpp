@@ -1,7 +1,5 @@
 #include "fid_flags.h"
 
-#include <fstream>
-
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
 
@@ -71,18 +69,6 @@ CLI::App* add_prepare(CLI::App& app, FidFlags& flags) {
   return prepare;
 }
 
-/// A published reference by the name of its dataset: models/registry.json says which file it is, the cache holds it.
-fs::path statistics_of_dataset(const std::string& name) {
-  const auto registry_path = project_dir() / "models" / "registry.json";
-  std::ifstream stream(registry_path);
-  const auto registry = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
-  EPD_REQUIRE(registry.is_object(), "cannot read ", registry_path.string());
-  const auto entry = registry.find(name);
-  EPD_REQUIRE(entry != registry.end() && entry->contains("statistics") && (*entry)["statistics"].is_object(),
-              "ref: no file ", name, ", and no dataset of that name has published statistics");
-  return find_statistics(name, (*entry)["statistics"].value("name", name + ".npz"));
-}
-
 }  // namespace
 
 FidCommands add_flags(CLI::App& app, FidFlags& flags) {
@@ -96,7 +82,7 @@ FidCommands add_flags(CLI::App& app, FidFlags& flags) {
 
 fs::path find_reference(const std::string& path_or_name) {
   const bool is_name = path_or_name.find_first_of("/.") == std::string::npos && !fs::exists(path_or_name);
-  return is_name ? statistics_of_dataset(path_or_name) : fs::path(path_or_name);
+  return is_name ? find_statistics(path_or_name) : fs::path(path_or_name);
 }
 
 CalcOptions read_calc(const FidFlags& flags) {

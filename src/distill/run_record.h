@@ -7,7 +7,7 @@
 
 #include "epd/distill/run_files.h"
 #include "epd/distill/trainer.h"
-#include "epd/files/folder_lock.h"
+#include "epd/files/file_lock.h"
 
 namespace epd {
 

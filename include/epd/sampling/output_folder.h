@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "epd/documents/manifest.h"
-#include "epd/files/folder_lock.h"
+#include "epd/files/file_lock.h"
 #include "epd/sampling/output_layout.h"
 
 namespace epd {
