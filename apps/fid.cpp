@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "cli.h"
-#include "epd/assets/paths.h"
 #include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
@@ -36,10 +35,8 @@ void print(const Scores& scores) {
   std::printf("%g\n", scores.headline());
 }
 
-void calc(const CalcOptions& given, const Options& described, const cli::Common& common) {
+void calc(const CalcOptions& options, const Options& described, const cli::Common& common) {
   on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
-    auto options = given;
-    options.reference = find_reference(given.reference.string());
     if (group.is_root() && !options.json.empty()) prepare_output(options.json);
     auto result = run_calc(options, group, device);
     if (!group.is_root()) return;

@@ -40,7 +40,6 @@ libpng-dev png.h
 libspdlog-dev spdlog/spdlog.h
 libssl-dev openssl/evp.h
 libstb-dev stb/stb_image_write.h
-libzimg-dev zimg.h
 libzip-dev zip.h
 nlohmann-json3-dev nlohmann/json.hpp
 "

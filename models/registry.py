@@ -22,7 +22,8 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """One dataset name. `family` names the exporter (export.py); `files` stand in the order that it expects."""
+    """One dataset name. `family` names the exporter (export.py); `files` stand in the order that it expects. `model` and `detector`
+    are paths in this repository, of what ships with it; `end_to_end` is a default of training."""
 
     name: str
     family: str
@@ -30,6 +31,9 @@ class Entry:
     files: list[SourceFile] = field(default_factory=list)
     statistics: dict[str, Any] | None = None
     captions: dict[str, Any] | None = None
+    model: str | None = None
+    detector: str | None = None
+    end_to_end: bool = False
 
 
 def load() -> dict[str, Entry]:
@@ -55,7 +59,6 @@ def cache_folder() -> Path:
 
 
 def model_path(name: str) -> Path:
-    """Where the exported model of a dataset name lives; the demo's ships beside its exporter."""
-    if name == "demo":
-        return REGISTRY.parent / "demo" / "denoiser.ts"
-    return cache_folder() / "models" / name / "denoiser.ts"
+    """Where the exported model of a dataset name lives: in this repository where it ships with it, or in the cache."""
+    shipped = load()[name].model if name in load() else None
+    return REGISTRY.parents[1] / shipped if shipped else cache_folder() / "models" / name / "denoiser.ts"

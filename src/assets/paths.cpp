@@ -1,10 +1,25 @@
 #include "epd/assets/paths.h"
 
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <thread>
 #include <vector>
 
-#include "epd/assets/launcher.h"
+#include "epd/assets/registry.h"
 #include "epd/core/error.h"
+#include "epd/core/interrupt.h"
+#include "epd/files/file_lock.h"
+
+extern char** environ;  // NOLINT: POSIX names it so
 
 namespace epd {
 namespace {
@@ -16,7 +31,64 @@ fs::path from_environment(const char* variable, const fs::path& otherwise) {
   return value && *value ? fs::path(value) : otherwise;
 }
 
-fs::path demo_file(const char* name) { return project_dir() / "models" / "demo" / name; }
+/// The file whose lock the one process holds that fills the cache.
+FileLock open_cache_lock() {
+  const auto path = cache_dir() / ".lock";
+  std::error_code ignored;  // the next line fails then
+  fs::create_directories(cache_dir(), ignored);
+  FileLock lock(path);
+  EPD_REQUIRE(lock.is_open(), "cannot write to ", path.string(), ": ", std::strerror(errno),
+              "; name another folder with EPD_CACHE");
+  return lock;
+}
+
+void wait_until(const std::function<bool()>& done) {
+  while (!done()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    check_interrupt();
+  }
+}
+
+/// Starts the command in a process group of its own, without input, its output on stderr.
+pid_t start(const std::vector<std::string>& command) {
+  std::vector<char*> words;
+  for (const auto& word : command) words.push_back(const_cast<char*>(word.c_str()));  // posix_spawn does not write
+  words.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  pid_t id = -1;
+  const int failure = posix_spawn(&id, words[0], &files, &attributes, words.data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&files);
+  EPD_REQUIRE(failure == 0, "EPD_LAUNCHER: cannot run ", command[0], ": ", std::strerror(failure));
+  return id;
+}
+
+/// Runs `launch.sh ARGUMENTS` (EPD_LAUNCHER names the script), which should make `file`; its output goes to stderr.
+/// Does nothing where the file exists, or where the program was not started by the script. Processes that miss
+/// something in the same cache wait for each other. Throws as check_interrupt() does, having ended what it ran.
+void make_if_missing(const fs::path& file, const std::vector<std::string>& arguments) {
+  const char* launcher = std::getenv("EPD_LAUNCHER");
+  if (fs::exists(file) || !launcher || !*launcher) return;
+  const FileLock lock = open_cache_lock();
+  wait_until([&] { return lock.acquire(); });
+  if (fs::exists(file)) return;
+  std::vector<std::string> command{launcher};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const pid_t id = start(command);
+  try {
+    wait_until([&] { return ::waitpid(id, nullptr, WNOHANG) != 0; });
+  } catch (...) {
+    ::kill(-id, SIGTERM);
+    ::waitpid(id, nullptr, 0);
+    throw;
+  }
+}
 
 /// A file of the cache, made by `launch.sh ARGUMENTS` where it is missing. `complaint` begins the error if it stays so.
 fs::path cached(const fs::path& path, const std::string& complaint, const std::vector<std::string>& arguments) {
@@ -37,7 +109,8 @@ fs::path model_location(const std::string& dataset_name, const std::string& mode
   if (!model_path.empty()) return model_path;
   EPD_REQUIRE_USAGE(!dataset_name.empty(), "dataset_name: name a model (demo, cifar10, ...) or give --model_path");
   EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name, "' is no name");
-  return dataset_name == "demo" ? demo_file("denoiser.ts") : cache_dir() / "models" / dataset_name / "denoiser.ts";
+  const auto shipped = find_dataset(dataset_name).model;
+  return shipped.empty() ? cache_dir() / "models" / dataset_name / "denoiser.ts" : project_dir() / shipped;
 }
 
 fs::path find_model(const std::string& dataset_name, const std::string& model_path) {
@@ -49,8 +122,10 @@ fs::path find_model(const std::string& dataset_name, const std::string& model_pa
 }
 
 fs::path find_detector(const std::string& dataset_name, const std::string& detector) {
-  const std::string name = !detector.empty() ? detector : dataset_name == "demo" ? "demo" : "inception";
-  if (name == "demo") return demo_file("features.ts");
+  if (fs::exists(detector) && detector.find_first_of("/.") != detector.npos) return detector;
+  const auto shipped = find_dataset(detector.empty() ? dataset_name : detector).detector;
+  if (!shipped.empty()) return project_dir() / shipped;
+  const std::string name = detector.empty() ? "inception" : detector;
   if (fs::exists(name)) return name;
   EPD_REQUIRE(name.find_first_of("/.") == name.npos, "detector: no file ", name);
   const fs::path path = cache_dir() / "models" / name / (name + ".ts");
@@ -62,14 +137,23 @@ fs::path find_detector(const std::string& dataset_name, const std::string& detec
 }
 
 fs::path find_captions(const std::string& dataset_name) {
-  if (dataset_name != "ms_coco") return {};
-  return cached(cache_dir() / "models" / dataset_name / "MS-COCO_val2014_30k_captions.csv",
-                "prompt: none given, and no captions", {"fetch", dataset_name, "captions"});
+  const auto file_name = find_dataset(dataset_name).captions;
+  if (file_name.empty()) return {};
+  return cached(cache_dir() / "models" / dataset_name / file_name, "prompt: none given, and no captions",
+                {"fetch", dataset_name, "captions"});
 }
 
-fs::path find_statistics(const std::string& dataset_name, const std::string& file_name) {
+fs::path find_statistics(const std::string& dataset_name) {
+  const auto file_name = find_dataset(dataset_name).statistics;
+  EPD_REQUIRE(!file_name.empty(), "ref: no file ", dataset_name,
+              ", and no dataset of that name has published statistics");
   return cached(cache_dir() / "statistics" / file_name, text("ref: no statistics of ", dataset_name),
                 {"fetch", dataset_name, "statistics"});
+}
+
+fs::path find_reference(const fs::path& path_or_name) {
+  const std::string name = path_or_name.string();
+  return name.find_first_of("/.") == name.npos && !fs::exists(name) ? find_statistics(name) : path_or_name;
 }
 
 }  // namespace epd

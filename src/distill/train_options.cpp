@@ -1,10 +1,10 @@
 #include "epd/distill/train_options.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
 
+#include "epd/assets/registry.h"
 #include "epd/sampling/common_options.h"
 
 namespace epd {
@@ -155,9 +155,8 @@ std::int64_t TrainOptions::num_iterations() const {
 Objective TrainOptions::resolved_objective() const {
   if (objective != Objective::kAuto) return objective;
   if (student == StudentKind::kNs) return Objective::kEndToEnd;
-  static constexpr std::array<const char*, 5> kPixelDatasets{"cifar10", "ffhq", "afhqv2", "imagenet64", "demo"};
-  const bool pixels = std::find(kPixelDatasets.begin(), kPixelDatasets.end(), dataset_name) != kPixelDatasets.end();
-  return student == StudentKind::kEpd && pixels && num_steps < 6 ? Objective::kEndToEnd : Objective::kPerStep;
+  const bool few_steps = student == StudentKind::kEpd && num_steps < 6;
+  return few_steps && find_dataset(dataset_name).end_to_end ? Objective::kEndToEnd : Objective::kPerStep;
 }
 
 double TrainOptions::learning_rate(std::int64_t iteration) const {

@@ -132,39 +132,6 @@ JsonObject parameters_object(const PredictorSpec& spec) {
   return parameters;
 }
 
-/// The number that a run folder's name starts with ("00002-cifar10-..." -> 2).
-std::optional<long> experiment_number(const std::string& name) {
-  const auto digits = name.find_first_not_of("0123456789");
-  if (digits == 0 || digits == name.npos || digits > 9 || name[digits] != '-') return std::nullopt;
-  return std::stol(name.substr(0, digits));
-}
-
-fs::path predictor_in(const fs::path& folder) {
-  const auto path = folder / "predictor.json";
-  EPD_REQUIRE(fs::is_regular_file(path), "no predictor.json in ", folder.string(),
-              "; an unfinished training run has predictor-<kimg>.json files, which can be named instead");
-  return path;
-}
-
-fs::path find_experiment(const std::string& digits, const fs::path& exp_dir) {
-  EPD_REQUIRE(digits.size() <= 9, "experiment ", digits, ": a number of at most 9 digits is expected");
-  EPD_REQUIRE(fs::is_directory(exp_dir), "experiment ", digits, ": there is no folder ", exp_dir.string(),
-              " to look in; start the program where it is, or name the predictor's file");
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator entry(exp_dir, error), end; !error && entry != end; entry.increment(error)) {
-    std::error_code unreadable;
-    const bool matches = experiment_number(entry->path().filename().string()) == std::stol(digits);
-    if (matches && entry->is_directory(unreadable)) found.push_back(entry->path());
-  }
-  EPD_REQUIRE(!error, "cannot list ", exp_dir.string(), ": ", error.message());
-  std::sort(found.begin(), found.end());
-  EPD_REQUIRE(!found.empty(), "no experiment ", digits, " in ", exp_dir.string());
-  EPD_REQUIRE(found.size() == 1, "experiment ", digits, " is ambiguous: ", found[0].string(), " and ",
-              found.back().string(), "; name the folder");
-  return predictor_in(found[0]);
-}
-
 }  // namespace
 
 PredictorSpec parse_predictor(std::string_view content, const std::string& where) {
@@ -222,14 +189,5 @@ std::string json_afs(Afs afs) {
 }
 
 std::string plan_text(const NsPlan<double>& plan) { return plan_object(plan).pretty(); }
-
-fs::path find_predictor(const std::string& name, const fs::path& exp_dir) {
-  EPD_REQUIRE(!name.empty(), "predictor_path: expected a file, a folder or an experiment number");
-  if (name.find_first_not_of("0123456789") == name.npos) return find_experiment(name, exp_dir);
-  std::error_code error;
-  if (fs::is_directory(name, error)) return predictor_in(name);
-  EPD_REQUIRE(fs::exists(name, error), "no predictor ", name, ": no such file or folder");
-  return name;
-}
 
 }  // namespace epd

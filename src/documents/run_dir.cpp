@@ -29,6 +29,42 @@ std::string five_digits(int number) {
   return digits.str();
 }
 
+/// The run folder of this number in `parent`; empty where there is none. Throws Error for two.
+fs::path find_number(const std::string& digits, const fs::path& parent) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(parent, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code unreadable;
+    const bool matches = run_number(entry->path().filename().string()) == std::stoi(digits);
+    if (matches && entry->is_directory(unreadable)) found.push_back(entry->path());
+  }
+  EPD_REQUIRE(!error, "cannot list ", parent.string(), ": ", error.message());
+  std::sort(found.begin(), found.end());
+  EPD_REQUIRE(found.size() <= 1, "experiment ", digits, " is ambiguous: ", found.front().string(), " and ",
+              found.back().string(), "; name the folder");
+  return found.empty() ? fs::path() : found[0];
+}
+
+fs::path predictor_in(const fs::path& folder) {
+  const auto path = folder / "predictor.json";
+  EPD_REQUIRE(fs::is_regular_file(path), "no predictor.json in ", folder.string(),
+              "; an unfinished training run has predictor-<kimg>.json files, which can be named instead");
+  return path;
+}
+
+fs::path find_experiment(const std::string& digits, const std::vector<fs::path>& exp_dirs) {
+  EPD_REQUIRE(digits.size() <= 9, "experiment ", digits, ": a number of at most 9 digits is expected");
+  std::string searched;
+  for (const auto& exp_dir : exp_dirs) {
+    if (!fs::is_directory(exp_dir)) continue;
+    if (const auto folder = find_number(digits, exp_dir); !folder.empty()) return predictor_in(folder);
+    searched += (searched.empty() ? "" : " and ") + exp_dir.string();
+  }
+  EPD_REQUIRE(!searched.empty(), "experiment ", digits, ": there is no folder ", exp_dirs.front().string(),
+              " to look in; start the program where it is, or name the predictor's file");
+  throw Error(text("no experiment ", digits, " in ", searched));
+}
+
 std::set<int> used_numbers(const fs::path& parent) {
   std::set<int> used;
   for (const auto& entry : fs::directory_iterator(parent)) used.insert(run_number(entry.path().filename().string()));
@@ -68,10 +104,18 @@ fs::path find_run_dir(const std::string& wanted, const fs::path& parent) {
   }
   EPD_REQUIRE(wanted.size() <= 5 && fs::is_directory(parent), "resume: no run number ", wanted, " in ",
               parent.string());
-  for (const auto& entry : fs::directory_iterator(parent)) {
-    if (run_number(entry.path().filename().string()) == std::stoi(wanted)) return entry.path();
-  }
-  throw Error(text("resume: no run number ", wanted, " in ", parent.string()));
+  const auto folder = find_number(wanted, parent);
+  EPD_REQUIRE(!folder.empty(), "resume: no run number ", wanted, " in ", parent.string());
+  return folder;
+}
+
+fs::path find_predictor(const std::string& wanted, const std::vector<fs::path>& exp_dirs) {
+  EPD_REQUIRE(!wanted.empty(), "predictor_path: expected a file, a folder or an experiment number");
+  if (is_digits(wanted)) return find_experiment(wanted, exp_dirs);
+  std::error_code error;
+  if (fs::is_directory(wanted, error)) return predictor_in(wanted);
+  EPD_REQUIRE(fs::exists(wanted, error), "no predictor ", wanted, ": no such file or folder");
+  return wanted;
 }
 
 }  // namespace epd

@@ -7,12 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "epd/core/error.h"
-#include "epd/files/descriptor.h"
 
 namespace epd {
 namespace {
@@ -62,46 +63,97 @@ void sync_folder(const std::filesystem::path& target) {
 
 }  // namespace
 
+Descriptor::~Descriptor() {
+  if (is_open()) ::close(number_);
+}
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  std::swap(number_, other.number_);
+  return *this;
+}
+
+int Descriptor::release() { return std::exchange(number_, -1); }
+
+Descriptor Descriptor::open_to_read(const std::filesystem::path& path) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) fail_with_errno("read", path, errno);
+  return file;
+}
+
+Descriptor Descriptor::temporary() {
+  std::string name = (std::filesystem::temp_directory_path() / "epd-XXXXXX").string();
+  Descriptor file(::mkostemp(name.data(), O_CLOEXEC));
+  if (!file.is_open()) fail_with_errno("write", name, errno);
+  ::unlink(name.c_str());
+  return file;
+}
+
+void write_all(int descriptor, std::string_view bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_with_errno("write", path, errno);
+    if (written == 0) fail_with_errno("write", path, ENOSPC);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void read_at(int descriptor, std::uint64_t offset, char* out, std::size_t num_bytes,
+             const std::filesystem::path& path) {
+  while (num_bytes > 0) {
+    const ssize_t got = ::pread(descriptor, out, num_bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_with_errno("read", path, errno);
+    EPD_REQUIRE(got > 0, "cannot read ", path.string(), ": it ends early");
+    out += got;
+    offset += static_cast<std::uint64_t>(got);
+    num_bytes -= static_cast<std::size_t>(got);
+  }
+}
+
+void fail_with_errno(std::string_view what, const std::filesystem::path& path, int error) {
+  throw Error(text("cannot ", what, ' ', path.string(), ": ", std::strerror(error)));
+}
+
 AtomicFile::AtomicFile(const std::filesystem::path& path, Durability durability)
     : path_(path), target_(resolve(path)), durability_(durability) {
   EPD_REQUIRE(path.has_filename(), "cannot write '", path.string(), "': it names no file");
   refuse_what_is_no_file(target_, path_);
   // O_EXCL: never another's file. 0666: the user's umask decides, as for any output.
   auto temporary = temporary_name(target_);
-  descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail_with_errno("write", path_, errno);
+  descriptor_ = Descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!descriptor_.is_open()) fail_with_errno("write", path_, errno);
   temporary_ = std::move(temporary);
 }
 
 AtomicFile::~AtomicFile() { discard(); }
 
 void AtomicFile::discard() noexcept {
-  if (descriptor_ >= 0) ::close(descriptor_);
-  descriptor_ = -1;
+  descriptor_ = Descriptor();
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
   temporary_.clear();
 }
 
 void AtomicFile::append(std::string_view bytes) {
-  EPD_REQUIRE(descriptor_ >= 0, "cannot write ", path_.string(), ": it is complete already");
-  write_all(descriptor_, bytes, path_);
+  EPD_REQUIRE(descriptor_.is_open(), "cannot write ", path_.string(), ": it is complete already");
+  write_all(descriptor_.number(), bytes, path_);
   size_ += bytes.size();
 }
 
 void AtomicFile::write_at(std::uint64_t offset, std::string_view bytes) {
-  EPD_REQUIRE(descriptor_ >= 0 && offset + bytes.size() <= size_, "cannot write ", path_.string(), ": bytes ", offset,
-              " to ", offset + bytes.size(), " are not there yet");
-  if (::lseek(descriptor_, static_cast<off_t>(offset), SEEK_SET) < 0) fail_with_errno("write", path_, errno);
-  write_all(descriptor_, bytes, path_);
-  if (::lseek(descriptor_, 0, SEEK_END) < 0) fail_with_errno("write", path_, errno);
+  EPD_REQUIRE(descriptor_.is_open() && offset + bytes.size() <= size_, "cannot write ", path_.string(), ": bytes ",
+              offset, " to ", offset + bytes.size(), " are not there yet");
+  if (::lseek(descriptor_.number(), static_cast<off_t>(offset), SEEK_SET) < 0) fail_with_errno("write", path_, errno);
+  write_all(descriptor_.number(), bytes, path_);
+  if (::lseek(descriptor_.number(), 0, SEEK_END) < 0) fail_with_errno("write", path_, errno);
 }
 
 void AtomicFile::commit() {
-  EPD_REQUIRE(descriptor_ >= 0, "cannot write ", path_.string(), ": it is complete already");
+  EPD_REQUIRE(descriptor_.is_open(), "cannot write ", path_.string(), ": it is complete already");
   try {
-    if (durability_ == Durability::kSync) sync_descriptor(descriptor_, path_);
+    if (durability_ == Durability::kSync) sync_descriptor(descriptor_.number(), path_);
     // Network file systems report a full disk here. After EINTR the descriptor is gone all the same (Linux).
-    if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_with_errno("write", path_, errno);
+    if (::close(descriptor_.release()) != 0 && errno != EINTR) fail_with_errno("write", path_, errno);
     refuse_what_is_no_file(target_, path_);
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_with_errno("write", path_, errno);
   } catch (...) {

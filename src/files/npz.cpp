@@ -51,13 +51,6 @@ Array NpzReader::read(const std::string& name) const {
   return decode_npy(zip_.read(entry(name)), label_of(name, zip_));
 }
 
-Arrays read_npz(const std::filesystem::path& path) {
-  const NpzReader reader(path);
-  Arrays arrays;
-  for (const std::string& name : reader.names()) arrays.emplace(name, reader.read(name));
-  return arrays;
-}
-
 void write_npz(const std::filesystem::path& path, const Arrays& arrays, Durability durability) {
   ZipWriter zip(path, durability);
   for (const auto& [name, array] : arrays) zip.add(name + std::string(kSuffix), encode_npy(array));

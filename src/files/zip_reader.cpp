@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "epd/core/error.h"
-#include "epd/files/limits.h"
 #include "epd/files/zip.h"
 
 namespace epd {

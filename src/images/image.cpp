@@ -50,6 +50,12 @@ Image image_grid(const std::vector<Image>& images, int columns, int gap, std::ui
   return grid;
 }
 
+void require_sane_size(std::uint64_t width, std::uint64_t height, const std::string& name) {
+  constexpr std::uint64_t kMaxPixels = 178'956'970;
+  EPD_REQUIRE(width > 0 && height > 0 && width * height <= kMaxPixels, "cannot read ", name, ": it says that it is ",
+              width, "x", height, " pixels; at most ", kMaxPixels, " are read");
+}
+
 Image to_rgb(Image image) {
   if (image.channels == 3) return image;
   EPD_REQUIRE(image.channels == 1, "a picture with ", image.channels, " channels is neither grey nor RGB");

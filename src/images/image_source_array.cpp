@@ -4,7 +4,7 @@
 #include <string>
 
 #include "epd/core/error.h"
-#include "epd/files/descriptor.h"
+#include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
 #include "image_sources.h"
 

@@ -8,7 +8,6 @@
 #include <cstdio>
 
 #include "epd/core/error.h"
-#include "epd/files/limits.h"
 
 namespace epd {
 namespace {

@@ -8,32 +8,6 @@
 
 namespace epd {
 
-RandomState::RandomState(std::uint32_t seed) {
-  state_[0] = seed;
-  for (std::size_t i = 1; i < kWords; ++i) {
-    const std::uint32_t previous = state_[i - 1];
-    state_[i] = 1812433253u * (previous ^ (previous >> 30)) + static_cast<std::uint32_t>(i);
-  }
-}
-
-void RandomState::refill() {
-  constexpr std::size_t kMiddle = 397;
-  for (std::size_t i = 0; i < kWords; ++i) {
-    const std::uint32_t joined = (state_[i] & 0x80000000u) | (state_[(i + 1) % kWords] & 0x7FFFFFFFu);
-    state_[i] = state_[(i + kMiddle) % kWords] ^ (joined >> 1) ^ ((joined & 1u) != 0 ? 0x9908B0DFu : 0u);
-  }
-  position_ = 0;
-}
-
-std::uint32_t RandomState::next() {
-  if (position_ == kWords) refill();
-  std::uint32_t y = state_[position_++];
-  y ^= y >> 11;
-  y ^= (y << 7) & 0x9D2C5680u;
-  y ^= (y << 15) & 0xEFC60000u;
-  return y ^ (y >> 18);
-}
-
 std::uint32_t RandomState::interval(std::uint32_t max) {
   if (max == 0) return 0;
   std::uint32_t mask = max;

@@ -8,6 +8,7 @@
 #include "epd/core/log.h"
 #include "epd/core/sha256.h"
 #include "epd/documents/predictor_json.h"
+#include "epd/documents/run_dir.h"
 
 namespace epd {
 namespace {
@@ -78,28 +79,6 @@ GuidanceOptions guidance_for(const MethodOptions& o, const PredictorSpec* spec) 
   return guidance;
 }
 
-bool is_number(const std::string& name) { return name.find_first_not_of("0123456789") == name.npos; }
-
-/// Whether a run folder called NNNNN-... of this number is in `exp_dir`.
-bool holds_experiment(const fs::path& exp_dir, const std::string& digits) {
-  if (!fs::is_directory(exp_dir)) return false;
-  const auto zeros_off = [](const std::string& number) {
-    return number.substr(std::min(number.find_first_not_of('0'), number.size()));
-  };
-  for (const auto& entry : fs::directory_iterator(exp_dir)) {
-    const std::string name = entry.path().filename().string();
-    const std::string number = name.substr(0, name.find('-'));
-    if (is_number(number) && zeros_off(number) == zeros_off(digits)) return true;
-  }
-  return false;
-}
-
-/// Where experiment numbers are looked up: the user's own runs in ./exp first, then those that the product ships.
-fs::path exp_dir_for(const std::string& predictor_path) {
-  const fs::path own = "exp", shipped = project_dir() / "exp";
-  return is_number(predictor_path) && !holds_experiment(own, predictor_path) ? shipped : own;
-}
-
 Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const ModelFacts& facts) {
   const PredictorSpec& spec = predictor.spec;
   check_against_predictor(o, spec);
@@ -164,7 +143,8 @@ std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options
                     all_names(kSolverNames), ")");
   EPD_REQUIRE_USAGE(!has_predictor || !options.solver, "--predictor_path and --solver exclude each other");
   if (!has_predictor) return std::nullopt;
-  const auto path = find_predictor(options.predictor_path, exp_dir_for(options.predictor_path));
+  const auto path =
+      find_predictor(options.predictor_path, {"exp", project_dir() / "exp"});  // the user's own runs come first
   return NamedPredictor{path, sha256_of_file(path), read_predictor(path)};
 }
 

@@ -9,6 +9,7 @@
 
 #include "epd/core/error.h"
 #include "epd/documents/predictor_json.h"
+#include "epd/documents/run_dir.h"
 #include "support/test_files.h"
 
 namespace epd {
@@ -67,7 +68,7 @@ class PredictorFiles : public testing::Test {
     return folder_ / name;
   }
   std::string find_error(const std::string& name) {
-    return error_of([&] { find_predictor(name, folder_); });
+    return error_of([&] { find_predictor(name, {folder_}); });
   }
 
   fs::path folder_ = fs::path(testing::TempDir()) /
@@ -248,10 +249,10 @@ TEST_F(PredictorFiles, AreFoundByFileFolderAndNumber) {
   const auto file = add("00002-demo/predictor.json");
   add("00012-demo/predictor.json");
   add("00002.txt", "no run folder");
-  EXPECT_EQ(find_predictor("2", folder_), file);
-  EXPECT_EQ(find_predictor("00002", folder_), file);
-  EXPECT_EQ(find_predictor(file.string(), folder_), file);
-  EXPECT_EQ(find_predictor(file.parent_path().string(), folder_), file);
+  EXPECT_EQ(find_predictor("2", {folder_}), file);
+  EXPECT_EQ(find_predictor("00002", {folder_}), file);
+  EXPECT_EQ(find_predictor(file.string(), {folder_}), file);
+  EXPECT_EQ(find_predictor(file.parent_path().string(), {folder_}), file);
   EXPECT_EQ(read_predictor(file).num_steps, 3);
 }
 
@@ -265,7 +266,32 @@ TEST_F(PredictorFiles, ThatAreMissingOrAmbiguousAreSaidSo) {
   EXPECT_THAT(find_error("99999999999999999999"), HasSubstr("at most 9 digits"));
   EXPECT_THAT(find_error(""), HasSubstr("expected a file, a folder or an experiment number"));
   EXPECT_THAT(find_error((folder_ / "none.json").string()), HasSubstr("no such file or folder"));
-  EXPECT_THAT(error_of([&] { find_predictor("1", folder_ / "no-exp"); }), HasSubstr("no folder"));
+  EXPECT_THAT(error_of([&] { find_predictor("1", {folder_ / "no-exp"}); }), HasSubstr("no folder"));
+}
+
+TEST_F(PredictorFiles, AreLookedUpInTheFirstFolderThatHasTheirNumber) {
+  const auto own = folder_ / "own", shipped = folder_ / "shipped", absent = folder_ / "absent";
+  const auto file = add("shipped/00002-demo/predictor.json");
+  add("own/00003-demo/predictor.json");
+  add("own/00004-a/predictor.json");
+  // Whatever else the first folder holds hides nothing.
+  for (const char* name : {"2/x", "02/x", "00002/x", "2-demo/predictor.json", "000002-demo/predictor.json", "00002-x",
+                           "00002_x/predictor.json", "00002-/predictor.json"}) {
+    add(std::string("own/") + name, "x");
+    EXPECT_EQ(find_predictor("2", {own, shipped}), file) << name;
+  }
+  EXPECT_EQ(find_predictor("2", {absent, shipped}), file);
+  EXPECT_EQ(find_predictor("2", {shipped, absent}), file);
+  add("own/00002-demo/log.txt");  // an unfinished run
+  EXPECT_THAT(error_of([&] {
+                find_predictor("2", {own, shipped});
+              }),
+              HasSubstr("no predictor.json in " + own.string()));
+  EXPECT_EQ(find_predictor("2", {shipped, own}), file);
+  EXPECT_THAT(error_of([&] {
+                find_predictor("5", {own, shipped});
+              }),
+              AllOf(HasSubstr("no experiment 5 in "), HasSubstr(own.string()), HasSubstr(shipped.string())));
 }
 
 TEST_F(PredictorFiles, ErrorsNameTheFile) {

@@ -12,6 +12,7 @@ namespace {
 
 using test::error_of;
 using test::fixture;
+using test::read_npz;
 using test::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;

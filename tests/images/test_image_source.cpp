@@ -94,11 +94,11 @@ TEST(ImageArrays, AllFilesOfTheSameArrayHoldTheSamePictures) {
 
 TEST(ImageArrays, WhatIsNoPictureArrayIsRefusedWithItsShapeOrDtype) {
   const TemporaryFolder folder;
-  write_npy(folder / "float.npy", Array::floats({1, 2, 2, 3}, std::vector<float>(12)));
+  write_file(folder / "float.npy", encode_npy(Array::floats({1, 2, 2, 3}, std::vector<float>(12))));
   EXPECT_THAT(error_of([&] { open_image_source(folder / "float.npy"); }), HasSubstr("<f4"));
-  write_npy(folder / "nchw.npy", Array::uint8s({1, 3, 2, 2}, std::vector<std::uint8_t>(12)));
+  write_file(folder / "nchw.npy", encode_npy(Array::uint8s({1, 3, 2, 2}, std::vector<std::uint8_t>(12))));
   EXPECT_THAT(error_of([&] { open_image_source(folder / "nchw.npy"); }), HasSubstr("[1, 3, 2, 2]"));
-  write_npy(folder / "none.npy", Array::uint8s({0, 2, 2, 3}, {}));
+  write_file(folder / "none.npy", encode_npy(Array::uint8s({0, 2, 2, 3}, {})));
   EXPECT_THAT(error_of([&] { open_image_source(folder / "none.npy"); }), HasSubstr("no pictures"));
   write_npz(folder / "two.npz", {{"a", Array::scalar(1.0)}, {"b", Array::scalar(2.0)}});
   EXPECT_THAT(error_of([&] { open_image_source(folder / "two.npz"); }), HasSubstr("arr_0"));
@@ -109,7 +109,7 @@ TEST(ImageArrays, WhatIsNoPictureArrayIsRefusedWithItsShapeOrDtype) {
 
 TEST(ImageArrays, GreyPicturesBecomeRgb) {
   const TemporaryFolder folder;
-  write_npy(folder / "grey.npy", Array::uint8s({1, 1, 2, 1}, {7, 9}));
+  write_file(folder / "grey.npy", encode_npy(Array::uint8s({1, 1, 2, 1}, {7, 9})));
   EXPECT_EQ(open_image_source(folder / "grey.npy")->load(0), Image(1, 2, 3, {7, 7, 7, 9, 9, 9}));
 }
 

@@ -24,6 +24,11 @@ TEST(RandomState, TheTwistersPublishedFirstNumber) {
   EXPECT_EQ(RandomState(5489).next(), 3499211612u);  // Matsumoto and Nishimura's default seed
 }
 
+TEST(RandomState, EverySeedOf32BitsIsNumPys) {
+  EXPECT_EQ(RandomState(0).next(), 2357136044u);  // np.random.RandomState(seed).randint(2**32, dtype=np.uint32)
+  EXPECT_EQ(RandomState(4294967295u).next(), 419326371u);
+}
+
 TEST(RandomState, ASubsetOfEverythingIsEverything) {
   EXPECT_EQ(random_subset(3, 3, 1), (std::vector<std::size_t>{0, 1, 2}));
   EXPECT_EQ(random_subset(2, 10, 1), (std::vector<std::size_t>{0, 1}));

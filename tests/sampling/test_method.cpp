@@ -134,5 +134,18 @@ TEST(Method, RefusesGuidanceThatTheModelCannotGive) {
   EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, testing::tiny_facts()); }), HasSubstr("guidance_rate"));
 }
 
+TEST(Method, AFolderOfTheSameDigitsHidesNoShippedPredictor) {
+  const test::TemporaryFolder folder;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  for (const char* name : {"exp", "exp/2", "exp/00002"}) {
+    std::filesystem::create_directory(name);
+    MethodOptions options;
+    options.predictor_path = "2";
+    EXPECT_THAT(find_method_predictor(options)->path.string(), HasSubstr("/exp/00002-cifar10")) << name;
+  }
+  std::filesystem::current_path(before);
+}
+
 }  // namespace
 }  // namespace epd

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "epd/documents/predictor_json.h"
+#include "epd/documents/run_dir.h"
 #include "epd/solver/make_plan.h"
 #include "epd/solver/ns_plan.h"
 #include "support/closed_denoisers.h"
@@ -73,7 +74,7 @@ TEST(GlobalForm, IsTheSameMethodForEverySolver) {
 
 TEST(GlobalForm, IsTheSameMethodForThePublishedPredictors) {
   for (int number = 1; number <= 32; ++number) {
-    const auto path = find_predictor(std::to_string(number), std::filesystem::path(EPD_SOURCE_DIR) / "exp");
+    const auto path = find_predictor(std::to_string(number), {std::filesystem::path(EPD_SOURCE_DIR) / "exp"});
     const auto predictor = read_predictor(path);
     SCOPED_TRACE(path.string());
     expect_same_method(make_plan(predictor, predictor.time_steps()), predictor.time_steps());

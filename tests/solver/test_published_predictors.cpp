@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "epd/documents/predictor_json.h"
+#include "epd/documents/run_dir.h"
 #include "epd/solver/make_plan.h"
 #include "support/golden_solvers.h"
 
@@ -24,7 +25,7 @@ void for_each_predictor(const Check& check) {
   ASSERT_EQ(cases.size(), 32u);
   for (const json& golden : cases) {
     const std::string name = golden.at("name");
-    const auto path = find_predictor(std::to_string(std::stoi(name.substr(0, 5))), kExp);
+    const auto path = find_predictor(std::to_string(std::stoi(name.substr(0, 5))), {kExp});
     EXPECT_EQ(path.parent_path().filename(), name);
     SCOPED_TRACE(name);
     check(read_predictor(path), golden);

@@ -14,6 +14,7 @@
 
 #include "epd/core/error.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/npz.h"
 #include "epd/images/image.h"
 
 namespace epd::test {
@@ -56,6 +57,14 @@ inline std::map<std::string, std::string> contents(const std::filesystem::path& 
 
 inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(EPD_SOURCE_DIR) / "tests" / "golden" / "files" / name;
+}
+
+/// Every array of the file (objects refused).
+inline Arrays read_npz(const std::filesystem::path& path) {
+  const NpzReader reader(path);
+  Arrays arrays;
+  for (const auto& name : reader.names()) arrays.emplace(name, reader.read(name));
+  return arrays;
 }
 
 /// The message of the Error that the call throws, which must be one line; fails where it throws nothing, and where the

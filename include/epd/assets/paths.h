@@ -17,7 +17,7 @@ std::filesystem::path cache_dir();
 std::filesystem::path model_location(const std::string& dataset_name, const std::string& model_path);
 
 /// The same, which exists then. What follows is likewise made where it is missing and launch.sh started the program
-/// (launcher.h), and otherwise an Error with the command that makes it.
+/// (EPD_LAUNCHER names it), and otherwise an Error with the command that makes it.
 std::filesystem::path find_model(const std::string& dataset_name, const std::string& model_path);
 
 /// The detector of a dataset's features, for Frechet distances and the feature loss: detector if given (a file, or a
@@ -25,11 +25,14 @@ std::filesystem::path find_model(const std::string& dataset_name, const std::str
 /// and Inception.
 std::filesystem::path find_detector(const std::string& dataset_name, const std::string& detector);
 
-/// The captions that a dataset's model draws from where no prompt is given: ms_coco's, beside its model in the cache.
-/// Empty for other datasets.
+/// The captions that a dataset's model draws from where no prompt is given, beside its model in the cache. Empty for a
+/// dataset without.
 std::filesystem::path find_captions(const std::string& dataset_name);
 
-/// The published reference statistics of a dataset, in the file of that name in the cache.
-std::filesystem::path find_statistics(const std::string& dataset_name, const std::string& file_name);
+/// The published reference statistics of a dataset, in the cache. Throws Error for a dataset without.
+std::filesystem::path find_statistics(const std::string& dataset_name);
+
+/// The file that a reference names: itself, or by a dataset's name its published statistics.
+std::filesystem::path find_reference(const std::filesystem::path& path_or_name);
 
 }  // namespace epd

@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <mutex>
+
+#include "epd/core/thread_pool.h"
 
 namespace epd {
 
@@ -14,17 +17,16 @@ namespace epd {
 /// a GPU the pieces run one after the other.
 class Lanes {
  public:
-  explicit Lanes(at::Device device);
-  ~Lanes();
-  Lanes(const Lanes&) = delete;
-  Lanes& operator=(const Lanes&) = delete;
+  explicit Lanes(at::Device device) : on_cpu_(device.is_cpu()) {}
 
-  /// work(0), ..., work(count - 1), without a tape; returns when all are done. Throws what one of them threw first.
+  /// work(0), ..., work(count - 1), without a tape; returns when all are done. Throws what the first of them threw that
+  /// failed; those that had not begun by then are left out.
   void run(std::size_t count, const std::function<void(std::size_t)>& work) const;
 
  private:
-  struct Pool;
-  std::unique_ptr<Pool> pool_;  // null on a GPU
+  bool on_cpu_;
+  mutable std::mutex one_run_;                // held by whoever runs
+  mutable std::unique_ptr<ThreadPool> pool_;  // started with the first run
 };
 
 /// How many pieces run at once on the device.

@@ -39,9 +39,4 @@ std::string json_afs(Afs afs);
 /// The plan of a predictor of kind ns, as it stands there.
 std::string plan_text(const NsPlan<double>& plan);
 
-/// The predictor file that the user means: a file, a folder (its predictor.json), or an experiment number (`2`,
-/// `00002`), looked up in exp_dir. Digits alone are always a number; ./2 names a path. Throws Error when there is none,
-/// or more than one.
-std::filesystem::path find_predictor(const std::string& text, const std::filesystem::path& exp_dir = "exp");
-
 }  // namespace epd

@@ -2,14 +2,22 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
+/// Experiments: folders NNNNN-NAME, which users call by their number (`2`, `00002`). Nothing of another name counts.
 namespace epd {
 
 /// Makes `parent`/NNNNN-`name` with the lowest unused five-digit number, by an atomic mkdir: two runs started at once
 /// get two folders. Throws Error where it cannot.
 std::filesystem::path make_run_dir(const std::filesystem::path& parent, const std::string& name);
 
-/// The run folder that the user means: a folder, or its number in `parent`. Throws Error when there is none.
+/// The run folder that the user means: a folder, or its number in `parent`. Throws Error when there is none, or more
+/// than one.
 std::filesystem::path find_run_dir(const std::string& text, const std::filesystem::path& parent);
+
+/// The predictor file that the user means: a file, a folder (its predictor.json), or an experiment number, looked up in
+/// the first of `exp_dirs` that has it. Digits alone are always a number; ./2 names a path. Throws Error when there is
+/// none, or more than one.
+std::filesystem::path find_predictor(const std::string& text, const std::vector<std::filesystem::path>& exp_dirs);
 
 }  // namespace epd

@@ -62,7 +62,6 @@ Array read_npy(const std::filesystem::path& path);
 
 /// The bytes that numpy.load reads as this array (header version 1, data aligned to 64 bytes).
 std::string encode_npy(const Array& array);
-void write_npy(const std::filesystem::path& path, const Array& array, Durability durability = Durability::kRename);
 
 /// The header alone, padded to the same length for every number of rows, so that it can be rewritten at the end.
 std::string npy_header(const std::string& dtype, const std::vector<std::size_t>& shape);
@@ -75,7 +74,6 @@ class NpyRows {
           Durability durability = Durability::kRename);
   /// One or more whole rows, as little-endian bytes in C order.
   void append(std::string_view bytes);
-  std::size_t rows() const { return rows_; }
   void finish();
 
  private:

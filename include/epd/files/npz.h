@@ -32,9 +32,6 @@ class NpzReader {
   std::map<std::string, std::size_t> index_;
 };
 
-/// Every array of the file (objects refused).
-Arrays read_npz(const std::filesystem::path& path);
-
 /// Writes the arrays, uncompressed, sorted by name: the same bytes for the same arrays.
 void write_npz(const std::filesystem::path& path, const Arrays& arrays, Durability durability = Durability::kRename);
 

@@ -14,6 +14,9 @@
 
 namespace epd {
 
+/// Deflate never makes more than this many bytes of one: what promises more cannot keep it.
+inline constexpr std::uint64_t kMaxDeflateRatio = 1032;
+
 /// Reads a zip archive: stored and deflated entries, zip64. Safe in any thread (reads take turns). Every error is one
 /// line with the archive's path and the entry's name.
 class ZipReader {

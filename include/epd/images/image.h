@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace epd {
@@ -28,6 +29,10 @@ struct Image {
 
 /// The pictures (one shape, at least one) in rows of `columns`, `gap` pixels of `background` between them.
 Image image_grid(const std::vector<Image>& images, int columns, int gap = 0, std::uint8_t background = 255);
+
+/// Throws Error for a file, `name`, that says it holds no pixels, or more than Pillow reads (twice its
+/// MAX_IMAGE_PIXELS): that is taken for an attack.
+void require_sane_size(std::uint64_t width, std::uint64_t height, const std::string& name);
 
 /// Three channels from one (repeated); a picture of three is returned as it is. Throws Error for others.
 Image to_rgb(Image image);

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <deque>
+#include <exception>
+#include <future>
 #include <optional>
 #include <vector>
 
+#include "epd/core/thread_pool.h"
 #include "epd/images/image.h"
 #include "epd/images/image_source.h"
 
@@ -12,11 +15,11 @@ namespace epd {
 
 struct PrefetchOptions {
   int threads = 2;
-  std::size_t window = 64;  // pictures decoded or being decoded ahead of the puller
+  std::size_t window = 64;  // images decoded or being decoded ahead of the puller
 };
 
-/// Decodes pictures ahead in worker threads and hands them out in order, one by one. Memory: at most `window` pictures.
-/// One thread pulls. The source must outlive it.
+/// Decodes images ahead in worker threads and hands them out in order, one by one. Memory: at most `window` images. One
+/// thread pulls. The source must outlive it. Its end stops the workers at once.
 class Prefetcher {
  public:
   struct Item {
@@ -25,17 +28,20 @@ class Prefetcher {
   };
 
   Prefetcher(const ImageSource& source, std::vector<std::size_t> indices, PrefetchOptions options = {});
-  /// Stops the workers at once.
-  ~Prefetcher();
-  Prefetcher(const Prefetcher&) = delete;
-  Prefetcher& operator=(const Prefetcher&) = delete;
 
-  /// The next picture, nothing after the last. Throws what reading that very picture threw, and then always again.
+  /// The next image, nothing after the last. Throws what reading that very image threw, and then always again.
   std::optional<Item> next();
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  void fill_window();
+
+  const ImageSource& source_;
+  const std::vector<std::size_t> indices_;
+  const std::size_t window_;
+  std::size_t next_ = 0;                  // the position in indices_ that is handed out next
+  std::deque<std::future<Image>> ahead_;  // the images from there on
+  std::exception_ptr failure_;
+  ThreadPool pool_;  // last, so that its threads end first
 };
 
 }  // namespace epd

@@ -1,20 +1,20 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <random>
 #include <vector>
 
 namespace epd {
 
-/// The part of NumPy's RandomState(seed) that subsets of pictures are drawn with, number for number: the Mersenne
-/// twister MT19937 (Matsumoto and Nishimura 1998) seeded with one integer, bounded integers by masked rejection, and
-/// the shuffle of Fisher and Yates from the back. NumPy keeps this stream frozen.
+/// The part of NumPy's RandomState(seed) that subsets of images are drawn with, number for number: the Mersenne
+/// twister seeded with one integer (NumPy expands lists of them in another way), bounded integers by masked rejection,
+/// and the shuffle of Fisher and Yates from the back. NumPy keeps this stream frozen.
 class RandomState {
  public:
-  explicit RandomState(std::uint32_t seed);
+  explicit RandomState(std::uint32_t seed) : twister_(seed) {}
 
-  std::uint32_t next();
+  std::uint32_t next() { return static_cast<std::uint32_t>(twister_()); }
   /// 0 to max, both included.
   std::uint32_t interval(std::uint32_t max);
   /// permutation(n): 0 to n - 1, shuffled. n at most 2^32.
@@ -23,14 +23,10 @@ class RandomState {
   std::vector<std::size_t> choice(std::size_t n, std::size_t size);
 
  private:
-  static constexpr std::size_t kWords = 624;
-  void refill();
-
-  std::array<std::uint32_t, kWords> state_;
-  std::size_t position_ = kWords;
+  std::mt19937 twister_;
 };
 
-/// The pictures that EDM's tools take when there are more than wanted: the first `wanted` of RandomState(seed)'s
+/// The images that EDM's tools take when there are more than wanted: the first `wanted` of RandomState(seed)'s
 /// permutation, sorted. All of them where there are not more.
 std::vector<std::size_t> random_subset(std::size_t n, std::size_t wanted, std::uint32_t seed);
 

@@ -8,7 +8,7 @@
 
 #include "epd/core/names.h"
 #include "epd/documents/manifest.h"
-#include "epd/files/folder_lock.h"
+#include "epd/files/file_lock.h"
 
 namespace epd {
 
