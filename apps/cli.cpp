@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "epd/core/log.h"
-#include "epd/core/run_main.h"
 #include "epd/core/version.h"
 #include "epd/distributed/environment.h"
 #include "settings_file.h"
@@ -233,17 +232,14 @@ bool parse_alone(CLI::App& app, int argc, const char* const* argv) {
 }  // namespace
 
 bool parse(CLI::App& app, int argc, const char* const* argv) {
-  try {
-    return parse_alone(app, argc, argv);
-  } catch (const Error& e) {
-    // The processes of a job have one command line: on each machine the first says what is wrong with it.
-    if (rank_environment().local_rank == 0) throw;
-    throw AlreadyReported(e.what(), e.exit_code());
-  }
+  bool goes_on = false;
+  report_once([&] { goes_on = parse_alone(app, argc, argv); });
+  return goes_on;
 }
 
 void apply(const Common& common) {
-  EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "--verbose and --quiet exclude each other");
+  report_once(
+      [&] { EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "--verbose and --quiet exclude each other"); });
   if (common.verbose) log::set_level(log::Level::kDebug);
   if (common.quiet) log::set_level(log::Level::kError);
   if (common.threads > 0) at::set_num_threads(common.threads);
@@ -263,6 +259,16 @@ at::Device choose_device(const Common& common, int local_rank) {
   EPD_REQUIRE_USAGE(numbered && index >= 0, "--device: expected auto, cpu, cuda or cuda:N, got '", name, "'");
   EPD_REQUIRE(index < count, "--device ", name, ": there are ", count, " CUDA devices on this machine");
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+std::shared_ptr<ProcessGroup> join_job(const Common& common) {
+  auto type = at::kCPU;
+  report_once([&] { type = choose_device(common, 0).type(); });
+  return ProcessGroup::from_environment(type);
+}
+
+void on_root(const std::function<void()>& work) {
+  if (rank_environment().rank == 0) work();
 }
 
 ordered_json used_options(const CLI::App& command) {

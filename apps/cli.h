@@ -3,6 +3,7 @@
 #include <c10/core/Device.h>
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -10,6 +11,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/names.h"
+#include "epd/distributed/process_group.h"
 #include "epd/solver/direction.h"
 
 /// The command line of all programs: CLI11 with the rules of the house.
@@ -27,6 +29,7 @@
 ///     return run_main([&] {
 ///       if (!cli::parse(*app, argc, argv)) return;   // --help was printed
 ///       cli::apply(common);
+///       const auto group = cli::join_job(common);
 ///       const at::Device device = cli::choose_device(common, group->local_rank());
 ///       ...
 ///     });
@@ -96,6 +99,12 @@ void apply(const Common& common);
 /// GPU of index local_rank (modulo their number). Throws Error where there is no such device, UsageError for other
 /// names.
 at::Device choose_device(const Common& common, int local_rank);
+
+/// The processes of this job, joined (ProcessGroup::from_environment), for the device that --device names.
+std::shared_ptr<ProcessGroup> join_job(const Common& common);
+
+/// Work that needs no other process, done by the first one for all: --explain, --dry_run.
+void on_root(const std::function<void()>& work);
 
 /// The options of the command and what they really were, defaults included: for the JSON beside the output.
 nlohmann::ordered_json used_options(const CLI::App& command);

@@ -89,8 +89,7 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!cli::parse(*app, argc, argv)) return;
     cli::apply(flags.common);
-    const auto group =
-        ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type(), std::chrono::hours(24));
+    const auto group = cli::join_job(flags.common);
     group->run([&] {
       const auto device = cli::choose_device(flags.common, group->local_rank());
       const auto comparison = compare(read_options(flags), *group, device);

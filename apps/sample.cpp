@@ -15,9 +15,6 @@ namespace {
 
 using namespace epd;
 
-/// Processes finish their shares at different times, and a dead one is noticed by other means.
-constexpr std::chrono::hours kPatience{24};
-
 void explain(const SampleOptions& options, bool as_json) {
   const auto method = method_without_model(options);
   const int cost = guidance_cost(method.guidance.kind);
@@ -60,8 +57,8 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!cli::parse(*app, argc, argv)) return;
     cli::apply(flags.common);
-    if (flags.explain) return explain(cli::read_options(*app, flags), flags.json);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type(), kPatience);
+    if (flags.explain) return cli::on_root([&] { explain(cli::read_options(*app, flags), flags.json); });
+    const auto group = cli::join_job(flags.common);
     group->run([&] {
       const auto device = cli::choose_device(flags.common, group->local_rank());
       const auto done = run_sample(cli::read_options(*app, flags), *group, device);

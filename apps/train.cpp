@@ -32,6 +32,14 @@ void explain(const TrainRun& given, const std::string& options) {
                              cost);
 }
 
+constexpr const char* kOptionsFile = "training_options.json";
+
+fs::path resumed_folder(const TrainRun& run) {
+  auto folder = find_run_dir(run.resume, run.outdir);
+  EPD_REQUIRE(fs::exists(folder / kOptionsFile), "resume: no ", kOptionsFile, " in ", folder.string());
+  return folder;
+}
+
 /// The command line with the options that the run to be resumed was started with; what is given on top wins.
 std::vector<const char*> with_config(int argc, char** argv, const std::string& config) {
   std::vector<const char*> arguments(argv, argv + argc);
@@ -51,9 +59,9 @@ int main(int argc, char** argv) {
     cli::add_flags(*app, flags);
     if (!cli::parse(*app, argc, argv)) return;
     if (!flags.run.resume.empty()) {
-      const auto folder = find_run_dir(flags.run.resume, flags.run.outdir);
-      const std::string config = (folder / "training_options.json").string();
-      EPD_REQUIRE(fs::exists(config), "resume: no training_options.json in ", folder.string());
+      fs::path folder;
+      report_once([&] { folder = resumed_folder(flags.run); });
+      const std::string config = (folder / kOptionsFile).string();
       const auto arguments = with_config(argc, argv, config);
       app = cli::make_app("train", "Distil an EPD predictor from a teacher solver");
       flags = cli::TrainFlags();
@@ -63,8 +71,8 @@ int main(int argc, char** argv) {
     }
     cli::apply(flags.common);
     flags.run.command_line = cli::used_options(*app).dump(2);
-    if (flags.dry_run) return explain(cli::read_train(flags), flags.run.command_line);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(flags.common, 0).type());
+    if (flags.dry_run) return cli::on_root([&] { explain(cli::read_train(flags), flags.run.command_line); });
+    const auto group = cli::join_job(flags.common);
     group->run([&] {
       flags.run.resources.device = cli::choose_device(flags.common, group->local_rank());
       const auto folder = run_train(with_dataset_name(cli::read_train(flags)), *group);

@@ -29,6 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kPreviewImages = 8;
+const std::string kRunFolder = "run folder";
 
 OpenedModel open(const TrainRun& run, std::int64_t chunk) {
   const auto& o = run.options;
@@ -80,6 +81,13 @@ ConditionSource source_of(std::shared_ptr<const Conditions> conditions) {
   return [conditions = std::move(conditions)](const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) {
     return conditions->of(seeds, labels);
   };
+}
+
+/// The job that a launcher restarted goes on with the run that its earlier attempt began.
+TrainRun continued(TrainRun run, ProcessGroup& group) {
+  const auto folder = group.is_root() ? recall(kRunFolder).value_or("") : "";
+  if (const auto begun = group.broadcast_bytes(folder, "an earlier attempt's run"); !begun.empty()) run.resume = begun;
+  return run;
 }
 
 /// The run's folder: made by the root, known to all.
@@ -165,8 +173,9 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
   return name.str();
 }
 
-fs::path run_train(const TrainRun& run, ProcessGroup& group) {
-  check(run);
+fs::path run_train(const TrainRun& given, ProcessGroup& group) {
+  check(given);
+  const TrainRun run = continued(given, group);
   const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);
   const auto detector = open_detector(run);
@@ -190,6 +199,7 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   } else {
     record.resume(trainer);
   }
+  if (group.is_root()) remember(kRunFolder, fs::absolute(record.folder()).string());
   log::info("training in ", record.folder().string());
   train(trainer, run, record, evaluator.get(), group);
   finish(trainer, *model.model, record);
