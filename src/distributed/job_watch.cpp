@@ -252,24 +252,21 @@ bool JobWatch::root_will_report() {
   return *seen;
 }
 
-std::optional<std::vector<Bytes>> JobWatch::heartbeats() {
-  const auto beats = std::make_shared<std::vector<Bytes>>();
-  const auto question = [beats, size = size()](c10d::Store& store) {
-    std::vector<std::string> keys;
-    for (int r = 0; r < size; ++r) keys.push_back(job_key::heartbeat(r));
-    *beats = store.multiGet(keys);
-  };
-  return ask(question, kPatience) ? std::optional(*beats) : std::nullopt;
-}
-
 std::vector<std::string> JobWatch::silent_ranks() {
+  std::vector<std::string> keys;
+  for (int r = 0; r < size(); ++r) keys.push_back(job_key::heartbeat(r));
+  const auto heartbeats = [&]() -> std::vector<Bytes> {
+    const auto found = std::make_shared<std::vector<Bytes>>();
+    if (!ask([found, keys](c10d::Store& store) { *found = store.multiGet(keys); }, kPatience)) return {};
+    return *found;
+  };
   const auto before = heartbeats();
   std::this_thread::sleep_for(kThreeBeats);
   const auto after = heartbeats();
-  if (!before || !after) return {processes_[0]};
+  if (before.empty() || after.empty()) return {processes_[0]};
   std::vector<std::string> silent;
   for (int r = 0; r < size(); ++r) {
-    if (r != rank_ && (*before)[r] == (*after)[r]) silent.push_back(processes_[r]);
+    if (r != rank_ && before[r] == after[r]) silent.push_back(processes_[r]);
   }
   return silent;
 }

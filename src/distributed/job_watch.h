@@ -78,7 +78,6 @@ class JobWatch {
   [[noreturn]] void end_process();
 
   bool ask(Question question, std::chrono::milliseconds patience);
-  std::optional<std::vector<std::vector<std::uint8_t>>> heartbeats();
   std::int64_t count(const std::string& key, std::int64_t increment, std::chrono::milliseconds patience);
   int size() const { return static_cast<int>(processes_.size()); }
 

@@ -100,10 +100,9 @@ class Joining {
     if (now - begin_ >= next_remark_) {
       next_remark_ *= 2;
       const bool by_slurm = environment_.launcher == "Slurm";
-      log::info(
-          "rank ", environment_.rank, " waits for ", whom(), " of ", environment_.size, " at ", place(), ", up to ",
-          seconds(environment_.join_timeout), " (EPD_JOIN_TIMEOUT sets it, in seconds)",
-          by_slurm ? "; Slurm's variables count them: start with srun, or unset SLURM_PROCID for one process" : "");
+      log::info("rank ", environment_.rank, ": waiting for ", whom(), " at ", place(), ", up to ",
+                seconds(environment_.join_timeout), " (EPD_JOIN_TIMEOUT sets it, in seconds)",
+                by_slurm ? "; Slurm's variables count them: use srun, or unset SLURM_PROCID for one process" : "");
     }
     std::this_thread::sleep_for(std::clamp<Clock::duration>((now - begin_) / 10, 1ms, 100ms));
     return true;
