@@ -86,11 +86,7 @@ void JobWatch::stop() {
   const bool ended = changed_.wait_for(lock, kPatience, [&] { return store_thread_ended_; });
   lock.unlock();
   watchdog_thread_.join();
-  if (ended) {
-    store_thread_.join();
-  } else {
-    store_thread_.detach();
-  }
+  ended ? store_thread_.join() : store_thread_.detach();
 }
 
 void JobWatch::store_loop() {
@@ -148,9 +144,7 @@ void JobWatch::check_heartbeats() {
   }
   const auto found = store_->multiGet(keys);
   const auto now = Clock::now();
-  std::unique_lock lock(mutex_);
-  const auto resumed = resumed_;
-  lock.unlock();
+  const auto resumed = (std::lock_guard(mutex_), resumed_);
   for (std::size_t i = 0; i < watched.size(); ++i) {
     const int r = watched[i];
     if (found[i] != last_beats_[r]) {
@@ -192,11 +186,7 @@ void JobWatch::note(const JobFailure& found, bool own) {
   }
   changed_.notify_all();
   if (own) return;
-  if (found.exit_code > 128) {
-    request_stop(found.exit_code - 128);
-  } else {
-    request_stop(found.reason);
-  }
+  found.exit_code > 128 ? request_stop(found.exit_code - 128) : request_stop(found.reason);
 }
 
 void JobWatch::lose_store(const std::string& reason) {

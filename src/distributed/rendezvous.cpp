@@ -91,21 +91,25 @@ class Joining {
 
   std::string place() const { return environment_.place(); }
 
-  /// To be called while something is missing: false once the time is over, otherwise a short rest. Says now and then
-  /// on whom it waits; throws as check_interrupt() does.
+  /// To be called while something is missing: false once the time is over, otherwise a short rest. Throws as
+  /// check_interrupt() does.
   bool keep_waiting(const std::function<std::string()>& whom) {
     check_interrupt();
     const auto now = Clock::now();
     if (now >= deadline_) return false;
-    if (now - begin_ >= next_remark_) {
-      next_remark_ *= 2;
-      const bool by_slurm = environment_.launcher == "Slurm";
-      log::info("rank ", environment_.rank, ": waiting for ", whom(), " at ", place(), ", up to ",
-                seconds(environment_.join_timeout), " (EPD_JOIN_TIMEOUT sets it, in seconds)",
-                by_slurm ? "; Slurm's variables count them: use srun, or unset SLURM_PROCID for one process" : "");
-    }
+    remark(whom);
     std::this_thread::sleep_for(std::clamp<Clock::duration>((now - begin_) / 10, 1ms, 100ms));
     return true;
+  }
+
+  /// Says now and then on whom this process waits.
+  void remark(const std::function<std::string()>& whom) {
+    if (Clock::now() - begin_ < next_remark_) return;
+    next_remark_ *= 2;
+    const bool by_slurm = environment_.launcher == "Slurm";
+    log::info("rank ", environment_.rank, ": waiting for ", whom(), " at ", place(), ", up to ",
+              seconds(environment_.join_timeout), " (EPD_JOIN_TIMEOUT sets it, in seconds)",
+              by_slurm ? "; Slurm's variables count them: use srun, or unset SLURM_PROCID for one process" : "");
   }
 
   c10d::TCPStoreOptions store_options(std::uint16_t port) const {
@@ -117,28 +121,27 @@ class Joining {
     return options;
   }
 
-  TcpStore open_server(const std::string& host, std::uint16_t port) const {
+  TcpStore open_server(const std::string& host, std::uint16_t port) {
     auto options = store_options(port);
     options.isServer = true;
-    try {
-      return c10::make_intrusive<c10d::TCPStore>(host, options);
-    } catch (const std::exception& e) {
-      const std::string what = e.what();
-      EPD_REQUIRE(what.find("EADDRINUSE") == what.npos && what.find("already in use") == what.npos, "MASTER_PORT ",
-                  port, " is in use on this machine: choose another (--master_port), or stop the job that holds it");
-      throw Error(text("cannot serve this job's store on ", place(), ": ", one_line(what)));
-    }
+    // It connects to itself by the host's name too, which may lead to it a little later than it starts.
+    const auto [store, problem] = open(host, options, deadline_);
+    EPD_REQUIRE(problem.find("EADDRINUSE") == problem.npos && problem.find("already in use") == problem.npos,
+                "MASTER_PORT ", port,
+                " is in use on this machine: choose another (--master_port), or stop the job that holds it");
+    EPD_REQUIRE(store, "cannot serve this job's store on ", place(), ", is MASTER_ADDR this machine? ", problem);
+    return store;
   }
 
   /// The store there; none, and why, where nothing answers as a store does.
-  std::pair<TcpStore, std::string> open(const std::string& host, std::uint16_t port) const {
+  std::pair<TcpStore, std::string> open(const std::string& host, const c10d::TCPStoreOptions& options,
+                                        Clock::time_point until) {
     // Its constructor talks to whatever listens there, without a time limit of its own: so it has a thread of its own.
-    std::packaged_task<TcpStore()> task(
-        [host, options = store_options(port)] { return c10::make_intrusive<c10d::TCPStore>(host, options); });
+    std::packaged_task<TcpStore()> task([=] { return c10::make_intrusive<c10d::TCPStore>(host, options); });
     auto opened = task.get_future();
     std::thread opening(std::move(task));
-    const auto until = std::min(deadline_, Clock::now() + kAnswer);
     while (opened.wait_for(100ms) != std::future_status::ready && Clock::now() < until && !stop_requested()) {
+      remark([] { return "the job's store"; });
     }
     if (opened.wait_for(0s) != std::future_status::ready) {
       opening.detach();
@@ -152,6 +155,10 @@ class Joining {
     } catch (const std::exception& e) {
       return {nullptr, one_line(e.what())};
     }
+  }
+  /// One that is served elsewhere.
+  std::pair<TcpStore, std::string> open(const std::string& host, std::uint16_t port) {
+    return open(host, store_options(port), std::min(deadline_, Clock::now() + kAnswer));
   }
 
   /// Rank 0's store, in which it is the first.

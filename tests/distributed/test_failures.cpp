@@ -187,6 +187,19 @@ TEST_F(Failures, AWaitingProcessSaysForWhomAndStopsAtASignal) {
   }
 }
 
+TEST_F(Failures, ARootThatIsNotAtItsAddressSaysSoAndStopsAtASignal) {
+  auto variables = rank_variables(0, 2, free_port());
+  variables["MASTER_ADDR"] = "192.0.2.1";  // set aside for documentation: nobody has it
+  auto root = start("nothing", "6000", variables);
+  root.await_output("rank 0: waiting for the job's store at 192.0.2.1:");
+  root.signal(SIGTERM);
+  EXPECT_EQ(root.wait(std::chrono::seconds(20)).exit_code, 143);
+  variables["EPD_JOIN_TIMEOUT"] = "2";
+  const auto ended = start("nothing", "6000", variables).wait(std::chrono::seconds(100));
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_THAT(ended.errors, HasSubstr("is MASTER_ADDR this machine?"));
+}
+
 TEST_F(Failures, ARankThatComesTwiceIsRefusedAndTheJobGoesOn) {
   const auto port = free_port();
   auto root = start("nothing", "60", rank_variables(0, 3, port));

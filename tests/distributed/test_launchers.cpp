@@ -155,22 +155,27 @@ TEST_F(Torchrun, AKilledWorkerCostsOneRestart) {
   }
 }
 
-/// The agents count their restarts each for itself.
+/// The agents count their restarts each for itself; those of a fixed port do not even wait for each other.
 TEST_F(Torchrun, AKilledWorkerOfTwoNodesCostsOneRestart) {
-  const auto place = "127.0.0.1:" + std::to_string(free_port());
-  std::vector<Child> nodes;
-  for (int node = 0; node < 2; ++node) {
-    nodes.push_back(start_torchrun({"--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=7",
-                                    "--rdzv_endpoint=" + place, "--max_restarts=1"},
-                                   "killed_once"));
+  const auto port = std::to_string(free_port()), fixed_port = std::to_string(free_port());
+  for (const auto& rendezvous : std::vector<std::vector<std::string>>{
+           {"--rdzv_backend=c10d", "--rdzv_id=7", "--rdzv_endpoint=127.0.0.1:" + port},
+           {"--master_addr=127.0.0.1", "--master_port=" + fixed_port}}) {
+    std::filesystem::remove(folder_ + "/killed");
+    std::vector<Child> nodes;
+    for (const char* node : {"0", "1"}) {
+      std::vector<std::string> options{"--nnodes=2", "--node_rank", node, "--nproc_per_node=1", "--max_restarts=1"};
+      options.insert(options.end(), rendezvous.begin(), rendezvous.end());
+      nodes.push_back(start_torchrun(options, "killed_once"));
+    }
+    std::string output;
+    for (auto& node : nodes) {
+      const auto ended = node.wait(kPatience);
+      EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+      output += ended.output;
+    }
+    EXPECT_THAT(output, HasSubstr("after +\n"));
   }
-  std::string output;
-  for (auto& node : nodes) {
-    const auto ended = node.wait(kPatience);
-    EXPECT_EQ(ended.exit_code, 0) << ended.errors;
-    output += ended.output;
-  }
-  EXPECT_THAT(output, HasSubstr("after +\n"));
 }
 
 }  // namespace
