@@ -52,9 +52,20 @@ free_port() {
   echo "$port"
 }
 
-# check_number NAME VALUE LOWEST
+# check_number NAME LOWEST: the variable NAME holds a decimal number; leading zeros are taken off.
 check_number() {
-  if ! [[ $2 =~ ^[0-9]{1,6}$ ]] || (($2 < $3)); then die "--$1: expected a whole number from $3, got '$2'"; fi
+  local -r given=${!1}
+  if ! [[ $given =~ ^[0-9]{1,6}$ ]] || ((10#$given < $2)); then die "--$1: expected a whole number from $2, got '$given'"; fi
+  printf -v "$1" %d "$((10#$given))"
+}
+
+# The GPUs that the programs will see.
+count_gpus() {
+  if [[ -n ${CUDA_VISIBLE_DEVICES-} ]]; then
+    tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l
+  else
+    { nvidia-smi -L 2>/dev/null || true; } | { grep -c '^GPU ' || true; }
+  fi
 }
 
 # Takes the launcher's options out of the arguments: sets the variables below; `program_arguments` is what is left.
@@ -78,10 +89,17 @@ read_launch_options() {
     esac
     (($# == 0)) || shift
   done
-  if [[ $nproc_per_node == gpu ]]; then nproc_per_node=$(nvidia-smi -L 2>/dev/null | wc -l); fi
-  [[ -z $nproc_per_node ]] || check_number nproc_per_node "$nproc_per_node" 1
-  check_number nnodes "$nnodes" 1
-  check_number node_rank "$node_rank" 0
+  if [[ $nproc_per_node == gpu ]]; then
+    nproc_per_node=$(count_gpus)
+    ((nproc_per_node > 0)) || die "--nproc_per_node=gpu: nvidia-smi lists no GPU on this machine"
+  fi
+  [[ -z $nproc_per_node ]] || check_number nproc_per_node 1
+  check_number nnodes 1
+  check_number node_rank 0
+  if [[ -n $master_port ]]; then
+    check_number master_port 1
+    ((master_port < 65536)) || die "--master_port: expected a port from 1 to 65535, got '$master_port'"
+  fi
   ((node_rank < nnodes)) || die "--node_rank=$node_rank is outside of --nnodes=$nnodes: ranks count from 0"
   ((nnodes == 1)) || [[ -n $master_addr ]] || die "--nnodes=$nnodes needs --master_addr: the host of node 0"
   if [[ -n $preset ]]; then

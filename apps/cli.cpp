@@ -11,7 +11,6 @@
 #include <nlohmann/json.hpp>
 
 #include "epd/core/log.h"
-#include "epd/core/run_main.h"
 #include "epd/core/version.h"
 #include "epd/distributed/environment.h"
 #include "epd/files/options_json.h"
@@ -137,13 +136,9 @@ Options options_of(Common& o) {
 }
 
 Command* Program::parse(int argc, const char* const* argv) {
-  try {
-    return parse_alone(*this, argc, argv);
-  } catch (const Error& e) {
-    // The processes of a job have one command line: on each machine the first says what is wrong with it.
-    if (rank_environment().local_rank == 0) throw;
-    throw AlreadyReported(e.what(), e.exit_code());
-  }
+  Command* chosen = nullptr;
+  report_once([&] { chosen = parse_alone(*this, argc, argv); });
+  return chosen;
 }
 
 void read_settings(Options& options, const std::string& path) {
@@ -157,7 +152,8 @@ void read_settings(Options& options, const std::string& path) {
 }
 
 void apply(const Common& common) {
-  EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "--verbose and --quiet exclude each other");
+  report_once(
+      [&] { EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "--verbose and --quiet exclude each other"); });
   if (common.verbose) log::set_level(log::Level::kDebug);
   if (common.quiet) log::set_level(log::Level::kError);
   if (common.threads > 0) at::set_num_threads(common.threads);
@@ -177,6 +173,16 @@ at::Device choose_device(const Common& common, int local_rank) {
   EPD_REQUIRE_USAGE(numbered && index >= 0, "--device: expected auto, cpu, cuda or cuda:N, got '", name, "'");
   EPD_REQUIRE(index < count, "--device ", name, ": there are ", count, " CUDA devices on this machine");
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+std::shared_ptr<ProcessGroup> join_job(const Common& common) {
+  auto type = at::kCPU;
+  report_once([&] { type = choose_device(common, 0).type(); });
+  return ProcessGroup::from_environment(type);
+}
+
+void on_root(const std::function<void()>& work) {
+  if (rank_environment().rank == 0) work();
 }
 
 }  // namespace epd::cli

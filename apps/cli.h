@@ -2,10 +2,13 @@
 
 #include <c10/core/Device.h>
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "epd/core/options.h"
+#include "epd/distributed/process_group.h"
 
 /// The command line of all programs:
 ///   - option names are written with underscores; dashes mean the same (--num-steps is --num_steps);
@@ -19,6 +22,7 @@
 ///     return run_main([&] {
 ///       if (!program.parse(argc, argv)) return;   // --help was printed
 ///       cli::apply(common);
+///       const auto group = cli::join_job(common);
 ///       const at::Device device = cli::choose_device(common, group->local_rank());
 ///       ...
 ///     });
@@ -59,5 +63,11 @@ void apply(const Common& common);
 /// GPU of index local_rank (modulo their number). Throws Error where there is no such device, UsageError for other
 /// names.
 at::Device choose_device(const Common& common, int local_rank);
+
+/// The processes of this job, joined (ProcessGroup::from_environment), for the device that --device names.
+std::shared_ptr<ProcessGroup> join_job(const Common& common);
+
+/// Work that needs no other process, done by the first one for all: --explain, --dry_run.
+void on_root(const std::function<void()>& work);
 
 }  // namespace epd::cli

@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!program.parse(argc, argv)) return;
     cli::apply(common);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(common, 0).type(), std::chrono::hours(24));
+    const auto group = cli::join_job(common);
     group->run([&] {
       const auto device = cli::choose_device(common, group->local_rank());
       const auto comparison = compare(options.validated(), *group, device);

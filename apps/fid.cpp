@@ -20,7 +20,7 @@ using namespace epd;
 
 /// Runs the work on all processes of the job, each on its device.
 void on_all_processes(const cli::Common& common, const std::function<void(ProcessGroup&, at::Device)>& work) {
-  const auto group = ProcessGroup::from_environment(cli::choose_device(common, 0).type());
+  const auto group = cli::join_job(common);
   group->run([&] { work(*group, cli::choose_device(common, group->local_rank())); });
 }
 

@@ -15,9 +15,6 @@ namespace {
 
 using namespace epd;
 
-/// Processes finish their shares at different times, and a dead one is noticed by other means.
-constexpr std::chrono::hours kPatience{24};
-
 void explain(const SampleOptions& options, bool as_json) {
   const auto method = method_without_model(options);
   const int cost = guidance_cost(method.guidance.kind);
@@ -63,8 +60,8 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!program.parse(argc, argv)) return;
     cli::apply(common);
-    if (options.explain) return explain(options.validated(), options.json);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(common, 0).type(), kPatience);
+    if (options.explain) return cli::on_root([&] { explain(options.validated(), options.json); });
+    const auto group = cli::join_job(common);
     group->run([&] {
       const auto device = cli::choose_device(common, group->local_rank());
       const auto done = run_sample(options.validated(), *group, device);

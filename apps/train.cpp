@@ -36,11 +36,10 @@ void explain(const TrainRun& given) {
 
 /// The options of the run that is resumed; what was given wins.
 void add_options_of_run(Options& options, TrainRun& run) {
+  constexpr const char* kOptionsFile = "training_options.json";
   const auto folder = find_run_dir(run.resume, run.outdir);
-  const std::string settings = (folder / "training_options.json").string();
-  EPD_REQUIRE(fs::exists(settings), "resume: no training_options.json in ", folder.string());
-  options.find("resume")->given = true;
-  cli::read_settings(options, settings);
+  EPD_REQUIRE(fs::exists(folder / kOptionsFile), "resume: no ", kOptionsFile, " in ", folder.string());
+  cli::read_settings(options, (folder / kOptionsFile).string());
   run.resume = folder.string();
 }
 
@@ -57,11 +56,11 @@ int main(int argc, char** argv) {
   return run_main([&] {
     auto* command = program.parse(argc, argv);
     if (command == nullptr) return;
-    if (!run.resume.empty()) add_options_of_run(command->options, run);
+    if (!run.resume.empty()) report_once([&] { add_options_of_run(command->options, run); });
     cli::apply(common);
     run.command_line = options_json(command->options).dump(2);
-    if (run.dry_run) return explain(run);
-    const auto group = ProcessGroup::from_environment(cli::choose_device(common, 0).type());
+    if (run.dry_run) return cli::on_root([&] { explain(run); });
+    const auto group = cli::join_job(common);
     group->run([&] {
       run.resources.device = cli::choose_device(common, group->local_rank());
       const auto folder = run_train(with_dataset_name(run), *group);

@@ -4,7 +4,7 @@
 #   cmake/spawn.sh PROCESSES NODES NODE_RANK MASTER_ADDR MASTER_PORT COMMAND...
 #
 # The exit code is that of the first process that failed (1 where it was killed). The others then have a moment to say
-# what they know, are asked to stop (SIGTERM), and are killed if they do not. SIGINT and SIGTERM are passed on to all.
+# what they know, are asked to stop (SIGTERM), and are killed if they do not. SIGINT and SIGTERM are passed on to all, SIGHUP and SIGUSR1 as SIGTERM.
 set -euo pipefail
 
 readonly processes=$1 nodes=$2 node_rank=$3 master_addr=$4 master_port=$5
@@ -19,7 +19,7 @@ start() {
     rank=$((node_rank * processes + local_rank))
     # In a session of its own, so that Ctrl-C reaches it once: through us.
     RANK=$rank LOCAL_RANK=$local_rank WORLD_SIZE=$((nodes * processes)) LOCAL_WORLD_SIZE=$processes \
-      MASTER_ADDR=$master_addr MASTER_PORT=$master_port setsid "$@" </dev/null 2>&3 3>&- &
+      MASTER_ADDR=$master_addr MASTER_PORT=$master_port TORCHELASTIC_USE_AGENT_STORE='' setsid "$@" </dev/null 2>&3 3>&- &
     running[$!]=$rank
   done
 }
@@ -32,7 +32,7 @@ tell_all() {
 # `wait` sleeps until a process ends or a signal comes: from here on one comes every second.
 start_clock() {
   [[ -z $clock ]] || return 0
-  (while sleep 1; do kill -s USR1 $$; done) >/dev/null 3>&- &
+  (while sleep 1; do kill -s ALRM $$; done) >/dev/null 3>&- &
   clock=$!
 }
 
@@ -75,8 +75,8 @@ look_at_clock() {
 
 exec 3>&2 2>/dev/null  # bash's own notes about killed children are not for the user
 trap 'asked_to_stop INT 130' INT
-trap 'asked_to_stop TERM 143' TERM HUP
-trap look_at_clock USR1
+trap 'asked_to_stop TERM 143' TERM HUP USR1
+trap look_at_clock ALRM
 trap '[[ -z $clock ]] || kill "$clock"' EXIT
 start "$@"
 while ((${#running[@]} > 0)); do

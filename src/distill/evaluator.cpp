@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/distributed/shard.h"
 #include "epd/metrics/frechet.h"
@@ -17,7 +18,7 @@ Evaluator::Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<con
       model_(std::move(model)),
       conditions_(std::move(conditions)),
       group_(group),
-      reference_(read_statistics(run.evaluation.reference)) {
+      reference_(read_statistics(find_reference(run.evaluation.reference))) {
   const auto& o = run.evaluation;
   EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a covariance needs at least 2 images");
   EPD_REQUIRE_USAGE(*std::ranges::max_element(o.seeds) < kFirstTrainingSeed, "eval_seeds: seeds from ",

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
 
@@ -15,8 +16,10 @@
 #include "epd/distill/run_folder.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/documents/run_dir.h"
+#include "epd/files/options_json.h"
 #include "epd/metrics/detector.h"
 #include "epd/sampling/conditions.h"
+#include "epd/sampling/same_record.h"
 #include "evaluator.h"
 #include "train_record.h"
 
@@ -26,6 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kPreviewImages = 8;
+const std::string kRunFolder = "run folder";
 
 OpenedModel open(const TrainRun& run, std::int64_t chunk) {
   const auto& o = run.options;
@@ -71,6 +75,13 @@ std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const
   auto conditions = make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
   if (!begin_with_mean) return conditions;
   return with_mean(std::move(conditions), model);
+}
+
+/// The job that a launcher restarted goes on with the run that its earlier attempt began.
+TrainRun continued(TrainRun run, ProcessGroup& group) {
+  const auto folder = group.is_root() ? recall(kRunFolder).value_or("") : "";
+  if (const auto begun = group.broadcast_bytes(folder, "an earlier attempt's run"); !begun.empty()) run.resume = begun;
+  return run;
 }
 
 /// The run's folder: made by the root, known to all.
@@ -146,14 +157,18 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
   return name.str();
 }
 
-fs::path run_train(const TrainRun& run, ProcessGroup& group) {
-  run.validated();
+fs::path run_train(const TrainRun& given, ProcessGroup& group) {
+  given.validated();
+  const TrainRun run = continued(given, group);
   const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);
   const auto detector = open_detector(run);
   const auto start = run.options.initial_predictor(model.facts());
   const auto record_of_run = train_record(run, start, model, detector.get());
-  require_same_record(group, record_of_run);
+  auto shared_record = record_of_run;
+  auto described = run;
+  shared_record.update(job_options(options_of(described)));
+  require_same_record(group, shared_record);
 
   const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
   Ticks::Evaluate evaluate;
@@ -174,6 +189,7 @@ fs::path run_train(const TrainRun& run, ProcessGroup& group) {
   } else {
     folder.resume(trainer);
   }
+  if (group.is_root()) remember(kRunFolder, fs::absolute(folder.path()).string());
   log::info("training in ", folder.path().string());
   train(trainer, run, folder, std::move(evaluate), group);
   finish(trainer, *model.model, folder);

@@ -33,6 +33,14 @@ bool any_address(const std::string& host, std::uint16_t port, int type,
 
 }  // namespace
 
+std::string resolution_error(const std::string& host) {
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.c_str(), nullptr, nullptr, &found);
+  if (error != 0) return gai_strerror(error);
+  freeaddrinfo(found);
+  return {};
+}
+
 bool accepts_connections(const std::string& host, std::uint16_t port) {
   constexpr int kPatienceInMilliseconds = 2000;
   return any_address(host, port, SOCK_STREAM, [](int handle, const addrinfo& address) {

@@ -5,6 +5,9 @@
 
 namespace epd {
 
+/// Why the host's name does not resolve; empty where it does.
+std::string resolution_error(const std::string& host);
+
 /// Whether something accepts connections there.
 bool accepts_connections(const std::string& host, std::uint16_t port);
 

@@ -1,3 +1,5 @@
+#include "c10d_group.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -7,16 +9,13 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
-#include "abandon.h"
 #include "backends.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
-#include "groups.h"
 #include "job_watch.h"
 #include "rendezvous.h"
-#include "torch_errors.h"
 
 namespace epd {
 namespace {
@@ -57,7 +56,7 @@ class C10dGroup : public ProcessGroup {
         serves_store_(met.serves_store),
         names_(met.processes),
         exceptions_(std::uncaught_exceptions()),
-        watch_(met.watch_store, environment.rank, met.processes, std::min(kSilence, timeout)) {
+        watch_(JobWatch::start(met.watch_store, environment.rank, met.processes, std::min(kSilence, timeout))) {
     std::signal(SIGPIPE, SIG_IGN);  // a peer that is gone is an error to report, not a death
     const auto store_for = [&](const char* prefix) {
       return c10::make_intrusive<c10d::PrefixStore>(prefix, met.store);
@@ -78,7 +77,7 @@ class C10dGroup : public ProcessGroup {
     try {
       try {
         work();
-        watch_.await_all_done();
+        watch_->await_all_done();
         epd::check_interrupt();
         finish();
       } catch (...) {
@@ -172,7 +171,7 @@ class C10dGroup : public ProcessGroup {
     return result;
   }
 
-  /// Of every rank's bytes; at least one is made the longest, since Gloo takes no empty tensor.
+  /// Of every rank's bytes.
   std::vector<std::int64_t> all_lengths(const std::string& bytes, const std::string& name) {
     auto lengths = at::zeros({size()}, at::kLong);
     lengths[rank()] = static_cast<std::int64_t>(bytes.size());
@@ -214,32 +213,32 @@ class C10dGroup : public ProcessGroup {
   }
 
   void stop_if_job_failed() {
-    if (const auto failure = watch_.failure()) throw CollectiveError(failure->reason);
+    if (const auto failure = watch_->failure()) throw CollectiveError(failure->reason);
   }
 
   [[noreturn]] void fail(const std::string& name, const std::string& why) {
     // Whoever left with a word of its own said it before its connections broke.
-    if (const auto failure = watch_.await_failure(1s)) throw CollectiveError(failure->reason);
-    const auto silent = watch_.silent_ranks();
+    if (const auto failure = watch_->failure(1s)) throw CollectiveError(failure->reason);
+    const auto silent = watch_->silent_ranks();
     stop_if_job_failed();
     if (silent.empty()) throw CollectiveError(text("'", name, "' of ", size(), " processes failed: ", why));
     throw CollectiveError(text("'", name, "' of ", size(), " processes failed: ", joined(silent),
                                " no longer answers: it was killed, or it hangs"));
   }
 
-  /// Tells the job, unless another rank was first, and takes leave of it. What stands is returned.
+  /// Tells the job why it ends, unless another rank was first, and leaves it. The reason that counts is returned.
   JobFailure fail_with(int exit_code, const std::string& reason) {
     const JobFailure own{rank(), exit_code, reason};
-    auto standing = watch_.failure();
-    if (!standing) standing = watch_.publish(own).value_or(JobFailure{-1, exit_code, reason});
-    reported_elsewhere_ = !is_root() && standing->reporter >= 0 && watch_.root_will_report();
+    auto counts = watch_->failure();
+    if (!counts) counts = watch_->publish(own).value_or(JobFailure{-1, exit_code, reason});
+    reported_elsewhere_ = !is_root() && counts->reporter >= 0 && watch_->root_will_report();
     over_ = true;
     // The threads of a broken group would make the destructors wait for peers that never answer.
     gloo_.release();
     nccl_.release();
     skip_static_destructors();
-    watch_.leave(serves_store_);
-    return *standing;
+    watch_->shutdown(serves_store_);
+    return *counts;
   }
 
   [[noreturn]] void end_by(const JobFailure& failure) {
@@ -251,7 +250,7 @@ class C10dGroup : public ProcessGroup {
 
   void finish() {
     over_ = true;
-    watch_.leave(serves_store_);
+    watch_->shutdown(serves_store_);
   }
 
   const milliseconds timeout_;
@@ -259,15 +258,15 @@ class C10dGroup : public ProcessGroup {
   const std::vector<std::string> names_;
   const int exceptions_;
   bool over_ = false, reported_elsewhere_ = false;
-  JobWatch watch_;
-  c10::intrusive_ptr<c10d::Backend> gloo_, nccl_;
+  const std::shared_ptr<JobWatch> watch_;
+  Backend gloo_, nccl_;
 };
 
 }  // namespace
 
 std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, at::DeviceType device,
                                          milliseconds timeout) {
-  auto met = meet(environment, timeout);
+  auto met = Rendezvous::join(environment);
   log::debug(met.processes[environment.rank], " of ", environment.size, " (", environment.launcher, ") is there");
   try {
     return std::make_shared<C10dGroup>(environment, device, timeout, std::move(met));
@@ -276,8 +275,7 @@ std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, at:
   } catch (const std::exception& e) {
     log::debug(e.what());
     throw Error(text("rank ", environment.rank, ": the ", environment.size, " processes of the job met at ",
-                     environment.master_address, ":", environment.master_port,
-                     " but cannot reach each other, or one has ended: ", one_line(e.what())));
+                     environment.place(), " but cannot reach each other, or one has ended: ", one_line(e.what())));
   }
 }
 

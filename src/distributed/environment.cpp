@@ -8,7 +8,7 @@
 namespace epd {
 namespace {
 
-constexpr std::int64_t kMaxProcesses = 1 << 20;
+constexpr std::int64_t kMaxProcesses = 1 << 20, kMaxRestarts = 1 << 30, kMaxJoinSeconds = 30 * 24 * 3600;
 
 std::optional<std::int64_t> number(const Variables& variables, const std::string& name, std::int64_t low,
                                    std::int64_t high) {
@@ -56,16 +56,16 @@ RankEnvironment from_torchrun(const Variables& variables) {
   RankEnvironment result;
   result.launcher = "torchrun";
   read_ranks(result, variables, "RANK", "WORLD_SIZE", "LOCAL_RANK");
-  if (result.size == 1) return result;
+  result.agent_store = variables("TORCHELASTIC_USE_AGENT_STORE").value_or("") == "True";
+  if (result.size == 1 && !result.agent_store) return result;
   const auto address = variables("MASTER_ADDR");
   const auto port = master_port(variables);
   EPD_REQUIRE_USAGE(address, "WORLD_SIZE=", result.size, " but MASTER_ADDR is not set: name the host of rank 0");
   EPD_REQUIRE_USAGE(port, "WORLD_SIZE=", result.size, " but MASTER_PORT is not set: name a free port of rank 0's host");
   result.master_address = *address;
   result.master_port = *port;
-  result.agent_store = variables("TORCHELASTIC_USE_AGENT_STORE").value_or("") == "True";
-  result.job =
-      variables("TORCHELASTIC_RUN_ID").value_or("run") + "/" + variables("TORCHELASTIC_RESTART_COUNT").value_or("0");
+  result.job = variables("TORCHELASTIC_RUN_ID").value_or("run");
+  result.restarts = static_cast<int>(number(variables, "TORCHELASTIC_RESTART_COUNT", 0, kMaxRestarts).value_or(0));
   return result;
 }
 
@@ -84,10 +84,21 @@ RankEnvironment from_open_mpi(const Variables& variables) {
   return result;
 }
 
+/// Slurm's own number for the step in which `salloc` runs the user's shell.
+const std::string kInteractiveStep = "4294967290";
+
+/// The names that Slurm gives a job without one that a shell is started in.
+bool names_a_shell(const std::string& job) {
+  return job == "interactive" || job == "bash" || job == "sh" || job == "zsh" || job == "fish" || job == "tcsh";
+}
+
 RankEnvironment from_slurm(const Variables& variables) {
   RankEnvironment result;
   const bool in_step = variables("SLURM_STEP_NUM_TASKS").has_value();
-  if (!in_step && !variables("SLURM_NTASKS")) return result;  // a batch script: Slurm started it once
+  // A batch script, or a shell of salloc or srun --pty: Slurm started it once, and its variables count the allocation.
+  if (!in_step && (!variables("SLURM_NTASKS") || names_a_shell(variables("SLURM_JOB_NAME").value_or(""))))
+    return result;
+  if (variables("SLURM_STEP_ID").value_or("") == kInteractiveStep) return result;
   result.launcher = "Slurm";
   read_ranks(result, variables, "SLURM_PROCID", in_step ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS", "SLURM_LOCALID");
   if (result.size == 1) return result;
@@ -98,11 +109,24 @@ RankEnvironment from_slurm(const Variables& variables) {
   if (!address) address = variables("SLURM_LAUNCH_NODE_IPADDR");
   result.master_address = address.value_or("127.0.0.1");
   result.job = variables("SLURM_JOB_ID").value_or("slurm") + "." + variables("SLURM_STEP_ID").value_or("0");
+  result.restarts = static_cast<int>(number(variables, "SLURM_RESTART_COUNT", 0, kMaxRestarts).value_or(0));
   result.master_port = master_port(variables).value_or(port_of_job(result.job));
   return result;
 }
 
+RankEnvironment from_launcher(const Variables& variables) {
+  if (variables("RANK") || variables("WORLD_SIZE")) return from_torchrun(variables);
+  if (variables("OMPI_COMM_WORLD_RANK") || variables("OMPI_COMM_WORLD_SIZE")) return from_open_mpi(variables);
+  if (variables("SLURM_PROCID")) return from_slurm(variables);
+  return {};
+}
+
 }  // namespace
+
+std::string RankEnvironment::place() const {
+  const bool ipv6 = master_address.find(':') != master_address.npos;
+  return ipv6 ? text('[', master_address, "]:", master_port) : text(master_address, ':', master_port);
+}
 
 std::string first_host(const std::string& node_list) {
   const auto end = node_list.find_first_of(",[");
@@ -115,10 +139,13 @@ std::string first_host(const std::string& node_list) {
 }
 
 RankEnvironment rank_environment(const Variables& variables) {
-  if (variables("RANK") || variables("WORLD_SIZE")) return from_torchrun(variables);
-  if (variables("OMPI_COMM_WORLD_RANK") || variables("OMPI_COMM_WORLD_SIZE")) return from_open_mpi(variables);
-  if (variables("SLURM_PROCID")) return from_slurm(variables);
-  return {};
+  auto result = from_launcher(variables);
+  auto& host = result.master_address;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (const auto patience = number(variables, "EPD_JOIN_TIMEOUT", 1, kMaxJoinSeconds)) {
+    result.join_timeout = std::chrono::seconds(*patience);
+  }
+  return result;
 }
 
 RankEnvironment rank_environment() {

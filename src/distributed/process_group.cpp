@@ -1,18 +1,53 @@
 #include "epd/distributed/process_group.h"
 
-#include <exception>
+#include <c10/util/Exception.h>
 
+#include <exception>
+#include <new>
+
+#include "c10d_group.h"
 #include "epd/core/error.h"
+#include "epd/core/interrupt.h"
 #include "epd/core/log.h"
-#include "groups.h"
+#include "epd/core/run_main.h"
+#include "rendezvous.h"
 
 namespace epd {
+namespace {
+
+/// One process: every collective is done before it begins.
+class LocalGroup : public ProcessGroup {
+ public:
+  LocalGroup() : ProcessGroup(0, 1, 0) {}
+
+  void run(const std::function<void()>& work) override {
+    try {
+      work();
+    } catch (...) {
+      rethrow_as_error();
+    }
+  }
+  void all_reduce_sum(at::Tensor&, const std::string&) override {}
+  void broadcast(at::Tensor&, int, const std::string&) override {}
+  void barrier(const std::string&) override {}
+  std::string broadcast_bytes(std::string bytes, const std::string&) override { return bytes; }
+  std::vector<std::string> all_gather_bytes(std::string bytes, const std::string&) override {
+    return {std::move(bytes)};
+  }
+  std::vector<std::string> gather_bytes(std::string bytes, const std::string&) override { return {std::move(bytes)}; }
+  void check_interrupt() override { epd::check_interrupt(); }
+};
+
+}  // namespace
+
+std::shared_ptr<ProcessGroup> ProcessGroup::alone() { return std::make_shared<LocalGroup>(); }
 
 std::shared_ptr<ProcessGroup> ProcessGroup::from_environment(at::DeviceType device, std::chrono::milliseconds timeout) {
   const auto environment = rank_environment();
+  auto group = environment.size == 1 ? alone() : c10d_group(environment, device, timeout);
   // What all ranks remark is said once, by the root.
-  if (environment.rank != 0 && log::level() == log::Level::kInfo) log::set_level(log::Level::kError);
-  return environment.size == 1 ? alone() : c10d_group(environment, device, timeout);
+  if (!group->is_root() && log::level() == log::Level::kInfo) log::set_level(log::Level::kError);
+  return group;
 }
 
 void ProcessGroup::require_same(const std::string& what, const std::string& value) {
@@ -23,16 +58,36 @@ void ProcessGroup::require_same(const std::string& what, const std::string& valu
   }
 }
 
-RootFirst::RootFirst(ProcessGroup& group, std::string name) : group_(group), name_(std::move(name)) {
-  if (!group_.is_root()) group_.barrier(name_);
+void report_once(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& e) {
+    if (rank_environment().local_rank == 0) throw;
+    throw AlreadyReported(e.what(), e.exit_code());
+  }
 }
 
-RootFirst::~RootFirst() {
-  if (!group_.is_root()) return;
+std::optional<std::string> recall(const std::string& key) { return read_note(rank_environment(), key); }
+
+void remember(const std::string& key, const std::string& value) { write_note(rank_environment(), key, value); }
+
+void rethrow_as_error() {
   try {
-    group_.barrier(name_);
+    throw;
+  } catch (const Error&) {
+    throw;
+  } catch (const c10::OutOfMemoryError& e) {
+    log::debug(e.what());
+    throw Error(text("out of memory: try a smaller batch (", one_line(e.what()), ")"));
+  } catch (const std::bad_alloc&) {
+    throw Error("out of memory: try a smaller batch");
   } catch (const std::exception& e) {
-    log::debug(name_, ": ", e.what());
+    const std::string what = e.what();
+    log::debug(what);
+    if (what.find("DefaultCPUAllocator: can't allocate memory") != what.npos) {
+      throw Error(text("out of memory: try a smaller batch (", one_line(what), ")"));
+    }
+    throw Error(one_line(what));
   }
 }
 

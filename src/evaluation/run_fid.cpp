@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/core/version.h"
@@ -85,8 +86,10 @@ const PictureOptions& PictureOptions::validated() const {
   return *this;
 }
 
-CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device) {
+CalcResult run_calc(const CalcOptions& given, ProcessGroup& group, at::Device device) {
   const Stopwatch total;
+  CalcOptions options = given;
+  options.reference = find_reference(given.reference);
   options.pictures.validated();
   if (group.is_root() && !options.report.empty()) prepare_output(options.report);
   const bool early = is_statistics_file(options.reference);  // a bad reference is refused before the long work

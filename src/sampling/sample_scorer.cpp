@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/distributed/process_group.h"
@@ -11,7 +12,7 @@ namespace epd {
 SampleScorer::SampleScorer(const ScoreOptions& options, const std::string& dataset_name, at::Device device)
     : options_(options),
       device_(device),
-      reference_(read_feature_set(options.reference, options.metrics.need_features())),
+      reference_(read_feature_set(find_reference(options.reference), options.metrics.need_features())),
       detector_(open_scoring_detector(dataset_name, options.detector, device)),
       scorer_(std::make_unique<Scorer>(detector_, options.metrics.need_features())) {
   require_same_detector(*detector_, reference_.statistics);

@@ -246,6 +246,32 @@ TEST_F(TrainProgram, IsNotBegunAnewWhereARunWasKilled) {
   expect_refused({}, "already holds a training run");
 }
 
+/// torchrun starts the same command again: it goes on with its own run and does not begin another.
+TEST_F(TrainProgram, RestartedByTorchrunItGoesOnToTheSamePredictor) {
+  if (start({EPD_PYTHON, "-c", "import torch.distributed.run"}).wait(120s).exit_code != 0) GTEST_SKIP();
+  const auto whole = undisturbed({"--total_kimg", "0.48"});
+  for (const char* processes : {"1", "2"}) {
+    const auto outdir = text("restarted-", processes);
+    const auto mark = out(text("killed-", processes)).string();
+    // Rank 0 is killed once, when there is a state to go on from. (In a file, since torchrun expands "$$".)
+    write_file(out("once.sh"), "if [ $RANK = 0 ] && ! [ -e " + mark + " ]; then (until [ -s " + out(outdir).string() +
+                                   "/*/stats.jsonl ]; do sleep 0.01; done; touch " + mark + "; kill -9 $$) & fi\n" +
+                                   "exec \"$@\"\n");
+    Arguments line{EPD_PYTHON, "-m", "torch.distributed.run", "--standalone", "--max_restarts=2"};
+    for (const char* word : {"--nproc_per_node", processes, "--no-python", "sh"}) line.push_back(word);
+    line.push_back(out("once.sh").string());
+    const auto train = command(outdir, {"--nosubdir", "False", "--total_kimg", "0.48"});
+    line.insert(line.end(), train.begin(), train.end());
+    const auto ended = start(line).wait(240s);
+    ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+    EXPECT_TRUE(fs::exists(mark));
+    EXPECT_THAT(ended.errors, HasSubstr("resumed "));
+    const auto runs = std::distance(fs::directory_iterator(out(outdir)), fs::directory_iterator());
+    EXPECT_EQ(runs, 1);
+    EXPECT_EQ(read_file(fs::directory_iterator(out(outdir))->path() / "predictor.json"), whole);
+  }
+}
+
 TEST_F(TrainProgram, GoesOnFromTheStateBeforeADamagedOne) {
   const auto expected = undisturbed();
   const auto newest = out("undisturbed") / "state.bin";

@@ -21,6 +21,8 @@ class Stopping : public ::testing::Test {
     clear_stop_request();
     std::signal(SIGINT, SIG_DFL);
     std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGHUP, SIG_DFL);
+    std::signal(SIGUSR1, SIG_DFL);
   }
 
   /// The exit code of this work, and the stderr it left.
@@ -54,7 +56,8 @@ TEST_F(Stopping, WhateverIsThrownIsOneLineAndOne) {
 }
 
 TEST_F(Stopping, ASignalEndsTheWorkWhereItLooks) {
-  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}}) {
+  for (const auto& [signal, code] :
+       {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}, std::pair{SIGHUP, 143}, std::pair{SIGUSR1, 143}}) {
     clear_stop_request();
     EXPECT_EQ(ended([signal] {
                 std::raise(signal);
@@ -74,6 +77,26 @@ TEST_F(Stopping, ASecondSignalKills) {
         std::raise(SIGINT);
       },
       ::testing::KilledBySignal(SIGINT), "");
+}
+
+TEST_F(Stopping, WarningsNeverKill) {
+  catch_signals();
+  for (const int signal : {SIGHUP, SIGUSR1, SIGHUP, SIGTERM, SIGUSR1}) std::raise(signal);
+  EXPECT_THROW(check_interrupt(), Interrupted);
+}
+
+TEST_F(Stopping, AHangupThatIsIgnoredStaysSo) {
+  std::signal(SIGHUP, SIG_IGN);  // as nohup does
+  catch_signals();
+  std::raise(SIGHUP);
+  EXPECT_FALSE(stop_requested());
+}
+
+TEST_F(Stopping, AnotherProcessesSignalDoesNotCountAsTheFirst) {
+  catch_signals();
+  request_stop(SIGINT);
+  std::raise(SIGINT);  // Ctrl-C reaches every process of a terminal
+  EXPECT_THROW(check_interrupt(), Interrupted);
 }
 
 TEST_F(Stopping, NothingIsThrownWithoutARequest) {

@@ -74,7 +74,7 @@ bool Child::runs() const {
 
 void Child::await_output(const std::string& text) const {
   for (const auto until = std::chrono::steady_clock::now() + 60s; std::chrono::steady_clock::now() < until;) {
-    if (contents(output_path_).find(text) != std::string::npos) return;
+    if ((contents(output_path_) + contents(error_path_)).find(text) != std::string::npos) return;
     std::this_thread::sleep_for(10ms);
   }
   throw std::runtime_error("no '" + text + "' in the output; errors: " + contents(error_path_));

@@ -29,7 +29,7 @@ class Child {
 
   void signal(int number) const;
   bool runs() const;
-  /// Waits until it has written this much to stdout.
+  /// Waits until it has written this much to stdout or stderr.
   void await_output(const std::string& text) const;
   /// Waits for the end, at most this long (then kills it and reports 137).
   Ended wait(std::chrono::seconds patience);

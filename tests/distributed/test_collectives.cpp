@@ -1,3 +1,7 @@
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "job_fixture.h"
 
 namespace epd::test {
@@ -39,6 +43,24 @@ TEST_F(JobTest, SlurmsVariablesMakeAJob) {
                            {"SLURM_NTASKS", "2"},
                            {"SLURM_JOB_ID", id},
                            {"SLURM_JOB_NODELIST", "localhost"}}));
+  }
+  expect_exit_codes(wait_all(ranks), {0, 0});
+}
+
+TEST_F(JobTest, AJobMeetsAtAnIpv6Address) {
+  const int handle = socket(AF_INET6, SOCK_STREAM, 0);
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  const bool known = bind(handle, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(handle);
+  if (!known) GTEST_SKIP() << "this machine has no IPv6";
+  const auto port = free_port();
+  std::vector<Child> ranks;
+  for (const int rank : {0, 1}) {
+    auto variables = rank_variables(rank, 2, port);
+    variables["MASTER_ADDR"] = "[::1]";
+    ranks.push_back(start("sums", "60", variables));
   }
   expect_exit_codes(wait_all(ranks), {0, 0});
 }

@@ -65,8 +65,26 @@ TEST(Environment, ReadsTorchrun) {
   EXPECT_TRUE(environment.agent_store);
 }
 
-TEST(Environment, TwoAttemptsOfOneTorchrunJobDoNotShareKeys) {
-  EXPECT_NE(read(torchrun()).job, read(with(torchrun(), "TORCHELASTIC_RESTART_COUNT", "3")).job);
+TEST(Environment, NodesThatWereRestartedDifferentlyOftenAreOneJob) {
+  const auto other = read(with(torchrun(), "TORCHELASTIC_RESTART_COUNT", "3"));
+  EXPECT_EQ(read(torchrun()).job, other.job);
+  EXPECT_NE(read(torchrun()).restarts, other.restarts);
+  EXPECT_NE(read(torchrun()).job, read(with(torchrun(), "TORCHELASTIC_RUN_ID", "job8")).job);
+}
+
+TEST(Environment, AnIpv6AddressMayStandInBrackets) {
+  const auto environment = read(with(torchrun(), "MASTER_ADDR", "[fe80::1]"));
+  EXPECT_EQ(environment.master_address, "fe80::1");
+  EXPECT_EQ(environment.place(), "[fe80::1]:11111");
+  EXPECT_EQ(read(torchrun()).place(), "node0:11111");
+}
+
+TEST(Environment, TheTimeToJoinIsSetInSeconds) {
+  EXPECT_EQ(read(torchrun()).join_timeout, std::chrono::minutes(10));
+  EXPECT_EQ(read(with(torchrun(), "EPD_JOIN_TIMEOUT", "45")).join_timeout, std::chrono::seconds(45));
+  for (const char* value : {"0", "-1", "soon", "1e3"}) {
+    EXPECT_THAT(usage_error(with(torchrun(), "EPD_JOIN_TIMEOUT", value)), HasSubstr("EPD_JOIN_TIMEOUT='"));
+  }
 }
 
 TEST(Environment, AJobOfOneNeedsNoAddress) { EXPECT_EQ(read({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).size, 1); }
@@ -126,6 +144,15 @@ TEST(Environment, WithoutANodeListTheLaunchingNodeServes) {
 }
 
 TEST(Environment, ASlurmBatchScriptIsOneProcess) { EXPECT_EQ(read({{"SLURM_PROCID", "0"}}).size, 1); }
+
+TEST(Environment, AShellThatSlurmOpenedIsOneProcess) {
+  for (const char* name : {"interactive", "bash", "zsh"}) {
+    EXPECT_EQ(read(with(with(slurm(), "SLURM_PROCID", "0"), "SLURM_JOB_NAME", name)).size, 1) << name;
+  }
+  const auto step = with(with(slurm(), "SLURM_STEP_NUM_TASKS", "4"), "SLURM_JOB_NAME", "bash");
+  EXPECT_EQ(read(step).size, 4);                                       // srun inside of that shell
+  EXPECT_EQ(read(with(step, "SLURM_STEP_ID", "4294967290")).size, 1);  // the step of salloc's shell
+}
 
 TEST(Environment, AnAddressThatIsSetWinsOverSlurms) {
   const auto environment = read(with(with(slurm(), "MASTER_ADDR", "me"), "MASTER_PORT", "4000"));

@@ -146,6 +146,60 @@ TEST_F(Failures, AMissingRootIsReported) {
   EXPECT_THAT(ended.errors, HasSubstr("is rank 0 running there"));
 }
 
+TEST_F(Failures, AnotherProgramsPortIsNoticedLongBeforeTheTimeToJoinEnds) {
+  const TakenPort port;
+  const auto ended = start("nothing", "6000", rank_variables(1, 2, port.number())).wait(std::chrono::seconds(100));
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
+  EXPECT_THAT(ended.errors, HasSubstr("no store of a job at 127.0.0.1:"));
+}
+
+TEST_F(Failures, AHostThatIsNotKnownIsOneLineAtOnce) {
+  for (const int rank : {0, 1}) {
+    auto variables = rank_variables(rank, 2, free_port());
+    variables["MASTER_ADDR"] = "no-such-host.invalid";
+    const auto ended = start("nothing", "6000", variables).wait(std::chrono::seconds(100));
+    EXPECT_EQ(ended.exit_code, 1);
+    EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
+    EXPECT_THAT(ended.errors, HasSubstr("'no-such-host.invalid' (MASTER_ADDR), is not known: "));
+  }
+}
+
+TEST_F(Failures, TheTimeToJoinIsNotThatOfCollectives) {
+  auto variables = rank_variables(0, 2, free_port());
+  variables["EPD_JOIN_TIMEOUT"] = "2";
+  const auto ended = start("nothing", "6000", variables).wait(std::chrono::seconds(100));
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_THAT(ended.errors, HasSubstr("after 2 s these ranks are missing at 127.0.0.1:"));
+}
+
+TEST_F(Failures, AWaitingProcessSaysForWhomAndStopsAtASignal) {
+  const std::string place = " at 127.0.0.1:";
+  for (const auto& [signal, exit_code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}, std::pair{SIGHUP, 143}}) {
+    auto root = start("nothing", "6000", rank_variables(0, 3, free_port()));
+    auto other = start("nothing", "6000", rank_variables(1, 3, free_port()));
+    root.await_output("rank 0: waiting for 2 of 3 processes (rank 1, 2)" + place);
+    other.await_output("rank 1: waiting for rank 0" + place);
+    for (auto* rank : {&root, &other}) {
+      rank->signal(signal);
+      EXPECT_EQ(rank->wait(std::chrono::seconds(20)).exit_code, exit_code);
+    }
+  }
+}
+
+TEST_F(Failures, ARootThatIsNotAtItsAddressSaysSoAndStopsAtASignal) {
+  auto variables = rank_variables(0, 2, free_port());
+  variables["MASTER_ADDR"] = "192.0.2.1";  // set aside for documentation: nobody has it
+  auto root = start("nothing", "6000", variables);
+  root.await_output("rank 0: waiting for the job's store at 192.0.2.1:");
+  root.signal(SIGTERM);
+  EXPECT_EQ(root.wait(std::chrono::seconds(20)).exit_code, 143);
+  variables["EPD_JOIN_TIMEOUT"] = "2";
+  const auto ended = start("nothing", "6000", variables).wait(std::chrono::seconds(100));
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_THAT(ended.errors, HasSubstr("is MASTER_ADDR this machine?"));
+}
+
 TEST_F(Failures, ARankThatComesTwiceIsRefusedAndTheJobGoesOn) {
   const auto port = free_port();
   auto root = start("nothing", "60", rank_variables(0, 3, port));

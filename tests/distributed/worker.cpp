@@ -60,14 +60,14 @@ void copies(ProcessGroup& group) {
               "wrong gathered nothing");
 }
 
-/// The root is inside its scope alone; the others come when it is done.
+/// The others come past the barrier when the root is done.
 void root_first(ProcessGroup& group) {
   const std::string path = std::string(std::getenv("EPD_TEST_FOLDER")) + "/made-by-root";
-  const RootFirst order(group, "making a file");
   if (group.is_root()) {
     std::this_thread::sleep_for(300ms);
     std::fclose(std::fopen(path.c_str(), "w"));
   }
+  group.barrier("making a file");
   EPD_REQUIRE(access(path.c_str(), F_OK) == 0, "rank ", group.rank(), " came before the root was done");
 }
 
@@ -148,6 +148,21 @@ void one_signalled(ProcessGroup& group) {
 void wait_for_signal(ProcessGroup&) { keep_computing(); }
 void uneven_ends(ProcessGroup& group) { std::this_thread::sleep_for(group.rank() * 700ms); }
 void nothing(ProcessGroup&) {}
+/// In the job's first attempt the last rank is killed; a later attempt recalls what the first remembered.
+void killed_once(ProcessGroup& group) {
+  const auto attempt = group.is_root() ? recall("attempt") : std::nullopt;
+  if (group.is_root()) remember("attempt", attempt.value_or("") + "+");
+  group.barrier("remembered");
+  const std::string mark = std::string(std::getenv("EPD_TEST_FOLDER")) + "/killed";
+  const bool first = access(mark.c_str(), F_OK) != 0;
+  group.barrier("looked");
+  if (first && is_last(group)) {
+    std::fclose(std::fopen(mark.c_str(), "w"));
+    std::raise(SIGKILL);
+  }
+  if (first) keep_summing(group);
+  if (group.is_root()) std::cout << "after " << attempt.value_or("nothing") << '\n' << std::flush;
+}
 void stuck_after_failure(ProcessGroup& group) {
   EPD_REQUIRE(!is_last(group), "cannot read weights.ts");
   std::this_thread::sleep_for(60s);  // one long call that looks at nothing
@@ -172,6 +187,7 @@ const std::map<std::string, Scenario> kScenarios{
     {"wait_for_signal", wait_for_signal},
     {"uneven_ends", uneven_ends},
     {"nothing", nothing},
+    {"killed_once", killed_once},
     {"stuck_after_failure", stuck_after_failure},
 };
 
@@ -183,6 +199,7 @@ int main(int argc, char** argv) {
     EPD_REQUIRE_USAGE(argc == 3, "usage: distributed_worker SCENARIO TIMEOUT_IN_SECONDS");
     const auto scenario = epd::kScenarios.at(argv[1]);
     const auto timeout = std::chrono::milliseconds(static_cast<int>(std::stod(argv[2]) * 1000));
+    setenv("EPD_JOIN_TIMEOUT", argv[2], 0);
     const auto group = epd::ProcessGroup::from_environment(at::kCPU, timeout);
     std::cout << "started\n" << std::flush;
     group->run([&] {

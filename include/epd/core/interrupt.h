@@ -8,7 +8,7 @@
 /// it wherever it can stop cleanly, and stops by an exception like any other.
 namespace epd {
 
-/// SIGINT or SIGTERM arrived. Exit code 130 or 143.
+/// SIGINT, or SIGTERM, SIGHUP or SIGUSR1 arrived (the latter two count as SIGTERM). Exit code 130 or 143.
 class Interrupted : public Error {
  public:
   explicit Interrupted(int signal);
@@ -19,7 +19,8 @@ class Interrupted : public Error {
   int signal_;
 };
 
-/// From here on the first SIGINT or SIGTERM only leaves a request; a second one ends the process at once.
+/// From here on the first SIGINT or SIGTERM only leaves a request; a second one ends the process at once. SIGHUP
+/// (unless it is ignored, as by nohup) and SIGUSR1 (Slurm's warning before its time limit) only ever leave a request.
 void catch_signals();
 
 /// The signal that was asked to be noticed, or 0.

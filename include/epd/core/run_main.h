@@ -17,7 +17,8 @@ class AlreadyReported : public Error {
   int exit_code_;
 };
 
-/// Runs the work of `main` and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 or 143 after a signal.
+/// Runs the work of `main` and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 (SIGINT) or 143 (SIGTERM,
+/// SIGHUP, SIGUSR1) after a signal.
 /// Whatever it throws becomes one line on stderr; the whole text (Torch's backtraces too) only at log level debug.
 /// Signals are caught from here on (interrupt.h).
 ///

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,11 +25,12 @@ namespace epd {
 ///     });
 class ProcessGroup {
  public:
-  /// How long a collective waits for the slowest rank.
-  static constexpr std::chrono::milliseconds kDefaultTimeout{60000};
+  /// How long a collective waits for the slowest rank. Long, since ranks need not be equally fast and one that dies or
+  /// hangs is noticed otherwise (above). How long the ranks wait for each other to join is RankEnvironment's.
+  static constexpr std::chrono::milliseconds kDefaultTimeout = std::chrono::hours(24);
 
   /// The group that the environment describes (environment.h: torchrun, Slurm, Open MPI; none of them: a group of one).
-  /// Waits until all ranks are there. Collectives are Gloo's on CPU tensors and, for `device` CUDA, NCCL's on CUDA
+  /// Waits until all ranks have joined. Collectives are Gloo's on CPU tensors and, for `device` CUDA, NCCL's on CUDA
   /// tensors. Throws UsageError for variables that do not fit together, Error where the others cannot be reached.
   static std::shared_ptr<ProcessGroup> from_environment(at::DeviceType device = at::kCPU,
                                                         std::chrono::milliseconds timeout = kDefaultTimeout);
@@ -75,18 +77,14 @@ class ProcessGroup {
   const int rank_, size_, local_rank_;
 };
 
-/// The root runs the scope first, then the others: one process downloads or creates, the rest find it done. An
-/// exception on the root releases them too.
-class RootFirst {
- public:
-  RootFirst(ProcessGroup& group, std::string name);
-  ~RootFirst();
-  RootFirst(const RootFirst&) = delete;
-  RootFirst& operator=(const RootFirst&) = delete;
+/// Work that all processes of a job do alike before they join it, such as reading the command line: what goes wrong is
+/// reported by the first process of each machine only. Throws what the work throws, as AlreadyReported on the others.
+void report_once(const std::function<void()>& work);
 
- private:
-  ProcessGroup& group_;
-  const std::string name_;
-};
+/// What the launcher keeps for this job while it restarts its processes (torchrun --max_restarts: its own store
+/// outlives them): the value that an earlier attempt remembered. Nothing where there was none, or where another
+/// launcher started the job. For the root. Throws Error where the launcher's store does not answer.
+std::optional<std::string> recall(const std::string& key);
+void remember(const std::string& key, const std::string& value);
 
 }  // namespace epd

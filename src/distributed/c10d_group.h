@@ -9,4 +9,8 @@ namespace epd {
 std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, at::DeviceType device,
                                          std::chrono::milliseconds timeout);
 
+/// Inside a catch block: throws the current exception on, as it is where it is an Error of ours, otherwise as an Error
+/// whose message says in one line what Torch (or the standard library) said at length.
+[[noreturn]] void rethrow_as_error();
+
 }  // namespace epd
