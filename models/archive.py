@@ -46,7 +46,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint file, also from a training run's (below `state_dict`) and from inside an archive."""
+    """The state dict of a checkpoint file, also of a training run's (below `state_dict`) and inside an archive."""
     with unpacked(path) as file:
         try:
             content = safe_load.load(file)

@@ -212,7 +212,7 @@ class Inception(nn.Module):
 
 
 def read_inception(weights: Path, name: str) -> Inception:
-    """The network with the weights of pytorch-fid's file, every one of them. Raises ValueError where they do not fit."""
+    """The network with all weights of pytorch-fid's file. Raises ValueError where they do not fit."""
     tensors = safe_load.load(weights)
     if not isinstance(tensors, dict):
         raise ValueError(f"{weights} is no file of weights by name")

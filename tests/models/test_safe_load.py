@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy
 import torch
+
 from pixel_support import Golden, Pickled, module_with, persistent
 
 # isort: split
@@ -60,7 +61,9 @@ class WhatTorchWrote(Folder):
     def test_byte_arrays_come_back_and_a_number_is_no_content_of_one(self):
         for protocol in (2, 4, 5):
             if protocol < 5:
-                self.assertEqual(safe_load.loads(pickle.dumps([bytearray(b"a\xff")], protocol=protocol)), [bytearray(b"a\xff")])
+                self.assertEqual(
+                    safe_load.loads(pickle.dumps([bytearray(b"a\xff")], protocol=protocol)), [bytearray(b"a\xff")]
+                )
             with self.assertRaisesRegex(ValueError, "damaged"):
                 safe_load.loads(pickle.dumps(Pickled("builtins", "bytearray", 1 << 20), protocol=protocol))
 
