@@ -226,7 +226,7 @@ def read_inception(weights: Path, name: str) -> Inception:
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is TorchScript already, as NVIDIA's inception-2015-12-05.pt."""
-    if not zipfile.is_zipfile(path):
+    if not safe_load.is_zip(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.split("/", 1)[-1].startswith("code/") for name in archive.namelist())
