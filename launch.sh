@@ -10,7 +10,9 @@ usage() {
 EPD: few-step sampling of diffusion models with learned parallel directions.
 
   ./launch.sh demo [--quick] [OPTIONS]    distil a predictor on the demo model, sample with it, compare it with classical solvers
-  ./launch.sh test [CTEST OPTIONS]        build everything with warnings as errors, run the tests, check the format
+  ./launch.sh test [CTEST OPTIONS]        build everything with warnings as errors, run the tests and lint
+  ./launch.sh format                      format the C++ and Python sources in place
+  ./launch.sh lint                        check the format, the Python code and the shell scripts
   ./launch.sh build                       set up and build the programs into build/bin
   ./launch.sh train  [LAUNCH] OPTIONS     distil a predictor          (--help lists the options)
   ./launch.sh sample [LAUNCH] OPTIONS     draw images                 (--help)
@@ -18,6 +20,7 @@ EPD: few-step sampling of diffusion models with learned parallel directions.
   ./launch.sh compare [LAUNCH] OPTIONS    a table of solvers          (--help)
   ./launch.sh model NAME [OPTIONS]        fetch a model and export it (--help); the programs do it on first use
   ./launch.sh fetch NAME [checkpoints|statistics|captions]   fetch what belongs to a model, without exporting it
+  ./launch.sh import FILE... [OPTIONS]    convert predictors of the original EPD code (--help)
   ./launch.sh clean                       remove the build
 
 LAUNCH, as torchrun takes them:
@@ -35,11 +38,12 @@ die() {
   exit 2
 }
 
-# set_up programs|tests|python
+# set_up programs|tests|python|lint
 set_up() {
   "$root/cmake/setup.sh" "$1"
   # shellcheck source=/dev/null
   source "$root/build/setup.env"
+  PATH=${tools_path-}$PATH
   export EPD_PYTHON=${python:-}
 }
 
@@ -141,22 +145,32 @@ run_demo() {
     --predictors="models/demo/predictor-ns.json=ns (shipped)"
 }
 
-check_format() {
-  local tool
-  for tool in clang-format-14 clang-format; do
-    if command -v $tool >/dev/null && [[ $($tool --version) == *"version 14."* ]]; then
-      git -C "$root" ls-files -z '*.h' '*.cpp' | (cd "$root" && xargs -0 $tool --dry-run -Werror) && return
-      echo "error: the format differs from .clang-format; run clang-format-14 -i on the files above" >&2
-      return 1
-    fi
-  done
-  echo "the format was not checked: no clang-format 14" >&2
+# has TOOL: whether it is there; says what is left out where it is not.
+has() { command -v "$1" >/dev/null || { echo "left out: there is no $1" >&2 && return 1; }; }
+
+# In place: C++ by clang-format, Python by ruff.
+run_format() {
+  cd "$root"
+  if has clang-format-14; then git ls-files -z '*.h' '*.cpp' | xargs -0 clang-format-14 -i; fi
+  if has ruff; then ruff check --quiet --fix . && ruff format --quiet .; fi
+}
+
+run_lint() {
+  cd "$root"
+  local wrong=''
+  if has clang-format-14; then
+    git ls-files -z '*.h' '*.cpp' | xargs -0 clang-format-14 --dry-run -Werror || wrong+=' clang-format-14'
+  fi
+  if has ruff; then { ruff check --quiet . && ruff format --quiet --check .; } || wrong+=' ruff'; fi
+  # SC2317: what a trap calls looks unreachable.
+  if has shellcheck; then git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -e SC2317 || wrong+=' shellcheck'; fi
+  [[ -z $wrong ]] || { echo "error: see above what these found:$wrong; ./launch.sh format mends the format" >&2 && return 1; }
 }
 
 run_tests() {
   set_up tests
   ctest --test-dir "$root/build" --output-on-failure --parallel "$(nproc)" "$@"
-  check_format
+  run_lint
 }
 
 readonly command=${1-}
@@ -165,12 +179,20 @@ case $command in
   '' | help | -h | --help) usage ;;
   demo) run_demo "$@" ;;
   test) run_tests "$@" ;;
+  format | lint)
+    set_up lint
+    "run_$command"
+    ;;
   build) set_up programs ;;
   train | sample | fid | compare) run_program "$command" "$@" ;;
   model)
     set_up python
     # Python's sets in one order, and so the same file from the same checkpoint.
     PYTHONHASHSEED=0 exec "$EPD_PYTHON" "$root/models/export.py" "$@"
+    ;;
+  import)
+    set_up python
+    exec "$EPD_PYTHON" "$root/models/import_predictors.py" "$@"
     ;;
   fetch) exec "${EPD_PYTHON:-python3}" "$root/models/fetch.py" "$@" ;;
   clean) rm -rf "$root/build" ;;

@@ -24,7 +24,7 @@ endif()
 message(STATUS "Found LibTorch ${Torch_VERSION}: ${TORCH_INSTALL_PREFIX}")
 
 set(torch_lib "${TORCH_INSTALL_PREFIX}/lib")
-add_library(epd_torch INTERFACE)
+add_library(epd_torch INTERFACE IMPORTED)
 target_include_directories(epd_torch SYSTEM INTERFACE "${TORCH_INSTALL_PREFIX}/include"
                                                       "${TORCH_INSTALL_PREFIX}/include/torch/csrc/api/include")
 target_compile_definitions(epd_torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)

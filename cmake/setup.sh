@@ -4,6 +4,7 @@
 #   cmake/setup.sh programs    LibTorch, the libraries, and train, sample, fid and compare in build/bin
 #   cmake/setup.sh tests       the same and the tests, warnings as errors
 #   cmake/setup.sh python      a Python with torch, for models/export.py
+#   cmake/setup.sh lint        clang-format-14 and shellcheck (as root), and ruff; the tests bring them too
 #
 # LibTorch is the first of: Torch_DIR; EPD_TORCH (a LibTorch folder, or a Python that has torch); the running Python's
 # torch, 2.7 or newer; torch 2.11.0 in a virtual environment in the cache (EPD_CACHE, ~/.cache/epd), made here.
@@ -104,9 +105,6 @@ ensure_packages() {
   read -ra missing <<<"${names//$'\n'/ }"
   ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
   choose_compiler
-  if [[ $wanted == tests ]] && ! have clang-format-14 && ! have clang-format && [[ $(id -u) == 0 ]] && have apt-get; then
-    (install_packages clang-format-14) || say "no clang-format: the format is not checked"
-  fi
 }
 
 # --- Python environments in the cache ---------------------------------------------------------------------------------
@@ -153,7 +151,25 @@ torch_environment() {
 ensure_cmake() {
   if have cmake && at_least "$(cmake --version | awk 'NR == 1 {print $3}')" $oldest_cmake; then return; fi
   environment tools cmake,ninja "cmake>=$oldest_cmake,<4" ninja
-  PATH=$cache/tools/bin:$PATH
+  add_tools tools
+}
+
+# add_tools NAME: the programs of that environment come first, at the next call too.
+add_tools() {
+  tools_path=$cache/$1/bin:$tools_path
+  PATH=$cache/$1/bin:$PATH
+}
+
+# What `./launch.sh lint` runs. It does without those that cannot be had; .ruff.toml pins ruff's version.
+ensure_lint_tools() {
+  local -a missing=()
+  local ruff
+  have clang-format-14 || missing+=(clang-format-14)
+  have shellcheck || missing+=(shellcheck)
+  if ((${#missing[@]} > 0)); then (install_packages "${missing[@]}") || say "going on without ${missing[*]}"; fi
+  ruff=$(sed -n 's/^required-version = "==\(.*\)"$/\1/p' "$root/.ruff.toml")
+  [[ $(ruff --version 2>/dev/null) != "ruff $ruff" ]] || return 0
+  if (environment "ruff-$ruff" ruff "ruff==$ruff"); then add_tools "ruff-$ruff"; else say "going on without ruff $ruff"; fi
 }
 
 # --- LibTorch ---------------------------------------------------------------------------------------------------------
@@ -273,9 +289,11 @@ recall() {
   # shellcheck source=/dev/null
   source "$build/setup.env"
   if [[ ${setup_signature:-} != "$(signature)" ]]; then
-    configured=''
+    configured='' tools_path=''
     return 1
   fi
+  PATH=$tools_path$PATH
+  [[ $wanted != lint ]] || return 1
   [[ $wanted == python ]] && { [[ -n $python && -x $python ]]; return; }
   [[ $configured == "$wanted" || $configured == tests ]] && [[ -e $torch_dir/TorchConfig.cmake && -e $build/CMakeCache.txt ]]
 }
@@ -287,30 +305,30 @@ remember() {
 }
 
 main() {
-  case $wanted in programs | tests | python) ;; *) die "unknown set-up '$wanted': programs, tests or python" ;; esac
+  case $wanted in programs | tests | python | lint) ;; *) die "unknown set-up '$wanted': programs, tests, python or lint" ;; esac
   local our_signature
   our_signature=$(signature)
   mkdir -p "$build" || die "cannot write to $root"
   exec 9>"$build/setup.lock"
   flock 9
-  if recall; then
-    PATH=$tools_path$PATH
-  else
-    if [[ $wanted != python ]]; then
-      ensure_packages
-      ensure_cmake
-    fi
-    find_torch
-    if [[ $wanted == python ]]; then
-      find_python
-    else
-      configure
-      configured=$wanted
-    fi
-    [[ $PATH != "$cache/tools/bin:"* ]] || tools_path=$cache/tools/bin:
+  if ! recall; then
+    case $wanted in
+      programs | tests)
+        ensure_packages
+        ensure_cmake
+        find_torch
+        configure
+        configured=$wanted
+        ;;
+      python)
+        find_torch
+        find_python
+        ;;
+    esac
+    case $wanted in tests | lint) ensure_lint_tools ;; esac
     remember
   fi
-  [[ $wanted == python ]] || compile
+  case $wanted in programs | tests) compile ;; esac
 }
 
 main

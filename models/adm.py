@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from archive import load_checkpoint
 from contract import make_facts, sources
 from openai_unet import (
@@ -18,7 +20,6 @@ from openai_unet import (
 )
 from preconditioning import NoiseDenoiser, NoiseFeatures, VpTime, geometric_frequencies
 from state_dict import StateDict
-from torch import Tensor, nn
 
 BETA_D, BETA_MIN, STEPS = 19.9, 0.1, 1000
 U_MIN = 1e-3  # the end of the process, sigma_min
@@ -47,7 +48,7 @@ def time_features(time_embed: nn.Module) -> NoiseFeatures:
 
 
 def check_pair(network: OpenaiUnet, classifier: Classifier) -> None:
-    """Raises where U-Net and classifier do not go together. An unconditional U-Net is left to the classifier's guidance."""
+    """Raises where U-Net and classifier do not go together. An unconditional U-Net is left to the classifier."""
     channels, outputs = network.input_blocks[0][0].in_channels, network.out[-1].out_channels
     judged = classifier.input_blocks[0][0].in_channels
     if judged != channels:

@@ -16,15 +16,23 @@ SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 
 def packed_checkpoint(path: Path) -> str | None:
     """The name of the one checkpoint in an archive; None for what is no archive (torch's own format is a zip, too)."""
-    if not zipfile.is_zipfile(path):
+    if not safe_load.is_zip(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ValueError(f"{path}: a damaged zip archive ({error})") from error
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return None
     checkpoints = [name for name in names if name.endswith(SUFFIXES)]
-    if len(checkpoints) != 1:
-        raise ValueError(f"{path}: expected one checkpoint in the archive, found {', '.join(checkpoints) or 'none'}")
+    if not checkpoints:
+        raise ValueError(
+            f"{path}: expected one checkpoint in the archive, found none: a zip without data.pkl and without "
+            f"{', '.join(SUFFIXES)}; it holds {safe_load.some(names) or 'nothing'}"
+        )
+    if len(checkpoints) > 1:
+        raise ValueError(f"{path}: expected one checkpoint in the archive, found {safe_load.some(checkpoints)}")
     return checkpoints[0]
 
 
@@ -46,7 +54,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint file, also from a training run's (below `state_dict`) and from inside an archive."""
+    """The state dict of a checkpoint file, also of a training run's (below `state_dict`) and inside an archive."""
     with unpacked(path) as file:
         try:
             content = safe_load.load(file)
@@ -55,5 +63,15 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path}: expected a state dict (names and tensors)")
+        raise ValueError(f"{path}: expected a state dict (names and tensors), found {found_in(content)}")
     return content
+
+
+def found_in(content: object) -> str:
+    """A few words on what a file holds in place of a state dict."""
+    if isinstance(content, safe_load.Record):
+        return f"a pickled {content.class_name[:80]}"
+    if isinstance(content, dict):
+        others = [name for name, value in content.items() if not isinstance(value, Tensor)]
+        return f"other than tensors in {safe_load.some(others)}" if content else "an empty dict"
+    return f"a {type(content).__name__}"

@@ -82,11 +82,20 @@ class Level(nn.Module):
 class Decoder(nn.Module):
     """Latent [B, z, H, W] to image [B, 3, f H, f W], the levels numbered from the finest."""
 
-    def __init__(self, conv_in: nn.Module, mid: dict[str, nn.Module], levels: list[Level], norm_out: nn.Module, conv_out: nn.Module):
+    def __init__(
+        self,
+        conv_in: nn.Module,
+        mid: dict[str, nn.Module],
+        levels: list[Level],
+        norm_out: nn.Module,
+        conv_out: nn.Module,
+    ):
         super().__init__()
         self.conv_in = conv_in
         self.mid = nn.ModuleDict(mid)
-        self.up = nn.ModuleDict({str(i): levels[i] for i in reversed(range(len(levels)))})  # in the order of the forward pass
+        self.up = nn.ModuleDict(
+            {str(i): levels[i] for i in reversed(range(len(levels)))}
+        )  # in the order of the forward pass
         self.norm_out = norm_out
         self.silu = nn.SiLU()
         self.conv_out = conv_out
@@ -101,7 +110,7 @@ class Decoder(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Replaces each pixel by the nearest of the codes [n, C]; the gradient passes straight through (van den Oord et al. 2017)."""
+    """The nearest of the codes [n, C] for each pixel; the gradient passes through (van den Oord et al. 2017)."""
 
     def __init__(self, codes: int, channels: int):
         super().__init__()
@@ -110,7 +119,9 @@ class Quantizer(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         codes = self.embedding.weight
         pixels = z.permute(0, 2, 3, 1).flatten(0, 2)
-        distance = (pixels**2).sum(1, keepdim=True) + (codes**2).sum(1) - 2 * torch.einsum("bd,dn->bn", pixels, codes.t())
+        distance = (
+            (pixels**2).sum(1, keepdim=True) + (codes**2).sum(1) - 2 * torch.einsum("bd,dn->bn", pixels, codes.t())
+        )
         nearest = self.embedding(distance.argmin(1)).reshape(z.shape[0], z.shape[2], z.shape[3], z.shape[1])
         return z + (nearest.permute(0, 3, 1, 2) - z).detach()
 
@@ -145,7 +156,10 @@ def read_decoder(state: StateDict) -> Decoder:
     mid = {"block_1": ResnetBlock(channels, channels), "attn_1": attention, "block_2": ResnetBlock(channels, channels)}
     # Without convolutions (resamp_with_conv off) doubling the resolution leaves no entry.
     upsample = Upsample if any(".upsample." in name for name in state.entries) else PlainUpsample
-    levels = [read_level(state.under(f"up.{i}"), nn.Identity if i == 0 else upsample) for i in range(state.under("up").count())]
+    levels = [
+        read_level(state.under(f"up.{i}"), nn.Identity if i == 0 else upsample)
+        for i in range(state.under("up").count())
+    ]
     out_channels, last = state.shape("conv_out.weight")[:2]
     conv_in, conv_out = nn.Conv2d(z_channels, channels, 3, padding=1), nn.Conv2d(last, out_channels, 3, padding=1)
     return Decoder(conv_in, mid, levels, normalization(last), conv_out)
@@ -157,7 +171,9 @@ NOT_DECODING = ("encoder.", "quant_conv.", "loss.", "model_ema.", "colorize")
 
 def build_first_stage(state: StateDict) -> FirstStage:
     """The first stage of a VQ (where there is a codebook) or KL autoencoder, with its weights."""
-    state = StateDict({name: value for name, value in state.entries.items() if not name.startswith(NOT_DECODING)}, state.path)
+    state = StateDict(
+        {name: value for name, value in state.entries.items() if not name.startswith(NOT_DECODING)}, state.path
+    )
     with torch.device("meta"):
         quantize = Quantizer(*state.shape("quantize.embedding.weight")) if state.under("quantize") else nn.Identity()
         z_channels, channels = state.shape("post_quant_conv.weight")[:2]

@@ -36,7 +36,9 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attn = CausalAttention(width, num_heads)
         self.layer_norm1 = nn.LayerNorm(width)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, inner), "activation": QuickGelu(), "fc2": nn.Linear(inner, width)})
+        self.mlp = nn.ModuleDict(
+            {"fc1": nn.Linear(width, inner), "activation": QuickGelu(), "fc2": nn.Linear(inner, width)}
+        )
         self.layer_norm2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,7 +97,8 @@ def build_text_encoder(state: StateDict, head_channels: int) -> TextEncoder:
     layers = state.under("encoder.layers")
     with torch.device("meta"):
         blocks = [
-            EncoderLayer(width, layers.shape(f"{i}.mlp.fc1.weight")[0], width // head_channels) for i in range(layers.count())
+            EncoderLayer(width, layers.shape(f"{i}.mlp.fc1.weight")[0], width // head_channels)
+            for i in range(layers.count())
         ]
         encoder = TextEncoder(Embeddings(vocabulary, tokens, width), blocks, width)
     return load_strictly(encoder, state)

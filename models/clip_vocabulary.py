@@ -8,7 +8,7 @@ MERGES = Path(__file__).resolve().parent / "vocabulary/merges.txt"
 
 
 def byte_symbols() -> list[str]:
-    """How the vocabulary writes the 256 bytes, in its order: visible Latin-1 characters first, then U+0100 and on for the rest."""
+    """How the vocabulary writes the 256 bytes, in order: visible Latin-1 characters, then U+0100 and on."""
     visible = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return [chr(byte) for byte in visible] + [chr(0x100 + n) for n in range(256 - len(visible))]
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from archive import load_checkpoint
 from contract import make_facts, sources
 from openai_unet import build_unet
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
-from torch import nn
 
 RESOLUTION = 256  # as published; the weights do not tell
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0

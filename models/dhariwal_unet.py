@@ -3,9 +3,10 @@
 from typing import Final
 
 import torch
-from edm_blocks import Block, BlockStyle, Conv2d, group_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from edm_blocks import Block, BlockStyle, Conv2d, group_norm
 
 
 class InputConv(Conv2d):

@@ -62,7 +62,8 @@ class Download:
             return self.dest
         except (_Hopeless, OSError, ValueError) as error:
             raise DownloadError(
-                f"cannot fetch {self.url}: {_reason(error)}; the file can also be put into {self.dest.parent} by hand, as {self.dest.name}"
+                f"cannot fetch {self.url}: {_reason(error)}; the file can also be put into {self.dest.parent} by hand, "
+                f"as {self.dest.name}"
             ) from error
 
     @property
@@ -112,7 +113,9 @@ class Download:
             headers |= {"Range": f"bytes={have}-", "If-Range": about["validator"]}
         try:
             # An opener of its own reads the proxies from the environment as it is now.
-            response = urllib.request.build_opener().open(urllib.request.Request(self.url, headers=headers), timeout=TIMEOUT)
+            response = urllib.request.build_opener().open(
+                urllib.request.Request(self.url, headers=headers), timeout=TIMEOUT
+            )
         except urllib.error.HTTPError as error:
             with error:
                 return self._refused(error, have, about.get("total"))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from contract import make_facts, sources
 from dhariwal_unet import DhariwalUNet
 from preconditioning import (
@@ -22,7 +24,6 @@ from preconditioning import (
 from safe_load import Record, load
 from song_unet import SongUNet
 from state_dict import StateDict, load_strictly, state_of
-from torch import Tensor, nn
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # where the file leaves the range open (EDM, Table 1)
 # Entries that serve training alone: the augmentation labels, which are zero in sampling.

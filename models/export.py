@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import contract
 import fetch
 import inception
 import registry
 from clip_vocabulary import write_tokenizer
-from torch import nn
 
 # Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
 FAMILIES = {"edm": "edm", "consistency": "consistency", "adm": "adm", "ldm": "ldm", "sd": "sd"}

@@ -1,4 +1,4 @@
-"""Fetch what belongs to a dataset name into the cache: python models/fetch.py NAME [checkpoints | statistics | captions]
+"""Fetch what belongs to a dataset name into the cache: models/fetch.py NAME [checkpoints | statistics | captions]
 
 Prints the paths, one a line. A file that is in its place already, put there by hand for example, is not fetched again.
 """
@@ -30,8 +30,15 @@ def _extra(name: str, kind: str, file: dict | None, folder: Path) -> Path:
         raise ValueError(f"{name} has no published {kind}")
     dest = folder / file["name"]
     if file.get("url") is None and not dest.exists():
-        raise ValueError(f"the {kind} of {name} have no direct address: get {file['name']} from {file['page']} and put it into {folder}")
-    return dest if dest.exists() else _fetch(registry.SourceFile(file["name"], file["url"], file.get("sha256"), file.get("bytes")), folder)
+        raise ValueError(
+            f"the {kind} of {name} have no direct address: get {file['name']} from {file['page']} "
+            f"and put it into {folder}"
+        )
+    return (
+        dest
+        if dest.exists()
+        else _fetch(registry.SourceFile(file["name"], file["url"], file.get("sha256"), file.get("bytes")), folder)
+    )
 
 
 def statistics(name: str) -> Path:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
 import safe_load
 from state_dict import state_of
-import torch
 
 # The state that each dataset's model denoises: channels, labels, and the sigma range of its schedules.
 MODELS = {

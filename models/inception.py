@@ -212,7 +212,7 @@ class Inception(nn.Module):
 
 
 def read_inception(weights: Path, name: str) -> Inception:
-    """The network with the weights of pytorch-fid's file, every one of them. Raises ValueError where they do not fit."""
+    """The network with all weights of pytorch-fid's file. Raises ValueError where they do not fit."""
     tensors = safe_load.load(weights)
     if not isinstance(tensors, dict):
         raise ValueError(f"{weights} is no file of weights by name")
@@ -226,7 +226,7 @@ def read_inception(weights: Path, name: str) -> Inception:
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is TorchScript already, as NVIDIA's inception-2015-12-05.pt."""
-    if not zipfile.is_zipfile(path):
+    if not safe_load.is_zip(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.split("/", 1)[-1].startswith("code/") for name in archive.namelist())

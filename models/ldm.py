@@ -77,7 +77,7 @@ class LatentDenoiser(nn.Module):
         return self.first_stage(latent / self.scale_factor)
 
 
-# What a diffusion checkpoint holds for training and for its own sampler: the noise schedule's tables, the EMA's counters.
+# What a checkpoint holds for training and for its own sampler: the noise schedule's tables, the EMA's counters.
 NOT_WEIGHTS = {
     "betas",
     "alphas_cumprod",
@@ -127,7 +127,9 @@ class LatentCheckpoint:
             return plain
         twins = {name: "diffusion_model" + name.replace(".", "") for name in plain.entries}
         missing = [ema.path + twin for twin in twins.values() if twin not in ema]
-        surplus = sorted(ema.path + name for name in set(ema.entries) - set(twins.values()) if ema.path + name not in NOT_WEIGHTS)
+        surplus = sorted(
+            ema.path + name for name in set(ema.entries) - set(twins.values()) if ema.path + name not in NOT_WEIGHTS
+        )
         if missing or surplus:
             raise ValueError(f"averages and plain weights do not pair: missing {missing}, surplus {surplus}")
         return StateDict({name: ema.entries[twin] for name, twin in twins.items()}, plain.path)
@@ -168,23 +170,27 @@ def read_ldm(
     first_stage: dict[str, Tensor] | None = None,
     heads: Heads = Heads(head_channels=HEAD_CHANNELS),
 ) -> LatentDenoiser:
-    """An unconditional latent diffusion model (lsun_bedroom_ldm, ffhq_ldm) from its checkpoint, with its averaged weights.
+    """An unconditional latent diffusion model (lsun_bedroom_ldm, ffhq_ldm), with its averaged weights.
 
     The checkpoint's own first stage rules; `first_stage` is that of the autoencoder's checkpoint, for one without.
     """
     checkpoint = LatentCheckpoint(state)
     if checkpoint.state.under(checkpoint.TEXT):
-        raise ValueError("the checkpoint has a condition (cond_stage_model): not an unconditional latent diffusion model")
+        raise ValueError(
+            "the checkpoint has a condition (cond_stage_model): not an unconditional latent diffusion model"
+        )
     stage = checkpoint.state.under(checkpoint.FIRST_STAGE) or StateDict(first_stage or {})
     if not stage:
-        raise ValueError("the checkpoint has no first stage (first_stage_model): give the autoencoder's checkpoint as well")
+        raise ValueError(
+            "the checkpoint has no first stage (first_stage_model): give the autoencoder's checkpoint as well"
+        )
     unet = build_unet(checkpoint.ema_unet(), heads)
     table = NoiseTable(checkpoint.noise_table(0.0015, 0.0195))
     return LatentDenoiser(unet, build_first_stage(stage), table, checkpoint.scale_factor(1.0))
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
-    """lsun_bedroom_ldm and ffhq_ldm: the diffusion checkpoint, then the autoencoder's, which may be left out where the first has it."""
+    """lsun_bedroom_ldm and ffhq_ldm: the diffusion checkpoint, then the autoencoder's if the first lacks it."""
     diffusion, first_stage = [*(load_checkpoint(file) for file in files), None][:2]
     model = read_ldm(diffusion, first_stage, heads_of(sizes, HEAD_CHANNELS))
     return model, latent_facts(model, name, sizes.resolution, source=sources(*files))

@@ -1,7 +1,7 @@
-"""The U-Net of latent diffusion (Rombach et al. 2022; Dhariwal & Nichol 2021): residual blocks, self-attention, spatial transformers.
+"""The U-Net of latent diffusion (Rombach et al. 2022; Dhariwal & Nichol 2021).
 
 Layer and parameter names are the original's, so unet_reader.py builds them from the names and shapes of a state dict.
-Every layer takes (h, embedding, context): h [B, C, H, W], the time embedding [B, E], and the text states [B, T, W] or None.
+Every layer takes (h, embedding, context): h [B, C, H, W], the time embedding [B, E], text states [B, T, W] or None.
 """
 
 import torch
@@ -46,9 +46,11 @@ class Upsample(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + f(x, embedding). The embedding is added, or scales and shifts; `resample` changes the resolution on both ways."""
+    """x + f(x, embedding). The embedding is added, or scales and shifts; `resample` changes both resolutions."""
 
-    def __init__(self, channels: int, out_channels: int, embedding: int, scale_shift: bool, skip_kernel: int, resample: nn.Module):
+    def __init__(
+        self, channels: int, out_channels: int, embedding: int, scale_shift: bool, skip_kernel: int, resample: nn.Module
+    ):
         super().__init__()
         self.scale_shift = scale_shift
         self.resample = resample
@@ -58,7 +60,10 @@ class ResBlock(nn.Module):
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels * (2 if scale_shift else 1)))
         dropout = nn.Identity()  # trained with dropout here: the number of the next layer counts it
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(NUM_GROUPS, out_channels), nn.SiLU(), dropout, nn.Conv2d(out_channels, out_channels, 3, padding=1)
+            nn.GroupNorm(NUM_GROUPS, out_channels),
+            nn.SiLU(),
+            dropout,
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
         self.skip_connection = (
             nn.Conv2d(channels, out_channels, skip_kernel, padding=skip_kernel // 2) if skip_kernel else nn.Identity()
@@ -191,7 +196,14 @@ class Stage(nn.Sequential):
 class LatentUnet(nn.Module):
     """eps(x, time features [B, model channels], context): the predicted noise, in the dtype of the weights."""
 
-    def __init__(self, time_embed: nn.Module, input_blocks: list[Stage], middle_block: Stage, output_blocks: list[Stage], out: nn.Module):
+    def __init__(
+        self,
+        time_embed: nn.Module,
+        input_blocks: list[Stage],
+        middle_block: Stage,
+        output_blocks: list[Stage],
+        out: nn.Module,
+    ):
         super().__init__()
         self.time_embed = time_embed
         self.input_blocks = nn.ModuleList(input_blocks)

@@ -7,10 +7,11 @@ the same way. What differs: labels are added to the time embedding.
 from typing import Any
 
 import torch
-from ldm_unet import NUM_GROUPS, Stage
-from state_dict import StateDict, load_strictly
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+from ldm_unet import NUM_GROUPS, Stage
+from state_dict import StateDict, load_strictly
 from unet_reader import Heads, UnetReader, halved_without_weights, heads_of, resampling
 
 HEAD_CHANNELS = 64  # of an attention head, as published; the weights do not tell

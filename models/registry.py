@@ -1,4 +1,4 @@
-"""The dataset names: where each one's checkpoint and statistics come from, and which family reads it (registry.json)."""
+"""The dataset names: where each one's checkpoint and statistics come from, which family reads it (registry.json)."""
 
 import json
 import os
@@ -11,7 +11,7 @@ REGISTRY = Path(__file__).resolve().parent / "registry.json"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to fetch: a checkpoint, or a zip archive with one. An optional one serves checkpoints saved without their first stage."""
+    """A file to fetch: a checkpoint, or a zip with one. An optional one serves those without their first stage."""
 
     name: str
     url: str

@@ -13,16 +13,24 @@ import io
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from safetensors_file import read_safetensors
+from safetensors_file import read_header, read_safetensors
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
+
+
+def some(names: Iterable[Any], count: int = 5) -> str:
+    """The first names in one short line, and how many more there are."""
+    names = [str(name) for name in names]
+    shown = [repr(name[:90] + "...") if len(name) > 100 else name for name in names[:count]]
+    return ", ".join(shown) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 class UnsafePickle(ValueError):
@@ -217,21 +225,83 @@ def loads(content: bytes, name: str = "checkpoint") -> Any:
     return _load(io.BytesIO(content), len(content), name)
 
 
-def _load(file: BinaryIO, size: int, name: str) -> Any:
+def kind_of(file: BinaryIO, size: int) -> str:
+    """ "safetensors", "zip", "pickle" (also torch's format before zips) or "". Strong marks come before weak ones.
+
+    A whole safetensors header cannot be anything else. A zip and a pickle begin with marks of four and two bytes, which
+    the length of a safetensors header may contain. A zip behind foreign bytes has its directory at the end of the file.
+    """
+    if read_header(file, size) is not None:
+        return "safetensors"
+    file.seek(0)
     start = file.read(9)
     file.seek(0)
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):
+        return "zip"
+    if start[:1] == b"\x80" and 2 <= start[1] <= pickle.HIGHEST_PROTOCOL:
+        return "pickle"
+    if start[8:] == b"{":
+        return "safetensors"  # a damaged one
+    directory = zipfile.is_zipfile(file)
+    file.seek(0)
+    return "zip" if directory else ""
+
+
+def is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return kind_of(file, path.stat().st_size) == "zip"
+
+
+# How files begin that are given for checkpoints by mistake.
+_FOREIGN = {
+    b"version https://git-lfs": "a Git LFS pointer: the file itself was not fetched",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "gzip data: unpack it first",
+    b"BZh": "bzip2 data: unpack it first",
+    b"\xfd7zXZ": "xz data: unpack it first",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"Rar!": "a RAR archive: unpack it first",
+    b"GGUF": "a GGUF file",
+    b"%PDF": "a PDF document",
+}
+
+
+def what_it_is(start: bytes) -> str:
+    """The kind of a file that is no checkpoint, by its first bytes."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for mark, name in _FOREIGN.items():
+        if start.startswith(mark):
+            return name
+    if not text:
+        return "an empty file" if not start else "blank text"
+    if start[257:262] == b"ustar":
+        return "a tar archive: unpack it first, or save a checkpoint of that age anew with torch.save"
+    if text[:1] == b"<":
+        return "a web page (HTML or XML): the download gave a page in place of the file"
+    if text[:1] in b"{[":
+        return "JSON text"
+    return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in text) else "of no kind known here"
+
+
+def _load(file: BinaryIO, size: int, name: str) -> Any:
     try:
-        if start[:2] == b"PK":
+        kind = kind_of(file, size)
+        file.seek(0)
+        if kind == "zip":
             return _load_zip(file)
-        if start[:1] == b"\x80":
+        if kind == "pickle":
             return _load_legacy(file, size)
-        if start[8:9] == b"{":
+        if kind == "safetensors":
             return read_safetensors(file, size)
     except UnsafePickle as error:
         raise UnsafePickle(f"{name}: {error}") from None
     except _DAMAGE as error:
         raise ValueError(f"{name}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
-    raise ValueError(f"{name}: neither a pickle, a torch checkpoint nor safetensors")
+    start = file.read(512)
+    raise ValueError(f"{name}: neither a pickle, a torch checkpoint nor safetensors; it is {what_it_is(start)}")
 
 
 def _flat(content: bytes | bytearray, dtype: torch.dtype) -> Tensor:
@@ -243,7 +313,7 @@ def _load_zip(file: BinaryIO) -> Any:
         names = archive.namelist()
         record = next((name for name in names if name == "data.pkl" or name.endswith("/data.pkl")), None)
         if record is None:
-            raise ValueError(f"a zip without data.pkl; it holds {', '.join(names[:5])}")
+            raise ValueError(f"a zip without data.pkl; it holds {some(names) or 'nothing'}")
         root = record.removesuffix("data.pkl")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("saved on a big-endian machine")

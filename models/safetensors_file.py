@@ -20,13 +20,28 @@ def _tensor(content: bytes, dtype: torch.dtype, shape: list[int]) -> Tensor:
     )
 
 
+def read_header(file: BinaryIO, size: int) -> dict | None:
+    """The header of a file of `size` bytes: nothing where it does not begin with a whole one, a JSON object."""
+    file.seek(0)
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if start[8:] != b"{" or length > size - 8:
+        return None
+    file.seek(8)
+    try:
+        header = json.loads(file.read(length))
+    except ValueError:
+        return None
+    return header if isinstance(header, dict) else None
+
+
 def read_safetensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
     """The tensors of a file of `size` bytes. Raises ValueError, LookupError or TypeError for a damaged one."""
-    header_size = struct.unpack("<Q", file.read(8))[0]
-    if header_size > size - 8:
-        raise ValueError("the safetensors header is longer than the file")
-    header = json.loads(file.read(header_size))
-    start, tensors = 8 + header_size, {}
+    header = read_header(file, size)
+    if header is None:
+        raise ValueError("the safetensors header is damaged or longer than the file")
+    file.seek(0)
+    start, tensors = 8 + struct.unpack("<Q", file.read(8))[0], {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue

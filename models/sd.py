@@ -22,7 +22,14 @@ TEXT_HEAD_CHANNELS = 64  # of a head of the text encoder's
 class TextLatentDenoiser(LatentDenoiser):
     """A latent denoiser whose condition is the text states [B, 77, W] that encode_text makes of tokens."""
 
-    def __init__(self, network: LatentUnet, first_stage: FirstStage, noise: NoiseTable, scale_factor: float, text_encoder: TextEncoder):
+    def __init__(
+        self,
+        network: LatentUnet,
+        first_stage: FirstStage,
+        noise: NoiseTable,
+        scale_factor: float,
+        text_encoder: TextEncoder,
+    ):
         super().__init__(network, first_stage, noise, scale_factor)
         self.text_encoder = text_encoder
 
@@ -38,7 +45,9 @@ def read_sd(
     checkpoint = LatentCheckpoint(state)
     text = checkpoint.state.under(f"{checkpoint.TEXT}.transformer.text_model")
     if not text:
-        raise ValueError(f"the checkpoint has no entry below {text.path}: its text encoder is not CLIP's of Stable Diffusion 1")
+        raise ValueError(
+            f"the checkpoint has no entry below {text.path}: its text encoder is not CLIP's of Stable Diffusion 1"
+        )
     surplus = [name for name in state if name.startswith(checkpoint.TEXT + ".") and not name.startswith(text.path)]
     if surplus:
         raise ValueError(f"the checkpoint's condition is not CLIP's text encoder alone: surplus {', '.join(surplus)}")

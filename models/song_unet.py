@@ -9,9 +9,10 @@ import math
 from typing import Final
 
 import torch
-from edm_blocks import SQRT_HALF, Block, BlockStyle, Conv2d, group_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from edm_blocks import SQRT_HALF, Block, BlockStyle, Conv2d, group_norm
 
 
 class EncoderInput(Conv2d):

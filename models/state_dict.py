@@ -1,7 +1,8 @@
 """A state dict as the description of its own network: names say which layers there are, shapes say their sizes."""
 
-from safe_load import Record
 from torch import Tensor, nn
+
+from safe_load import Record
 
 
 class StateDict:
@@ -43,7 +44,7 @@ class StateDict:
 
 
 def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
-    """Give `module` the entries as float32 parameters. A missing or surplus name, or another shape, is an error that lists them."""
+    """Give `module` the entries as float32 parameters. Missing or surplus names and other shapes are an error."""
     own = module.state_dict()
     missing = [state.path + name for name in own if name not in state]
     surplus = [state.path + name for name in state.entries if name not in own]

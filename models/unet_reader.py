@@ -1,4 +1,4 @@
-"""Reads a U-Net of latent diffusion's or guided diffusion's kind (ldm_unet.py) from the names and shapes of a state dict.
+"""Reads a U-Net of latent diffusion or guided diffusion (ldm_unet.py) from the names and shapes of a state dict.
 
 Only what concerns the heads of attention cannot be seen there.
 """
@@ -15,8 +15,8 @@ from ldm_unet import (
     Convolution,
     Downsample,
     LatentUnet,
-    ResBlock,
     Resampling,
+    ResBlock,
     SpatialTransformer,
     Stage,
     TransformerBlock,
@@ -27,7 +27,7 @@ from state_dict import StateDict, load_strictly
 
 @dataclass(frozen=True)
 class Heads:
-    """What weights do not tell of attention: `num_heads`, or `head_channels` channels a head; and the order of channels.
+    """What weights do not tell of attention: `num_heads`, or `head_channels` channels a head; the order of channels.
 
     `upsample` is the number of heads in the output blocks' self-attention, where it differs. `new_order` where unset is
     as published: in Consistency Models, whose convolutions there are 2-d.
@@ -87,7 +87,7 @@ def resampling(state: StateDict) -> list[str]:
 
 
 def halved_without_weights(inputs: StateDict, count: int) -> list[int]:
-    """Which of `count` input blocks have no entry, as they average pixels: the last of each level but the last, or none."""
+    """Which of `count` input blocks have no entry as they average pixels: the last of a level but the last; or none."""
     gaps = [i for i in range(count) if not inputs.under(str(i))]
     period = gaps[0] if gaps else count
     if period == 0 or count % period != 0 or gaps != list(range(period, count, period)):

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 from dataset import read
-from export import LABEL_DIM, make_network, state_of
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from export import LABEL_DIM, make_network, state_of
 
 BATCH, PEAK_RATE, WARM_UP_STEPS, LABEL_DROPOUT, SIGMA_DATA = 64, 1.5e-3, 300, 0.1, 0.5
 

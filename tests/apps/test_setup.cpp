@@ -134,6 +134,30 @@ TEST_F(SetUp, SaysACacheThatCannotBeWrittenInOneLine) {
   EXPECT_EQ(refused.errors, "error: cannot write to /proc/epd; name another folder with EPD_CACHE\n");
 }
 
+/// The version that .ruff.toml pins, into the cache, once; another ruff on the PATH does not count.
+TEST_F(SetUp, InstallsThePinnedRuffOnce) {
+  for (const char* tool : {"clang-format-14", "shellcheck"}) add_tool(machine_ / "bin" / tool, "#!/bin/sh\n");
+  add_tool(machine_ / "bin/ruff", "#!/bin/sh\necho ruff 0.0.1\n");
+  write_file(root_ / ".ruff.toml", "required-version = \"==1.2.3\"\n");
+  EXPECT_EQ(set_up("lint").exit_code, 0);
+  EXPECT_THAT(read_file(machine_ / "pip_calls"), HasSubstr("ruff==1.2.3"));
+  EXPECT_THAT(answers(), HasSubstr("tools_path=" + (machine_ / "cache/ruff-1.2.3/bin:").string()));
+  const auto again = set_up("lint");
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_EQ(again.errors, "");
+  EXPECT_EQ(pip_calls(), 1);
+}
+
+TEST_F(SetUp, GoesOnWithoutARuffThatCannotBeInstalled) {
+  for (const char* tool : {"clang-format-14", "shellcheck"}) add_tool(machine_ / "bin" / tool, "#!/bin/sh\n");
+  add_tool(machine_ / "bin/ruff", "#!/bin/sh\necho ruff 0.0.1\n");
+  write_file(root_ / ".ruff.toml", "required-version = \"==1.2.3\"\n");
+  write_file(machine_ / "pip_is_killed", "");
+  const auto without = set_up("lint");
+  EXPECT_EQ(without.exit_code, 0);
+  EXPECT_THAT(without.errors, HasSubstr("setup: going on without ruff 1.2.3\n"));
+}
+
 /// A PATH with these tools of this machine alone.
 TEST_F(SetUp, SaysOneCommandWherePackagesAreMissingAndItIsNotRoot) {
   for (const char* tool : {"awk", "bash", "cat", "dirname", "flock", "head", "mkdir", "mv", "nproc", "sort"}) {

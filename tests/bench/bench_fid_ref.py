@@ -3,7 +3,7 @@
     python tests/bench/bench_fid_ref.py --against pytorch-fid --images 320     random Inception weights
     python tests/bench/bench_fid_ref.py --against loop --images 10000          the demo's feature network
 
-pytorch-fid is its own calculate_activation_statistics (the package pytorch-fid must be there); `loop` reads with Pillow,
+pytorch-fid is its own calculate_activation_statistics (the package must be there); `loop` reads with Pillow,
 runs the TorchScript network batch by batch, and takes numpy.cov, as a plain script would. Both sides start as programs
 of their own, read the same folder of PNGs (made here) and write an .npz, in turn, --repeats times; the best counts.
 Prints a line of JSON: wall and CPU seconds of both, their ratios, and how far mean and covariance differ.
@@ -39,6 +39,7 @@ def make_detector(folder):
     """`inception-pytorch` with random weights, and these weights for pytorch-fid."""
     sys.path.insert(0, str(ROOT / "tests/models"))
     import torch
+
     from inception_support import inception, random_weights
 
     torch.save(random_weights(), folder / "weights.pth")
@@ -109,20 +110,62 @@ def main():
         (folder / "pictures").mkdir()
         make_pictures(folder / "pictures", options.images, options.size)
         detector = ROOT / "models/demo/features.ts" if options.against == "loop" else make_detector(folder)
-        program = [options.fid, "ref", "--data", folder / "pictures", "--dest", folder / "ours.npz", "--detector", detector,
-                   "--device", "cpu", "--quiet", "--threads", str(options.threads), "--workers", str(options.workers)]
-        script = [sys.executable, __file__, "--against", options.against, "--threads", str(options.threads), "--workers",
-                  str(options.workers), "--folder", folder / "pictures", "--dest", folder / "theirs.npz", "--weights",
-                  folder / "weights.pth", "--detector", detector]
+        program = [
+            options.fid,
+            "ref",
+            "--data",
+            folder / "pictures",
+            "--dest",
+            folder / "ours.npz",
+            "--detector",
+            detector,
+            "--device",
+            "cpu",
+            "--quiet",
+            "--threads",
+            str(options.threads),
+            "--workers",
+            str(options.workers),
+        ]
+        script = [
+            sys.executable,
+            __file__,
+            "--against",
+            options.against,
+            "--threads",
+            str(options.threads),
+            "--workers",
+            str(options.workers),
+            "--folder",
+            folder / "pictures",
+            "--dest",
+            folder / "theirs.npz",
+            "--weights",
+            folder / "weights.pth",
+            "--detector",
+            detector,
+        ]
         for _ in range(options.repeats):
             theirs.append(timed(script, options.threads))
             ours.append(timed(program, options.threads))
         gap = largest_gap(folder / "ours.npz", folder / "theirs.npz")
     (wall, cpu), (their_wall, their_cpu) = [[min(column) for column in zip(*runs)] for runs in (ours, theirs)]
-    print(json.dumps({"against": options.against, "images": options.images, "threads": options.threads,
-                      "their_seconds": round(their_wall, 2), "seconds": round(wall, 2), "ratio": round(their_wall / wall, 3),
-                      "their_cpu_seconds": round(their_cpu, 2), "cpu_seconds": round(cpu, 2),
-                      "cpu_ratio": round(their_cpu / cpu, 3), "relative_gap": gap}))
+    print(
+        json.dumps(
+            {
+                "against": options.against,
+                "images": options.images,
+                "threads": options.threads,
+                "their_seconds": round(their_wall, 2),
+                "seconds": round(wall, 2),
+                "ratio": round(their_wall / wall, 3),
+                "their_cpu_seconds": round(their_cpu, 2),
+                "cpu_seconds": round(cpu, 2),
+                "cpu_ratio": round(their_cpu / cpu, 3),
+                "relative_gap": gap,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 The statistics are those of a random network with 2048 features on random pictures; fewer --images than features give
 singular covariances. `fid calc` tells its own seconds for the distance (its record's seconds_scores). The other side is
-what pytorch-fid computes, trace(sqrtm(sigma sigma_ref)), in this process, by the SciPy of this Python (1.15.3 and 1.17.1
-are a factor of two apart): both with --threads threads, in turn, --repeats times; the best counts. Prints a line of JSON.
+what pytorch-fid computes, trace(sqrtm(sigma sigma_ref)), by the SciPy of this Python (1.15.3 and 1.17.1 are a
+factor of two apart): both with --threads threads, in turn, --repeats times; the best counts. Prints a line of JSON.
 """
 
 import argparse
@@ -69,10 +69,20 @@ def main():
         make_detector(folder / "network.ts", options.python_with_torch)
         random = numpy.random.RandomState(0)
         for name, low in (("generated", 0), ("real", 30)):
-            numpy.savez(folder / f"{name}.npz", arr_0=random.randint(low, 256, (options.images, SIDE, SIDE, 3)).astype("u1"))
+            numpy.savez(
+                folder / f"{name}.npz", arr_0=random.randint(low, 256, (options.images, SIDE, SIDE, 3)).astype("u1")
+            )
 
         def fid(*arguments):
-            command = [options.fid, *map(str, arguments), "--detector", folder / "network.ts", "--device", "cpu", "--quiet"]
+            command = [
+                options.fid,
+                *map(str, arguments),
+                "--detector",
+                folder / "network.ts",
+                "--device",
+                "cpu",
+                "--quiet",
+            ]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
         for name in ("generated", "real"):
@@ -84,15 +94,33 @@ def main():
             start, start_cpu = time.perf_counter(), time.process_time()
             expected = distance(numpy, linalg, a, b)
             theirs.append((time.perf_counter() - start, time.process_time() - start_cpu))
-            fid("calc", "--images", folder / "generated.npz", "--ref", folder / "real_statistics.npz", "--json",
-                folder / "record.json")
+            fid(
+                "calc",
+                "--images",
+                folder / "generated.npz",
+                "--ref",
+                folder / "real_statistics.npz",
+                "--json",
+                folder / "record.json",
+            )
             record = json.loads((folder / "record.json").read_text())
             ours.append(record["seconds_scores"])
     seconds, cpu = (min(column) for column in zip(*theirs))
-    print(json.dumps({"scipy": scipy.__version__, "images": options.images, "threads": options.threads,
-                      "scipy_seconds": round(seconds, 2), "scipy_cpu_seconds": round(cpu, 2), "fid_seconds": round(min(ours), 2),
-                      "ratio": round(seconds / min(ours), 2), "relative_gap": abs(record["fid"] - expected) / expected,
-                      "rank": record["frechet"]["rank_generated"]}))
+    print(
+        json.dumps(
+            {
+                "scipy": scipy.__version__,
+                "images": options.images,
+                "threads": options.threads,
+                "scipy_seconds": round(seconds, 2),
+                "scipy_cpu_seconds": round(cpu, 2),
+                "fid_seconds": round(min(ours), 2),
+                "ratio": round(seconds / min(ours), 2),
+                "relative_gap": abs(record["fid"] - expected) / expected,
+                "rank": record["frechet"]["rank_generated"],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python tests/bench/bench_sample.py [--sample build/bin/sample] [--model models/demo/denoiser.ts]
 
-Both draw the same seeds with the same Heun steps and as many threads, and write PNGs: the Python side batch by batch with
+Both draw the same seeds with the same Heun steps and threads, and write PNGs: the Python side batch by batch with
 Pillow, as published samplers do. Each side runs `--repeats` times in turn; the best counts. Loading is not counted.
 Prints a line of JSON; `largest_difference` is that of any pixel, and should be 0 or 1.
 """
@@ -68,17 +68,38 @@ def run_python(options, folder):
 
 
 def run_sample(options, folder):
-    command = [options.sample, "--device", "cpu", "--quiet", "--json", "--model_path", options.model, "--solver", "heun",
-               "--num_steps", str(options.num_steps), "--seeds", f"0-{options.images - 1}", "--batch", str(options.batch),
-               "--subdirs", "False", "--outdir", str(folder), *options.more]
+    command = [
+        options.sample,
+        "--device",
+        "cpu",
+        "--quiet",
+        "--json",
+        "--model_path",
+        options.model,
+        "--solver",
+        "heun",
+        "--num_steps",
+        str(options.num_steps),
+        "--seeds",
+        f"0-{options.images - 1}",
+        "--batch",
+        str(options.batch),
+        "--subdirs",
+        "False",
+        "--outdir",
+        str(folder),
+        *options.more,
+    ]
     environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads))
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)["seconds"]
 
 
 def largest_difference(a, b):
-    pixels = [numpy.stack([numpy.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("*.png"))])
-              for folder in (a, b)]
+    pixels = [
+        numpy.stack([numpy.asarray(Image.open(path)).astype(int) for path in sorted(folder.glob("*.png"))])
+        for folder in (a, b)
+    ]
     return int(abs(pixels[0] - pixels[1]).max())
 
 
@@ -103,9 +124,18 @@ def main():
             python.append(run_python(options, folders[0]))
             program.append(run_sample(options, folders[1]))
         difference = largest_difference(*folders)
-    print(json.dumps({"images": options.images, "threads": options.threads, "python_seconds": round(min(python), 3),
-                      "sample_seconds": round(min(program), 3), "ratio": round(min(python) / min(program), 3),
-                      "largest_difference": difference}))
+    print(
+        json.dumps(
+            {
+                "images": options.images,
+                "threads": options.threads,
+                "python_seconds": round(min(python), 3),
+                "sample_seconds": round(min(program), 3),
+                "ratio": round(min(python) / min(program), 3),
+                "largest_difference": difference,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One published architecture at full size with random weights: exported, loaded by `sample`, run for one step on the CPU.
+"""A published architecture at full size with random weights: exported, loaded by `sample`, run for a step on the CPU.
 
     python full_size.py NAME SAMPLE_PROGRAM
 
@@ -43,8 +43,9 @@ def random_weights(shapes: dict[str, list[int]]) -> dict:
 
 
 def edm_model(name: str):
-    import edm
     import torch
+
+    import edm
     from safe_load import make_record
 
     network, resolution, labels, arguments = EDM[name]
@@ -54,15 +55,18 @@ def edm_model(name: str):
     weights = random_weights({key: list(value.shape) for key, value in own.state_dict().items() if "filter" not in key})
     filters = {key: torch.full((1, 1, 2, 2), 0.25) for key in own.state_dict() if "filter" in key}
     inner = make_record(network, state={"_init_kwargs": arguments, "_parameters": weights | filters})
-    about = dict(img_resolution=resolution, img_channels=3, label_dim=labels, sigma_min=0, sigma_max=math.inf, sigma_data=0.5)
+    about = dict(
+        img_resolution=resolution, img_channels=3, label_dim=labels, sigma_min=0, sigma_max=math.inf, sigma_data=0.5
+    )
     outer = make_record("EDMPrecond", state=about | {"_modules": {"model": inner}})
     return edm.read_content({"ema": outer}, name, {})
 
 
 def checkpoint_model(name: str, folder: Path):
     """By way of checkpoint files in the original form."""
-    import latent_support
     import torch
+
+    import latent_support
     from export import read_model
 
     with lzma.open(latent_support.GOLDEN / "published_shapes.json.xz") as file:
@@ -97,20 +101,43 @@ def main() -> int:
     name, program = sys.argv[1], sys.argv[2]
     with tempfile.TemporaryDirectory() as temporary:
         folder, begin = Path(temporary), time.monotonic()
-        parameters = int(subprocess.run([sys.executable, __file__, "--export", name, folder], check=True, stdout=subprocess.PIPE).stdout)
+        parameters = int(
+            subprocess.run(
+                [sys.executable, __file__, "--export", name, folder], check=True, stdout=subprocess.PIPE
+            ).stdout
+        )
         exporting = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         exported = time.monotonic() - begin
         # In an interpreter of its own, so that the peak memory is that of the program.
-        ask = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        options = ["--model_path", folder / "denoiser.ts", "--solver=euler", "--num_steps=2", "--seeds=0", "--chunk=1", "--device=cpu",
-                   "--format=raw", "--outdir", folder / "drawn", "--json", "--quiet"]
+        ask = (
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        options = [
+            "--model_path",
+            folder / "denoiser.ts",
+            "--solver=euler",
+            "--num_steps=2",
+            "--seeds=0",
+            "--chunk=1",
+            "--device=cpu",
+            "--format=raw",
+            "--outdir",
+            folder / "drawn",
+            "--json",
+            "--quiet",
+        ]
         options += {"ms_coco": ["--prompt=a cat"]}.get(name, [])
-        lines = subprocess.run([sys.executable, "-c", ask, program, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
+        lines = subprocess.run(
+            [sys.executable, "-c", ask, program, *options], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
         record, _, peak = lines.rstrip().rpartition("\n")
         record, size = json.loads(record), (folder / "denoiser.ts").stat().st_size
         assert record["made"] == 1 and record["evaluations"] == 1, record
-    print(f"{name}: {parameters / 1e6:.1f} M parameters, file {size / 1e9:.2f} GB; exported in {exported:.0f} s with "
-          f"{gigabytes(exporting):.1f} GB; sample: {gigabytes(int(peak)):.1f} GB, {record['seconds']:.1f} s a step")  # fmt: skip
+    print(
+        f"{name}: {parameters / 1e6:.1f} M parameters, file {size / 1e9:.2f} GB; exported in {exported:.0f} s with "
+        f"{gigabytes(exporting):.1f} GB; sample: {gigabytes(int(peak)):.1f} GB, {record['seconds']:.1f} s a step"
+    )
     return 0
 
 
@@ -119,7 +146,7 @@ if __name__ == "__main__":
         print(f"skipped: {sys.argv[1]} takes minutes or more than 8 GiB; set EPD_FULL_SIZE=1 to run it")
         sys.exit(77)
     try:
-        import torch
+        import torch  # noqa: F401
     except ImportError as error:
         print(f"skipped: {sys.executable} cannot import what the exporters need ({error})")
         sys.exit(77)

@@ -3,8 +3,9 @@
 import sys
 
 import torch
-from latent_support import ROOT
 from torch import Tensor
+
+from latent_support import ROOT
 
 sys.path.insert(0, str(ROOT / "models"))
 import inception  # noqa: E402
@@ -13,7 +14,7 @@ GOLDEN = ROOT / "tests/golden/metrics/inception.npz"
 
 
 def random_weights(seed: int = 3) -> dict[str, Tensor]:
-    """Weights that keep activations of order one, the classifier's and the batch counters too, as the published file."""
+    """Weights that keep activations of order one, classifier and batch counters too, as published."""
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in inception.Inception(half_pixel=False).state_dict().items()}

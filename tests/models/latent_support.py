@@ -1,4 +1,4 @@
-"""Checkpoints of known numbers: weights that follow from their names, shapes and a seed, so that goldens need not hold them."""
+"""Checkpoints of known numbers: weights follow from their names, shapes and a seed, and goldens need not hold them."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ GOLDEN = ROOT / "tests/golden/models"
 
 
 def synthetic_weights(shapes: dict[str, list[int]], seed: int) -> dict[str, Tensor]:
-    """Random weights that keep activations of order one: scales near 1, the rest by fan-in, embeddings of unit variance."""
+    """Random weights that keep activations near one: scales near 1, embeddings of unit variance, the rest by fan-in."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name in sorted(shapes):
@@ -28,7 +28,11 @@ def synthetic_weights(shapes: dict[str, list[int]], seed: int) -> dict[str, Tens
 
 def is_weight(name: str, value: Tensor) -> bool:
     """Whether a checkpoint's entry is drawn anew: not a table, a counter or a buffer of positions."""
-    return value.is_floating_point() and name.startswith(("model.", "model_ema.", "first_stage_model.", "cond_stage_model.")) and value.dim() > 0
+    return (
+        value.is_floating_point()
+        and name.startswith(("model.", "model_ema.", "first_stage_model.", "cond_stage_model."))
+        and value.dim() > 0
+    )
 
 
 def recipe(name: str) -> dict:
@@ -38,12 +42,14 @@ def recipe(name: str) -> dict:
 
 
 class Golden:
-    """One model of latent_goldens: `state` (the original's whole state dict), `arrays` (inputs and the original's outputs)."""
+    """One model of latent_goldens: `state` (the original's state dict), `arrays` (inputs and original outputs)."""
 
     def __init__(self, name: str):
         about, prefix = recipe(name), name + "/"
         with numpy.load(GOLDEN / "latent_goldens.npz") as arrays:
-            self.arrays = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
+            self.arrays = {
+                key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)
+            }
         self.options = about["options"]
         self.state = synthetic_weights(about["shapes"], about["seed"])
         for table in about["tables"]:

@@ -7,14 +7,16 @@ import sys
 import tempfile
 import types
 import unittest
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy
 import torch
-from latent_support import GOLDEN, ROOT, synthetic_weights
 from torch import Tensor
+
+from latent_support import GOLDEN, ROOT, synthetic_weights
 
 sys.path.insert(0, str(ROOT / "models"))
 import contract  # noqa: E402

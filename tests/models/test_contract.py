@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
 from pixel_support import ROOT
 
 # isort: split
 import contract
-from download import sha256_of
 from contract import make_facts, read_facts, write_model
 from demo import export as demo
+from download import sha256_of
 from preconditioning import EdmDenoiser, NoiseFeatures, geometric_frequencies
-
 
 FACTS = make_facts(dataset_name="small", resolution=8, channels=3, sigma_min=0.002, sigma_max=80.0)
 

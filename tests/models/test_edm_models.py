@@ -3,6 +3,7 @@
 import unittest
 
 import torch
+
 from pixel_support import Golden, ModelTest
 
 # isort: split
@@ -11,7 +12,6 @@ import edm
 import export
 import safe_load
 from download import sha256_of
-
 
 EDM = ("ddpmpp", "ncsnpp", "skips", "residual", "adm", "iddpm", "whole")
 

@@ -261,7 +261,6 @@ class Downloads(unittest.TestCase):
         self.assertEqual(seen, sorted(seen))
         self.assertEqual(seen[-1], (len(CONTENT), len(CONTENT)))
 
-
     def test_the_progress_line_says_share_and_rate(self):
         out = io.StringIO()
         with contextlib.redirect_stderr(out):
@@ -271,7 +270,12 @@ class Downloads(unittest.TestCase):
 
 class DatasetNames(unittest.TestCase):
     def run_fetch(self, cache: str, *arguments: str) -> subprocess.CompletedProcess:
-        environment = os.environ | {"EPD_CACHE": cache, "https_proxy": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+        environment = os.environ | {
+            "EPD_CACHE": cache,
+            "https_proxy": "http://127.0.0.1:1",
+            "no_proxy": "",
+            "NO_PROXY": "",
+        }
         command = [sys.executable, ROOT / "models/fetch.py", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
@@ -290,7 +294,10 @@ class DatasetNames(unittest.TestCase):
             for file in registry.find("imagenet256").files:
                 (folder / file.name).write_bytes(b"x")
             result = self.run_fetch(cache, "imagenet256")
-            self.assertEqual([Path(line).name for line in result.stdout.splitlines()], ["256x256_diffusion.pt", "256x256_classifier.pt"])
+            self.assertEqual(
+                [Path(line).name for line in result.stdout.splitlines()],
+                ["256x256_diffusion.pt", "256x256_classifier.pt"],
+            )
 
     def test_statistics_without_an_address_name_their_page_and_folder(self):
         with tempfile.TemporaryDirectory() as cache:
@@ -303,7 +310,9 @@ class DatasetNames(unittest.TestCase):
         """By launch.sh in a tree of its own, whose registry names a file."""
         with tempfile.TemporaryDirectory() as temporary:
             root = Path(temporary)
-            shutil.copytree(ROOT / "models", root / "models", ignore=shutil.ignore_patterns("demo", "vocabulary", "__pycache__"))
+            shutil.copytree(
+                ROOT / "models", root / "models", ignore=shutil.ignore_patterns("demo", "vocabulary", "__pycache__")
+            )
             shutil.copy(ROOT / "launch.sh", root)
             published = root / "published.npz"
             numpy.savez(published, mu=numpy.zeros(2), sigma=numpy.eye(2))
@@ -314,7 +323,11 @@ class DatasetNames(unittest.TestCase):
 
             def launch(name: str) -> subprocess.CompletedProcess:
                 command = [root / "launch.sh", "fetch", name, "statistics"]
-                environment = os.environ | {"EPD_CACHE": str(cache), "EPD_PYTHON": sys.executable, "PYTHONDONTWRITEBYTECODE": "1"}
+                environment = os.environ | {
+                    "EPD_CACHE": str(cache),
+                    "EPD_PYTHON": sys.executable,
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                }
                 return subprocess.run(command, env=environment, capture_output=True, text=True)
 
             done = launch("cifar10")

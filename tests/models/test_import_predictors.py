@@ -6,12 +6,12 @@ import unittest
 from pathlib import Path
 
 import torch
+
 from pixel_support import ROOT, Pickled, persistent, write_pickle
 
 # isort: split
 import import_predictors
 from safe_load import UnsafePickle
-
 
 PUBLISHED = sorted((ROOT / "exp").glob("000[0-3][0-9]-*/predictor.json"))
 NAMES = import_predictors.PARAMETERS

@@ -12,8 +12,10 @@ from unittest import mock
 
 import numpy
 import torch
+
 from inception_support import GOLDEN, inception, pictures, random_weights
 
+# isort: split
 import export  # models/, which inception_support put on the path
 
 torch.set_num_threads(1)

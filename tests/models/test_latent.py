@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import torch
+
 from latent_support import ROOT, Golden, is_weight, recipe, synthetic_weights
 
 sys.path.insert(0, str(ROOT / "models"))
@@ -77,7 +78,7 @@ class LatentModels(unittest.TestCase):
             self.assert_close(model.encode_text(golden.arrays["tokens"]), golden.arrays["text"])
 
     def test_sigma_range_is_the_originals_to_float32(self):
-        for golden, model in self.each_model():
+        for golden, _ in self.each_model():
             for u, original in zip((1e-3, 1.0), golden.arrays["sigma_range"].tolist()):
                 self.assertAlmostEqual(NoiseTable(golden.arrays["alphas_cumprod"]).sigma(u) / original, 1, delta=3e-5)
 
@@ -124,7 +125,9 @@ class LatentModels(unittest.TestCase):
         golden.state[name] = golden.state[name] + 1
         self.assert_close(read(golden)(golden.arrays["x"], golden.arrays["sigma"]), expected, 0)
         golden.state["model_ema.diffusion_modelinput_blocks00weight"] += 1
-        self.assertGreater(contract.relative_error(read(golden)(golden.arrays["x"], golden.arrays["sigma"]), expected), 1e-3)
+        self.assertGreater(
+            contract.relative_error(read(golden)(golden.arrays["x"], golden.arrays["sigma"]), expected), 1e-3
+        )
 
     def test_the_published_architectures_load_every_weight(self):
         millions = {  # parameters of the U-Net, the way from latent to image, the text encoder
@@ -150,14 +153,20 @@ class LatentModels(unittest.TestCase):
         for name in ("ldm", "sd"):
             golden = Golden(name)
             whole = golden.state
-            used = [key for key, value in whole.items() if is_weight(key, value) and ".encoder." not in key.removeprefix("cond_stage_model")]
+            used = [
+                key
+                for key, value in whole.items()
+                if is_weight(key, value) and ".encoder." not in key.removeprefix("cond_stage_model")
+            ]
             used = [key for key in used if not key.startswith(("first_stage_model.quant_conv", "model_ema."))]
             for missing in used[::17] + [key for key in used if key.endswith(("in_layers.2.weight", "conv_in.weight"))]:
                 golden.state = without(whole, missing)
                 with self.subTest(missing), self.assertRaises(ValueError) as caught:
                     read(golden)
                 twin = missing.removeprefix("model.").replace(".", "")
-                self.assertTrue(missing in str(caught.exception) or twin in str(caught.exception), str(caught.exception))
+                self.assertTrue(
+                    missing in str(caught.exception) or twin in str(caught.exception), str(caught.exception)
+                )
 
     def test_a_surplus_weight_is_an_error_that_names_it(self):
         golden = Golden("sd")
@@ -189,7 +198,9 @@ class LatentModels(unittest.TestCase):
     def test_the_first_stage_may_come_from_its_own_checkpoint(self):
         golden = Golden("ldm")
         prefix = "first_stage_model."
-        first_stage = {name.removeprefix(prefix): value for name, value in golden.state.items() if name.startswith(prefix)}
+        first_stage = {
+            name.removeprefix(prefix): value for name, value in golden.state.items() if name.startswith(prefix)
+        }
         diffusion = {name: value for name, value in golden.state.items() if not name.startswith(prefix)}
         model = read_ldm(diffusion, first_stage, Heads(**golden.options))
         self.assert_close(model.decode(golden.arrays["latent"]), golden.arrays["image"])
@@ -230,7 +241,9 @@ class LatentModels(unittest.TestCase):
     def test_another_text_encoder_is_refused_in_one_line(self):
         golden = Golden("sd")
         text = [name for name in golden.state if name.startswith("cond_stage_model.")]
-        golden.state = without(golden.state, *text) | {"cond_stage_model.model.positional_embedding": torch.zeros(77, 32)}
+        golden.state = without(golden.state, *text) | {
+            "cond_stage_model.model.positional_embedding": torch.zeros(77, 32)
+        }
         with self.assertRaisesRegex(ValueError, "its text encoder is not CLIP's of Stable Diffusion 1$"):
             read(golden)
 

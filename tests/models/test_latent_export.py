@@ -1,4 +1,4 @@
-"""Latent models from checkpoint files: as training saved them, as safetensors, inside archives; and files that do not fit."""
+"""Latent models from checkpoint files: as training saves them, safetensors, in archives; and files that do not fit."""
 
 import contextlib
 import io
@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+
 from latent_support import ROOT, Golden
 
 sys.path.insert(0, str(ROOT / "models"))
@@ -27,7 +28,11 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     header, body = {}, bytearray()
     for name, tensor in tensors.items():
         content = tensor.float().contiguous().numpy().tobytes()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [len(body), len(body) + len(content)]}
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensor.shape),
+            "data_offsets": [len(body), len(body) + len(content)],
+        }
         body += content
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + body)
@@ -42,7 +47,16 @@ class LatentFiles(unittest.TestCase):
     def save(self, golden: Golden, name: str = "model.ckpt") -> Path:
         """As Lightning saves a training run: the state dict among other things."""
         path = self.folder / name
-        torch.save({"epoch": 3, "global_step": 12345, "state_dict": golden.state, "lr_schedulers": [], "callbacks": {"x": None}}, path)
+        torch.save(
+            {
+                "epoch": 3,
+                "global_step": 12345,
+                "state_dict": golden.state,
+                "lr_schedulers": [],
+                "callbacks": {"x": None},
+            },
+            path,
+        )
         return path
 
     def packed(self, *files: Path) -> Path:
@@ -56,7 +70,11 @@ class LatentFiles(unittest.TestCase):
         """Exit code, stdout and stderr of the export command."""
         command, out, err = ["export.py", *map(str, arguments), "--resolution", "8"], io.StringIO(), io.StringIO()
         with mock.patch.object(sys, "argv", command), mock.patch.dict(os.environ, {"EPD_CACHE": str(self.folder)}):
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings(action="ignore"):
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                warnings.catch_warnings(action="ignore"),
+            ):
                 code = export.main()
         return code, out.getvalue(), err.getvalue()
 
@@ -93,7 +111,9 @@ class LatentFiles(unittest.TestCase):
         self.assertEqual(contract.read_facts(dest)["text"], {"tokens": 77, "width": 32})
         vocabulary = json.loads((dest.parent / "vocab.json").read_text(encoding="utf-8"))
         self.assertEqual((len(vocabulary), vocabulary["<|endoftext|>"], vocabulary["cat</w>"]), (49408, 49407, 2368))
-        self.assertEqual((dest.parent / "merges.txt").read_text(encoding="utf-8").splitlines()[:2], ["#version: 0.2", "i n"])
+        self.assertEqual(
+            (dest.parent / "merges.txt").read_text(encoding="utf-8").splitlines()[:2], ["#version: 0.2", "i n"]
+        )
 
     def test_a_half_precision_checkpoint_is_read_as_float32(self):
         golden = Golden("ldm")

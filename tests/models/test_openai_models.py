@@ -5,6 +5,7 @@ import io
 import unittest
 
 import torch
+
 from pixel_support import Golden, ModelTest
 
 # isort: split

@@ -1,10 +1,12 @@
 """Checkpoints are read as data: what torch wrote comes back, and what a file wants to run is refused."""
 
+import gzip
 import io
 import json
 import os
 import pickle
 import struct
+import tarfile
 import tempfile
 import unittest
 import zipfile
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import numpy
 import torch
+
 from pixel_support import Golden, Pickled, module_with, persistent
 
 # isort: split
 import safe_load
+from archive import load_checkpoint
 from safe_load import Record
 from state_dict import state_of
 
@@ -60,7 +64,9 @@ class WhatTorchWrote(Folder):
     def test_byte_arrays_come_back_and_a_number_is_no_content_of_one(self):
         for protocol in (2, 4, 5):
             if protocol < 5:
-                self.assertEqual(safe_load.loads(pickle.dumps([bytearray(b"a\xff")], protocol=protocol)), [bytearray(b"a\xff")])
+                self.assertEqual(
+                    safe_load.loads(pickle.dumps([bytearray(b"a\xff")], protocol=protocol)), [bytearray(b"a\xff")]
+                )
             with self.assertRaisesRegex(ValueError, "damaged"):
                 safe_load.loads(pickle.dumps(Pickled("builtins", "bytearray", 1 << 20), protocol=protocol))
 
@@ -125,6 +131,92 @@ class Safetensors(Folder):
         ):
             with self.subTest(header=header), self.assertRaisesRegex(ValueError, "damaged"):
                 safe_load.load(self.write(header, data))
+
+
+def padded(tensors: int, low_bytes: bytes) -> tuple[dict, bytes]:
+    """A safetensors file whose header's length begins with `low_bytes`: the header is filled with spaces to that."""
+    header = {f"t{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(tensors)}
+    text = json.dumps(header).encode()
+    length = int.from_bytes(low_bytes, "little")
+    while length < len(text):
+        length += 1 << (8 * len(low_bytes))
+    data = bytes(range(tensors))
+    return header, struct.pack("<Q", length) + text.ljust(length) + data
+
+
+class KindsAreToldApartByTheirStrongestMark(Folder):
+    def test_a_safetensors_header_may_have_any_length(self):
+        for low_bytes in (
+            b"\x80",
+            b"\x80\x02",
+            b"\x80\x05",
+            b"PK",
+            b"PK\x03",
+            b"P",
+            b"\x93N",
+            b"{",
+            b"<h",
+            b"\x1f\x8b",
+        ):
+            header, content = padded(3, low_bytes)
+            with self.subTest(low_bytes=low_bytes):
+                self.assertEqual(
+                    {name: value.item() for name, value in safe_load.loads(content).items()},
+                    {name: i for i, name in enumerate(header)},
+                )
+
+    def test_marks_of_a_zip_inside_other_files_mean_nothing(self):
+        end = b"PK\x05\x06" + bytes(18)  # as the end of an archive's directory
+        tensor = torch.frombuffer(bytearray(b"PK\x03\x04" + end), dtype=torch.uint8)
+        for write in ("pickle", "legacy", "safetensors"):
+            path = self.folder / write
+            if write == "pickle":
+                path.write_bytes(pickle.dumps({"a": bytes(tensor.numpy())}))
+                self.assertEqual(safe_load.load(path), {"a": bytes(tensor.numpy())})
+            elif write == "legacy":
+                torch.save({"a": tensor}, path, _use_new_zipfile_serialization=False)
+                self.assertTrue(torch.equal(load_checkpoint(path)["a"], tensor))
+            else:
+                header = {"a": {"dtype": "U8", "shape": [len(tensor)], "data_offsets": [0, len(tensor)]}}
+                text = json.dumps(header).encode()
+                path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(tensor.numpy()))
+                self.assertTrue(torch.equal(load_checkpoint(path)["a"], tensor))
+            self.assertFalse(safe_load.is_zip(path), write)
+
+    def test_a_torch_file_behind_foreign_bytes_is_still_a_zip(self):
+        for junk in (b"#!/bin/sh\n", b"\0" * 100, b"\x80"):
+            file = io.BytesIO()
+            torch.save({"a": torch.arange(3)}, file)
+            with self.subTest(junk=junk):
+                self.assertEqual(safe_load.loads(junk + file.getvalue())["a"].tolist(), [0, 1, 2])
+
+    def test_pickles_are_read_from_protocol_2_on(self):
+        for protocol in range(6):
+            content = pickle.dumps({"a": [1, "b"]}, protocol=protocol)
+            with self.subTest(protocol=protocol):
+                if protocol >= 2:
+                    self.assertEqual(safe_load.loads(content), {"a": [1, "b"]})
+                else:
+                    with self.assertRaisesRegex(ValueError, "neither a pickle"):
+                        safe_load.loads(content)
+
+    def test_what_is_no_checkpoint_is_called_by_its_kind(self):
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("storages"))
+        for content, kind in (
+            (b"", "an empty file"),
+            (b"\n\n  <!doctype html><title>Sign in</title>", "a web page"),
+            (b"\xef\xbb\xbf<?xml version='1.0'?><Error/>", "a web page"),
+            (b'{"error": "not found"}', "JSON text"),
+            (b"Not Found", "is text"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+            (gzip.compress(b"x"), "gzip data"),
+            (tar.getvalue(), "a tar archive"),
+            (bytes(range(200, 256)) * 20, "of no kind known here"),
+        ):
+            with self.subTest(kind), self.assertRaisesRegex(ValueError, f"^x.ckpt: neither a pickle.*{kind}"):
+                safe_load.loads(content, "x.ckpt")
 
 
 class HostilePickles(Folder):

@@ -38,7 +38,9 @@ def check(case):
         states = np.load(path)
         expected = run_plan(plan, denoise, states[0])
         assert states.shape == expected.shape and len(plan["times"]) == len(states), f"{path}: {states.shape}"
-        assert len(calls) == plan["evaluations"], f"{case}: {len(calls)} evaluations, the plan says {plan['evaluations']}"
+        assert len(calls) == plan["evaluations"], (
+            f"{case}: {len(calls)} evaluations, the plan says {plan['evaluations']}"
+        )
         assert np.array_equal(images[number], states[-1]), f"{path}: the image is not the last state"
         errors += [abs(ours - theirs).max() / abs(theirs).max() for ours, theirs in zip(states, expected)]
     assert errors, f"{case}: no states"

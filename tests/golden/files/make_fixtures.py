@@ -59,16 +59,16 @@ def pack_rows(samples, depth):
 def png(samples, colour, depth, interlace=False, before=b"", after=b""):
     height, width, _ = samples.shape
     if interlace:
-        data = b"".join(
-            pack_rows(part, depth)
-            for x, y, dx, dy in ADAM7
-            if (part := samples[y::dy, x::dx]).size
-        )
+        data = b"".join(pack_rows(part, depth) for x, y, dx, dy in ADAM7 if (part := samples[y::dy, x::dx]).size)
     else:
         data = pack_rows(samples, depth)
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlace))
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + chunk(b"IDAT", zlib.compress(data, 9)) + after
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + before
+        + chunk(b"IDAT", zlib.compress(data, 9))
+        + after
         + chunk(b"IEND", b"")
     )
 
@@ -155,15 +155,27 @@ def arrays(rng):
     values = rng.standard_normal((3, 4))
     block = rng.integers(-100, 100, (2, 3, 5))
     return {
-        "float64": values, "float32": values.astype("<f4"), "float16": values.astype("<f2"),
+        "float64": values,
+        "float32": values.astype("<f4"),
+        "float16": values.astype("<f2"),
         "half_edges": np.array([0.0, -0.0, 6e-8, -6e-5, 65504.0, np.inf, -np.inf], "<f2"),
-        "big_endian": values.astype(">f8"), "big_endian_i2": block.astype(">i2"),
-        "fortran": np.asfortranarray(values), "fortran_3d": np.asfortranarray(block.astype("<f4")),
+        "big_endian": values.astype(">f8"),
+        "big_endian_i2": block.astype(">i2"),
+        "fortran": np.asfortranarray(values),
+        "fortran_3d": np.asfortranarray(block.astype("<f4")),
         "fortran_big_endian": np.asfortranarray(block.astype(">i4")),
-        "int8": block.astype("i1"), "int16": block.astype("<i2"), "int32": block.astype("<i4"), "int64": block,
-        "uint8": (block + 100).astype("u1"), "uint16": (block + 100).astype("<u2"),
-        "uint32": (block + 100).astype("<u4"), "uint64": (block + 100).astype("<u8"), "bool": block > 0,
-        "scalar": np.array(3.25), "empty": np.zeros((0, 5)), "one": np.array([7]),
+        "int8": block.astype("i1"),
+        "int16": block.astype("<i2"),
+        "int32": block.astype("<i4"),
+        "int64": block,
+        "uint8": (block + 100).astype("u1"),
+        "uint16": (block + 100).astype("<u2"),
+        "uint32": (block + 100).astype("<u4"),
+        "uint64": (block + 100).astype("<u8"),
+        "bool": block > 0,
+        "scalar": np.array(3.25),
+        "empty": np.zeros((0, 5)),
+        "one": np.array([7]),
     }
 
 
@@ -180,25 +192,47 @@ def main():
     with zipfile.ZipFile(HERE / "pictures.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in {**pngs, **jpegs}.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-    np.savez_compressed(HERE / "pixels.npz", **{k.replace(".", "_"): v for k, v in {**expected, **jpeg_expected}.items()})
+    np.savez_compressed(
+        HERE / "pixels.npz", **{k.replace(".", "_"): v for k, v in {**expected, **jpeg_expected}.items()}
+    )
 
-    see_through = ["rgba8.png", "rgba16.png", "rgba8_interlaced.png", "grey_alpha8.png", "grey_transparent.png",
-                   "rgb_transparent.png", "palette_transparent.png", "rgb8.png"]
-    np.savez_compressed(HERE / "pixels_on_white.npz",
-                        **{k.replace(".", "_"): pillow_on_white(pngs[k]) for k in see_through})
+    see_through = [
+        "rgba8.png",
+        "rgba16.png",
+        "rgba8_interlaced.png",
+        "grey_alpha8.png",
+        "grey_transparent.png",
+        "rgb_transparent.png",
+        "palette_transparent.png",
+        "rgb8.png",
+    ]
+    np.savez_compressed(
+        HERE / "pixels_on_white.npz", **{k.replace(".", "_"): pillow_on_white(pngs[k]) for k in see_through}
+    )
 
     kinds = arrays(rng)
-    texts = {"text": np.array("Fr\u00e9chet \u8ddd\u79bb \U0001f600"), "text_big_endian": np.array("swapped").astype(">U9"),
-             "bytes": np.array(b"plain"), "empty_text": np.array("")}
+    texts = {
+        "text": np.array("Fr\u00e9chet \u8ddd\u79bb \U0001f600"),
+        "text_big_endian": np.array("swapped").astype(">U9"),
+        "bytes": np.array(b"plain"),
+        "empty_text": np.array(""),
+    }
     np.savez(HERE / "kinds.npz", **kinds, **texts)
     np.savez_compressed(HERE / "kinds_compressed.npz", **kinds, **texts)
-    np.savez_compressed(HERE / "kinds_as_float64.npz",
-                        **{k: np.ascontiguousarray(v, dtype="<f8") if v.ndim else v for k, v in kinds.items()})
+    np.savez_compressed(
+        HERE / "kinds_as_float64.npz",
+        **{k: np.ascontiguousarray(v, dtype="<f8") if v.ndim else v for k, v in kinds.items()},
+    )
     for version in (1, 2, 3):
         (HERE / f"version{version}.npy").write_bytes(npy_bytes(kinds["float64"], (version, 0)))
-    np.savez(HERE / "refused.npz", mu=np.arange(3.0), pickled=np.array([{"a": 1}, None], dtype=object),
-             structured=np.zeros(2, dtype=[("x", "<f8"), ("y", "<i4")]), complex=np.zeros(2, complex),
-             date=np.zeros(2, "datetime64[s]"))
+    np.savez(
+        HERE / "refused.npz",
+        mu=np.arange(3.0),
+        pickled=np.array([{"a": 1}, None], dtype=object),
+        structured=np.zeros(2, dtype=[("x", "<f8"), ("y", "<i4")]),
+        complex=np.zeros(2, complex),
+        date=np.zeros(2, "datetime64[s]"),
+    )
 
     pictures = rng.integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
     np.savez(HERE / "images.npz", pictures, np.arange(5))
@@ -212,7 +246,9 @@ def main():
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "PNG")
             archive.writestr(zipfile.ZipInfo(name), buffer.getvalue())
-        archive.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": [[n, 7 - i] for i, n in enumerate(names)]}))
+        archive.writestr(
+            zipfile.ZipInfo("dataset.json"), json.dumps({"labels": [[n, 7 - i] for i, n in enumerate(names)]})
+        )
     with zipfile.ZipFile(HERE / "zip64.zip", "w") as archive:
         for i in range(3):
             with archive.open(zipfile.ZipInfo(f"{i}.txt"), "w", force_zip64=True) as entry:

@@ -40,15 +40,38 @@ def python2_pickle(data: np.ndarray, labels: list[int]) -> bytes:
     number = lambda value: b"K" + bytes([value]) if value < 256 else b"M" + struct.pack("<H", value)
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85q\x09" + text(b"b") + b"\x87Rq\x0a("
-        b"K\x01" + number(data.shape[0]) + number(data.shape[1]) + b"\x86cnumpy\ndtype\nq\x0b" + text(b"u1")
-        + b"K\x00K\x01\x87Rq\x0c(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-        + b"T" + struct.pack("<I", data.nbytes) + data.tobytes() + b"tb"
+        b"K\x01"
+        + number(data.shape[0])
+        + number(data.shape[1])
+        + b"\x86cnumpy\ndtype\nq\x0b"
+        + text(b"u1")
+        + b"K\x00K\x01\x87Rq\x0c(K\x03"
+        + text(b"|")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + b"T"
+        + struct.pack("<I", data.nbytes)
+        + data.tobytes()
+        + b"tb"
     )
     return (
-        b"\x80\x02}q\x01(" + text(b"batch_label") + b"q\x02" + text(b"training batch") + b"q\x03"
-        + text(b"labels") + b"q\x04]q\x05(" + b"".join(map(number, labels)) + b"e"
-        + text(b"data") + b"q\x06" + array
-        + text(b"filenames") + b"q\x0d]q\x0e(" + text(b"a.png") + b"q\x0f" + text(b"b.png") + b"q\x10eu."
+        b"\x80\x02}q\x01("
+        + text(b"batch_label")
+        + b"q\x02"
+        + text(b"training batch")
+        + b"q\x03"
+        + text(b"labels")
+        + b"q\x04]q\x05("
+        + b"".join(map(number, labels))
+        + b"e"
+        + text(b"data")
+        + b"q\x06"
+        + array
+        + text(b"filenames")
+        + b"q\x0d]q\x0e("
+        + text(b"a.png")
+        + b"q\x0f"
+        + text(b"b.png")
+        + b"q\x10eu."
     )
 
 

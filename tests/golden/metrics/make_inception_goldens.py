@@ -13,9 +13,10 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "models"), sys.argv[1], sys.argv[2] + "/src"]
-from inception_support import GOLDEN, pictures, random_weights  # noqa: E402
 from pytorch_fid import inception as pytorch_fid  # noqa: E402
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: E402
+
+from inception_support import GOLDEN, pictures, random_weights  # noqa: E402
 
 
 def main() -> None:

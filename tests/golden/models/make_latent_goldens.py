@@ -55,11 +55,15 @@ def prepare_imports(options: argparse.Namespace) -> None:
 
 def text_model(head_channels: int, width: int, layers: int) -> type:
     """A class like the original's FrozenCLIPEmbedder around a small, randomly initialised CLIPTextModel."""
+
     class Embedder(torch.nn.Module):
         def __init__(self):
             super().__init__()
             config = CLIPTextConfig(
-                hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=width // head_channels
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=width // head_channels,
             )
             self.transformer = CLIPTextModel(config)
 
@@ -119,9 +123,15 @@ def build(configuration: dict) -> torch.nn.Module:
     if "text" in configuration:
         stand_in("small_text_model", Embedder=text_model(**configuration["text"]))
         condition = dict(target="small_text_model.Embedder")
-    parameters = dict(timesteps=1000, **configuration["diffusion"]) if "timesteps" not in configuration["diffusion"] else configuration["diffusion"]
+    parameters = (
+        dict(timesteps=1000, **configuration["diffusion"])
+        if "timesteps" not in configuration["diffusion"]
+        else configuration["diffusion"]
+    )
     unet = dict(target="ldm.modules.diffusionmodules.openaimodel.UNetModel", params=configuration["unet"])
-    return LatentDiffusion(first_stage_config=configuration["first_stage"], cond_stage_config=condition, unet_config=unet, **parameters).eval()
+    return LatentDiffusion(
+        first_stage_config=configuration["first_stage"], cond_stage_config=condition, unet_config=unet, **parameters
+    ).eval()
 
 
 def run(model: torch.nn.Module, channels: int, has_text: bool) -> dict[str, torch.Tensor]:
@@ -133,7 +143,9 @@ def run(model: torch.nn.Module, channels: int, has_text: bool) -> dict[str, torc
     denoiser = CFGPrecond(model, guidance_type=kind, guidance_rate=1.0, img_resolution=8, img_channels=channels)
     arrays = {"sigma_range": torch.tensor([denoiser.sigma_min, denoiser.sigma_max], dtype=torch.float64)}
     arrays["sigma"] = torch.tensor([0.9 * denoiser.sigma_min, 1.7, 1.1 * denoiser.sigma_max])
-    arrays["x"] = torch.randn(3, channels, 8, 8, generator=generator) * (arrays["sigma"][:, None, None, None] ** 2 + 1).sqrt()
+    arrays["x"] = (
+        torch.randn(3, channels, 8, 8, generator=generator) * (arrays["sigma"][:, None, None, None] ** 2 + 1).sqrt()
+    )
     arrays["latent"] = torch.randn(2, channels, 8, 8, generator=generator).requires_grad_(True)
     condition = [None] * 3
     if has_text:
@@ -142,7 +154,9 @@ def run(model: torch.nn.Module, channels: int, has_text: bool) -> dict[str, torc
         condition = list(arrays["text"].split(1))
     with model.ema_scope():
         # One at a time: with text and rate 1 the original multiplies the image by the wrong axis of the scale.
-        arrays["denoised"] = torch.cat([denoiser(x, s, c) for x, s, c in zip(arrays["x"].split(1), arrays["sigma"].split(1), condition)])
+        arrays["denoised"] = torch.cat(
+            [denoiser(x, s, c) for x, s, c in zip(arrays["x"].split(1), arrays["sigma"].split(1), condition)]
+        )
     arrays["image"] = model.differentiable_decode_first_stage(arrays["latent"])
     arrays["image"].square().sum().backward()
     arrays["latent_gradient"] = arrays["latent"].grad
@@ -181,7 +195,11 @@ def published_shapes() -> dict[str, dict[str, list[int]]]:
             },
         }  # fmt: skip
     shapes = {
-        model: {f"{prefix}.{key}": list(value.shape) for prefix, part in of_model.items() for key, value in part.state_dict().items()}
+        model: {
+            f"{prefix}.{key}": list(value.shape)
+            for prefix, part in of_model.items()
+            for key, value in part.state_dict().items()
+        }
         for model, of_model in parts.items()
     }
     unet = "model.diffusion_model"
@@ -206,7 +224,10 @@ def main() -> None:
         shapes = {key: list(value.shape) for key, value in state.items() if is_weight(key, value)}
         model.load_state_dict(synthetic_weights(shapes, seed), strict=False)
         recipes[name] = dict(
-            seed=seed, options=configuration["options"], shapes=shapes, tables=[key for key in state if key not in shapes]
+            seed=seed,
+            options=configuration["options"],
+            shapes=shapes,
+            tables=[key for key in state if key not in shapes],
         )
         outputs = run(model, configuration["unet"]["in_channels"], "text" in configuration)
         arrays |= {f"{name}/{key}": value.numpy() for key, value in outputs.items()}

@@ -26,9 +26,29 @@ state-of-the-art o'clock Stra\u00dfe ISTANBUL \u0130stanbul \u039f\u0394\u03a5\u
 \u30ab\u30bf\u30ab\u30ca \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u0939\u093f\u0928\u094d\u0926\u0940 \u0e44\u0e17\u0e22 ti\u1ebfng Vi\u1ec7t \ufb01ne \ufb02ow \uff21\uff42\uff43 \uff11\uff12\uff13 \u00bd \u00b2 \u2460 \u2167 ma\u00f1ana voil\u00e0 \u017ftar '\u017f it'\u017f <|\u017ftartoftext|> \u00c5 \u03a9 K \u1e9e \u01c4 \u01c5
 <|startoftext|> <|endoftext|> <|ENDOFTEXT|> <|StartOfText|> <|endoftext <| |> (((masterpiece))) [x] {y} "quoted" \u201ccurly\u201d \u2018single\u2019 \u2014 \u2026
 \U0001f431 \U0001f469\u200d\U0001f680 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f3f3\ufe0f\u200d\U0001f308 \U0001f1e9\U0001f1ea \U0001f44d\U0001f3fd \u2764\ufe0f \u2603 \u265e \U0001fae0 \U0001fa77 antidisestablishmentarianism supercalifragilisticexpialidocious aaaaaaaaaaaaaaaa
-e\u0301a\u0308 \u0130\u0307 a\u200bb a\u200db a\u00adb a\ufeffb \ufffd \x00 a\x07b \u2028 \u3000 \u00a0 \u1680 \ue000 \u0378""".split(" ")
+e\u0301a\u0308 \u0130\u0307 a\u200bb a\u200db a\u00adb a\ufeffb \ufffd \x00 a\x07b \u2028 \u3000 \u00a0 \u1680 \ue000 \u0378""".split(
+    " "
+)
 SPACES = [" ", " ", " ", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "\u2028", "\x85", "\x0b", "\x1c", "", ""]
-FIXED = ["", " ", "\n\n", "a", "A", "!", "0", "\x00", "\ufffd", "<|endoftext|>", "'s", "''", "word " * 100, "x" * 700, "9" * 90, "!" * 300, "ab" * 60]
+FIXED = [
+    "",
+    " ",
+    "\n\n",
+    "a",
+    "A",
+    "!",
+    "0",
+    "\x00",
+    "\ufffd",
+    "<|endoftext|>",
+    "'s",
+    "''",
+    "word " * 100,
+    "x" * 700,
+    "9" * 90,
+    "!" * 300,
+    "ab" * 60,
+]
 
 
 def random_character(draw: random.Random) -> str:
@@ -38,7 +58,10 @@ def random_character(draw: random.Random) -> str:
     if kind < 0.6:
         return chr(draw.randrange(0x00, 0x600))
     if kind < 0.75:
-        return chr(draw.choice([0x1F300, 0x1F900, 0x4E00, 0x3040, 0xAC00, 0x2000, 0x2190, 0x1E00, 0xFF00, 0x10400]) + draw.randrange(0x100))
+        return chr(
+            draw.choice([0x1F300, 0x1F900, 0x4E00, 0x3040, 0xAC00, 0x2000, 0x2190, 0x1E00, 0xFF00, 0x10400])
+            + draw.randrange(0x100)
+        )
     code = draw.randrange(0x110000)
     return chr(code) if not 0xD800 <= code < 0xE000 else "a"
 
@@ -66,7 +89,9 @@ def main() -> None:
     draw = random.Random(options.seed)
     strings = FIXED + [random_string(draw) for _ in range(options.count - len(FIXED))]
     rows = [[text, tokenizer(text, add_special_tokens=False)["input_ids"]] for text in strings]
-    options.dest.write_text("[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]\n", encoding="utf-8")
+    options.dest.write_text(
+        "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
