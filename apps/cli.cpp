@@ -64,7 +64,8 @@ void set_from_command_line(Option& option, const std::vector<std::string>& words
 void add_option(CLI::App& command, Option& option) {
   const auto set = [&option](const std::vector<std::string>& words) { set_from_command_line(option, words); };
   const auto& info = option.info;
-  const std::string help = info.default_value.empty() ? info.help : info.help + " (default: " + info.default_value + ")";
+  const std::string help =
+      info.default_value.empty() ? info.help : info.help + " (default: " + info.default_value + ")";
   auto* added = command.add_option_function<std::vector<std::string>>(flags_of(option), set, help);
   added->option_text(type_and_default(option))->group(option.group);
   if (option.is_list) {

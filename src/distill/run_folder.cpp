@@ -17,9 +17,9 @@
 #include "epd/files/atomic_file.h"
 #include "epd/files/json_reader.h"
 #include "epd/files/json_writer.h"
+#include "epd/files/options_json.h"
 #include "epd/images/png.h"
 #include "epd/sampling/pixels.h"
-#include "epd/files/options_json.h"
 
 namespace epd {
 namespace {

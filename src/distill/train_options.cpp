@@ -13,7 +13,9 @@ namespace {
 Options optimisation_options_of(TrainOptions& o) {
   return Options("Optimisation")
       .add("total_kimg", o.total_kimg,
-           help("training length in thousands of images").decides_result().in({.low = 0, .high = 1e9, .above_low = true}))
+           help("training length in thousands of images")
+               .decides_result()
+               .in({.low = 0, .high = 1e9, .above_low = true}))
       .add("batch", o.batch, help("images per iteration, all processes together").decides_result().in(between(1, 1e6)))
       .add("lr", o.lr, help("learning rate of Adam (epd, ipndm)").decides_result().in(positive()).otherwise("0.2"))
       .add("lr_weights", o.rates.weights,

@@ -26,8 +26,9 @@ Options options_of(TrainRun& run) {
                .decides_content()
                .as("NAME|FILE"))
       .add("prompt", run.prompt, help("prompt for all training images (text models)").decides_result())
-      .add("prompt_path,prompt_file", run.prompt_path,
-           help("training captions: one per line, or a CSV file with a column named text").decides_content().as("FILE"));
+      .add(
+          "prompt_path,prompt_file", run.prompt_path,
+          help("training captions: one per line, or a CSV file with a column named text").decides_content().as("FILE"));
   options.group("Output")
       .add("outdir", run.outdir, help("parent of the run folder").as("DIR"))
       .add("desc", run.desc, help("text appended to the name of the run folder"))

@@ -18,8 +18,7 @@ Options options_of(PictureOptions& o) {
            help("feature network: inception (the default), inception-pytorch, demo, a TorchScript file, or NAME for "
                 "models/NAME/NAME.ts in the cache")
                .as("NAME|FILE"))
-      .add("chunk", o.chunk,
-           help("images per forward pass, padded (0: 32 on the CPU, 128 on a GPU)").in(at_least(0)))
+      .add("chunk", o.chunk, help("images per forward pass, padded (0: 32 on the CPU, 128 on a GPU)").in(at_least(0)))
       .add("batch", o.pass.batch, help("images decoded ahead (affects memory only)").in(between(1, 1e6)))
       .add("workers", o.pass.workers, help("threads that decode images").in(between(1, 1024)));
 }

@@ -8,9 +8,9 @@
 #include <system_error>
 #include <utility>
 
-#include "epd/files/options_json.h"
 #include "epd/core/error.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/options_json.h"
 
 namespace epd {
 namespace {

@@ -31,8 +31,7 @@ Options options_of(MethodOptions& o) {
                .decides_result()
                .in(between(ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps))
                .otherwise(predictors_or("4")))
-      .add("schedule_type", o.schedule_type,
-           help(kSchedule).decides_result().otherwise(predictors_or("polynomial")))
+      .add("schedule_type", o.schedule_type, help(kSchedule).decides_result().otherwise(predictors_or("polynomial")))
       .add("schedule_rho", o.schedule_rho,
            help("exponent of the schedule").decides_result().in(positive()).otherwise(predictors_or("7")))
       .add("afs", o.afs, help(kAfs).decides_result().otherwise(predictors_or("False")))
@@ -46,9 +45,12 @@ Options options_of(MethodOptions& o) {
            help(of("predict_x0", "data prediction instead of noise prediction")).decides_result().otherwise("True"))
       .add("lower_order_final", o.lower_order_final,
            help(of("lower_order_final", "lower the order in the last steps")).decides_result().otherwise("True"))
-      .add("unipc_variant", o.unipc_variant, help(of("unipc_variant", "variant of B(h)")).decides_result().otherwise("bh2"))
+      .add("unipc_variant", o.unipc_variant,
+           help(of("unipc_variant", "variant of B(h)")).decides_result().otherwise("bh2"))
       .add("deis_mode", o.deis_mode,
-           help(of("deis_mode", "polynomials in VP time (tab) or in the noise level (rhoab)")).decides_result().otherwise("tab"))
+           help(of("deis_mode", "polynomials in VP time (tab) or in the noise level (rhoab)"))
+               .decides_result()
+               .otherwise("tab"))
       .group("Guidance and condition")
       .add("guidance_type", o.guidance_type, help(kGuidance).decides_result().otherwise(predictors_or("none")))
       .add("guidance_rate", o.guidance_rate, help(kGuidanceRate).decides_result().otherwise(predictors_or("1")))
@@ -59,8 +61,9 @@ Options options_of(ConditionOptions& o) {
   return Options("Guidance and condition")
       .add("class", o.label, help("class label of all images").decides_result().otherwise("random, from each seed"))
       .add("prompt", o.prompt, help("prompt for all images").decides_result().otherwise("none"))
-      .add("prompt_file,prompt_path", o.prompt_file,
-           help("prompts, number i for seed i: one per line, or a CSV file with a column named text").decides_content());
+      .add(
+          "prompt_file,prompt_path", o.prompt_file,
+          help("prompts, number i for seed i: one per line, or a CSV file with a column named text").decides_content());
 }
 
 Options options_of(ScoreOptions& o) {
@@ -193,12 +196,9 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
   o.chunk = chunk_or_default(o.chunk, model.device());
   o.decode_batch = decode_batch_or_default(o.decode_batch, model.device());
   o.precision = model.precision();
-  ordered_json found{{"model_sha256", model.sha256()},
-                     {"solver", method.solver},
-                     {"times", method.times.values()},
-                     {"device", model.device().is_cpu() ? "cpu" : "cuda"},
-                     {"software_version", version()},
-                     {"torch_version", TORCH_VERSION}};
+  ordered_json found{{"model_sha256", model.sha256()}, {"solver", method.solver},
+                     {"times", method.times.values()}, {"device", model.device().is_cpu() ? "cpu" : "cuda"},
+                     {"software_version", version()},  {"torch_version", TORCH_VERSION}};
   if (method.predictor) found["predictor_sha256"] = method.predictor->sha256;
   // A folder of images grows with every run; a file of images holds the seeds that it was made of.
   const bool packed = o.grid || o.format != SampleFormat::kPng;

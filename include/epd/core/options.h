@@ -58,7 +58,6 @@ struct OptionInfo {
   OptionInfo as(std::string value) && { return with(&OptionInfo::type, std::move(value)); }
   OptionInfo needed() && { return with(&OptionInfo::required, true); }
 
-
   template <class T>
   OptionInfo with(T OptionInfo::*field, T value) {
     this->*field = std::move(value);
@@ -151,7 +150,7 @@ std::optional<bool> read_bool(std::string word);
 std::string number_text(double value);
 
 template <class T>
-  requires std::integral<T> || std::floating_point<T>
+requires std::integral<T> || std::floating_point<T>
 struct OptionValue<T> {
   static constexpr auto kKind = Option::Kind::kNumber;
   static std::string type() { return std::integral<T> ? "INT" : "FLOAT"; }
@@ -175,7 +174,7 @@ struct OptionValue<bool> {
 };
 
 template <class T>
-  requires std::same_as<T, std::string> || std::same_as<T, std::filesystem::path>
+requires std::same_as<T, std::string> || std::same_as<T, std::filesystem::path>
 struct OptionValue<T> {
   static constexpr auto kKind = Option::Kind::kText;
   static std::string type() { return std::same_as<T, std::string> ? "TEXT" : "FILE"; }
@@ -184,7 +183,7 @@ struct OptionValue<T> {
 };
 
 template <class T>
-  requires std::is_enum_v<T>
+requires std::is_enum_v<T>
 struct OptionValue<T> {
   static constexpr auto kKind = Option::Kind::kText;
   static std::string type() { return "NAME"; }
@@ -228,8 +227,7 @@ struct OptionField<std::optional<T>> {
 };
 
 template <class T>
-  requires(!std::same_as<T, std::uint64_t>)
-struct OptionField<std::vector<T>> {
+requires(!std::same_as<T, std::uint64_t>) struct OptionField<std::vector<T>> {
   using Value = T;
   static void set(std::vector<T>& field, const std::vector<std::string>& words, const std::string& name) {
     field.clear();
@@ -245,8 +243,7 @@ struct OptionField<std::vector<T>> {
 template <class T>
 constexpr bool kIsList = false;
 template <class T>
-  requires(!std::same_as<T, std::uint64_t>)
-constexpr bool kIsList<std::vector<T>> = true;
+requires(!std::same_as<T, std::uint64_t>) constexpr bool kIsList<std::vector<T>> = true;
 
 }  // namespace detail
 

@@ -79,15 +79,15 @@ struct TrainOptions {
   double alpha_from = 0;  // share of the iterations after which features join l2
   // The optimisation.
   double total_kimg = 10;
-  std::int64_t batch = 64;   // images per iteration, over all processes
-  std::optional<double> lr;  // unset: kDefaultRate; ns has `rates`
-  NsRates rates;             // of ns
+  std::int64_t batch = 64;    // images per iteration, over all processes
+  std::optional<double> lr;   // unset: kDefaultRate; ns has `rates`
+  NsRates rates;              // of ns
   std::optional<bool> coslr;  // unset: for student ns alone
   std::uint64_t seed = 0;
   // Validation: the predictor that is kept is the best one then, the start among them.
   std::optional<std::int64_t> val_images;  // 0: none, the last predictor is kept; unset: kPlanValidationImages for ns
-  std::int64_t val_every = 10;  // iterations
-  std::int64_t patience = 0;    // validations without a better one that end the training; 0: none do
+  std::int64_t val_every = 10;             // iterations
+  std::int64_t patience = 0;               // validations without a better one that end the training; 0: none do
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const TrainOptions& validated() const;

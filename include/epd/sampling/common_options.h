@@ -35,8 +35,7 @@ inline constexpr const char* kBatch = "images per batch, all processes together"
 inline constexpr const char* kChunk =
     "images per forward pass, padded, so results do not depend on --batch (0: 16 on the CPU, 64 on a GPU)";
 inline constexpr const char* kPointsAtOnce = "parallel points per forward pass (0: all)";
-inline constexpr const char* kPrecision =
-    "precision of the network; auto: fp32 on the CPU, the model's own on a GPU";
+inline constexpr const char* kPrecision = "precision of the network; auto: fp32 on the CPU, the model's own on a GPU";
 inline constexpr const char* kMetrics = "comma-separated: fid, kid, prdc (precision, recall, density, coverage)";
 
 }  // namespace epd::option_help

@@ -78,8 +78,8 @@ Options options_of(SampleOptions& options);
 /// Reads the predictor and the model's facts, no weights. Throws UsageError or Error for whatever does not fit.
 ResolvedSample resolve(const SampleOptions& options);
 
-/// The record of a run, of options that decide the images and of what was found out: the device, the hashes, what `auto`
-/// and unset options mean here.
+/// The record of a run, of options that decide the images and of what was found out: the device, the hashes, what
+/// `auto` and unset options mean here.
 Manifest sample_manifest(SampleOptions options, const ResolvedSample& resolved, const TorchScriptModel& model,
                          int num_processes);
 
