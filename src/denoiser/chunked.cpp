@@ -57,7 +57,7 @@ std::int64_t decode_batch_or_default(std::int64_t decode_batch, at::Device devic
 }
 
 ChunkedDenoiser::ChunkedDenoiser(std::shared_ptr<const Denoiser> inner, ChunkOptions options, at::Device device)
-    : inner_(std::move(inner)), options_(options), lanes_(device) {
+    : inner_(std::move(inner)), options_(options), lanes_(std::make_shared<const Lanes>(device)) {
   EPD_REQUIRE_USAGE(options_.chunk >= 1, "chunk: expected at least 1, got ", options_.chunk);
   EPD_REQUIRE_USAGE(options_.points_at_once >= 0, "points_at_once: expected 0 (all) or more, got ",
                     options_.points_at_once);
@@ -67,7 +67,7 @@ at::Tensor ChunkedDenoiser::forward(const at::Tensor& x, const at::Tensor& sigma
                                     const Condition& condition) const {
   const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
   const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
-  lanes_.run(blocks.size(), [&](std::size_t i) {
+  lanes_->run(blocks.size(), [&](std::size_t i) {
     const Block& block = blocks[i];
     const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
     const auto denoised = inner_->forward(block.rows(x, num_points, options_.chunk),
@@ -82,7 +82,7 @@ Differentiated ChunkedDenoiser::differentiate(const at::Tensor& x, const at::Ten
   const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
   const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
   std::vector<std::function<InputGradients(const at::Tensor&)>> pullbacks(blocks.size());
-  lanes_.run(blocks.size(), [&](std::size_t i) {
+  lanes_->run(blocks.size(), [&](std::size_t i) {
     const Block& block = blocks[i];
     const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
     auto differentiated = inner_->differentiate(block.rows(x, num_points, options_.chunk),
@@ -90,13 +90,14 @@ Differentiated ChunkedDenoiser::differentiate(const at::Tensor& x, const at::Ten
     block.of(result, num_points).copy_(block.unpadded(differentiated.denoised));
     pullbacks[i] = std::move(differentiated.pullback);
   });
-  auto pullback = [=, this, sigma_like = sigma.detach()](const at::Tensor& gradient) -> InputGradients {
+  const auto chunk = options_.chunk;
+  auto pullback = [=, lanes = lanes_, sigma_like = sigma.detach()](const at::Tensor& gradient) -> InputGradients {
     InputGradients all{at::empty_like(gradient, at::MemoryFormat::Contiguous), at::empty_like(sigma_like)};
-    lanes_.run(blocks.size(), [&](std::size_t i) {
+    lanes->run(blocks.size(), [&](std::size_t i) {
       const Block& block = blocks[i];
       // The padding repeats an image; its gradient is left out by giving it none.
       auto shape = gradient.sizes().vec();
-      shape[0] = block.points * options_.chunk;
+      shape[0] = block.points * chunk;
       const auto rows = at::zeros(shape, gradient.options());
       block.unpadded(rows).copy_(block.of(gradient, num_points));
       const auto part = pullbacks[i](rows);

@@ -35,7 +35,7 @@ class ChunkedDenoiser : public Denoiser {
  private:
   std::shared_ptr<const Denoiser> inner_;
   ChunkOptions options_;
-  Lanes lanes_;
+  std::shared_ptr<const Lanes> lanes_;  // also of the pullbacks handed out, which may outlive this
 };
 
 }  // namespace epd
