@@ -257,24 +257,17 @@ configure() {
   }
 }
 
-# Sets `targets`: everything, or the programs.
-choose_targets() {
-  targets=(all)
-  [[ $wanted == tests ]] || mapfile -t targets < <(sed -n 's/^add_executable(\([a-z_]*\).*/\1/p' "$root/apps/CMakeLists.txt")
-}
-
 up_to_date() {
-  [[ -e $build/build.ninja ]] && have ninja && ninja -C "$build" -n "${targets[@]}" 2>/dev/null | grep -q 'no work to do'
+  [[ -e $build/build.ninja ]] && have ninja && ninja -C "$build" -n "$target" 2>/dev/null | grep -q 'no work to do'
 }
 
 compile() {
-  local -a targets
+  local -r target=$([[ $wanted == tests ]] && echo all || echo programs)
   local number
-  choose_targets
   if up_to_date; then return; fi
   number=$(jobs)
   say "building with $number jobs"
-  cmake --build "$build" --parallel "$number" --target "${targets[@]}" >&2 || die "the build failed: see the message above"
+  cmake --build "$build" --parallel "$number" --target "$target" >&2 || die "the build failed: see the message above"
 }
 
 # --- All of it --------------------------------------------------------------------------------------------------------
