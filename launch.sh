@@ -59,7 +59,9 @@ free_port() {
 # check_number NAME LOWEST: the variable NAME holds a decimal number; leading zeros are taken off.
 check_number() {
   local -r given=${!1}
-  if ! [[ $given =~ ^[0-9]{1,6}$ ]] || ((10#$given < $2)); then die "--$1: expected a whole number from $2, got '$given'"; fi
+  if ! [[ $given =~ ^[0-9]{1,6}$ ]] || ((10#$given < $2)); then
+    die "--$1: expected a whole number from $2, got '$given'"
+  fi
   printf -v "$1" %d "$((10#$given))"
 }
 

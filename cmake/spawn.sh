@@ -4,7 +4,8 @@
 #   cmake/spawn.sh PROCESSES NODES NODE_RANK MASTER_ADDR MASTER_PORT COMMAND...
 #
 # The exit code is that of the first process that failed (1 where it was killed). The others then have a moment to say
-# what they know, are asked to stop (SIGTERM), and are killed if they do not. SIGINT and SIGTERM are passed on to all, SIGHUP and SIGUSR1 as SIGTERM.
+# what they know, are asked to stop (SIGTERM), and are killed if they do not. SIGINT and SIGTERM are passed on to all,
+# SIGHUP and SIGUSR1 as SIGTERM.
 set -euo pipefail
 
 readonly processes=$1 nodes=$2 node_rank=$3 master_addr=$4 master_port=$5
@@ -19,7 +20,8 @@ start() {
     rank=$((node_rank * processes + local_rank))
     # In a session of its own, so that Ctrl-C reaches it once: through us.
     RANK=$rank LOCAL_RANK=$local_rank WORLD_SIZE=$((nodes * processes)) LOCAL_WORLD_SIZE=$processes \
-      MASTER_ADDR=$master_addr MASTER_PORT=$master_port TORCHELASTIC_USE_AGENT_STORE='' setsid "$@" </dev/null 2>&3 3>&- &
+      MASTER_ADDR=$master_addr MASTER_PORT=$master_port TORCHELASTIC_USE_AGENT_STORE='' \
+      setsid "$@" </dev/null 2>&3 3>&- &
     running[$!]=$rank
   done
 }
