@@ -72,6 +72,13 @@ class Import(unittest.TestCase):
                         made = made.replace(json.dumps(times[0]), json.dumps(times[1]))
                     self.assertEqual(made, published)
 
+    def test_a_polynomial_grid_needs_no_explicit_times_and_a_file_may_be_named(self):
+        folder = self.run_folder(PUBLISHED[0], schedule_type="polynomial")
+        out = import_predictors.import_run(folder / "network-snapshot-000010.pkl", self.folder / "exp", "mine")
+        self.assertEqual(out.name, folder.name)
+        schedule = json.loads((out / "predictor.json").read_text())["schedule"]
+        self.assertEqual((schedule["type"], "t_steps" in schedule), ("polynomial", False))
+
     def test_times_are_float32_and_near_the_exact_ones(self):
         for path in PUBLISHED:
             schedule = json.loads(path.read_text())["schedule"]
