@@ -68,6 +68,10 @@ def check_pair(network: OpenaiUnet, classifier: Classifier) -> None:
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The diffusion model and the classifier, and their facts."""
     weights, classifier_weights = load_checkpoint(files[0]), load_checkpoint(files[1])
+    for file, content, unet in ((files[0], weights, True), (files[1], classifier_weights, False)):
+        if any(name.startswith("output_blocks.") for name in content) != unet:
+            found = "no output blocks, as a classifier" if unet else "output blocks, as a U-Net"
+            raise ValueError(f"{file} has {found}: the diffusion model comes first, then the classifier")
     network = build_unet(weights, sizes)
     levels = classifier_levels(StateDict(classifier_weights), num_levels(StateDict(weights)), sizes.resolution)
     classifier = build_classifier(classifier_weights, sizes.condition_head_channels or sizes.head_channels, levels)

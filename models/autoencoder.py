@@ -144,14 +144,14 @@ def read_level(state: StateDict, upsample: type) -> Level:
     attentions: list[nn.Module] = []
     attention = state.under("attn")
     for i in range(state.under("block").count()):
-        out_channels, channels = state.shape(f"block.{i}.conv1.weight")[:2]
+        out_channels, channels = state.shape(f"block.{i}.conv1.weight", 4)[:2]
         blocks.append(ResnetBlock(channels, out_channels))
         attentions.append(PixelAttention(out_channels) if attention else nn.Identity())
     return Level(blocks, attentions, upsample(out_channels))
 
 
 def read_decoder(state: StateDict) -> Decoder:
-    channels, z_channels = state.shape("conv_in.weight")[:2]
+    channels, z_channels = state.shape("conv_in.weight", 4)[:2]
     attention = PixelAttention(channels) if state.under("mid.attn_1") else nn.Identity()
     mid = {"block_1": ResnetBlock(channels, channels), "attn_1": attention, "block_2": ResnetBlock(channels, channels)}
     # Without convolutions (resamp_with_conv off) doubling the resolution leaves no entry.
@@ -160,7 +160,7 @@ def read_decoder(state: StateDict) -> Decoder:
         read_level(state.under(f"up.{i}"), nn.Identity if i == 0 else upsample)
         for i in range(state.under("up").count())
     ]
-    out_channels, last = state.shape("conv_out.weight")[:2]
+    out_channels, last = state.shape("conv_out.weight", 4)[:2]
     conv_in, conv_out = nn.Conv2d(z_channels, channels, 3, padding=1), nn.Conv2d(last, out_channels, 3, padding=1)
     return Decoder(conv_in, mid, levels, normalization(last), conv_out)
 
@@ -175,8 +175,8 @@ def build_first_stage(state: StateDict) -> FirstStage:
         {name: value for name, value in state.entries.items() if not name.startswith(NOT_DECODING)}, state.path
     )
     with torch.device("meta"):
-        quantize = Quantizer(*state.shape("quantize.embedding.weight")) if state.under("quantize") else nn.Identity()
-        z_channels, channels = state.shape("post_quant_conv.weight")[:2]
+        quantize = Quantizer(*state.shape("quantize.embedding.weight", 2)) if state.under("quantize") else nn.Identity()
+        z_channels, channels = state.shape("post_quant_conv.weight", 4)[:2]
         stage = FirstStage(quantize, nn.Conv2d(channels, z_channels, 1), read_decoder(state.under("decoder")))
     return load_strictly(stage, state)
 

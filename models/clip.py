@@ -90,14 +90,14 @@ NOT_WEIGHTS = ("embeddings.position_ids",)
 def build_text_encoder(state: StateDict, head_channels: int) -> TextEncoder:
     """The text encoder that the entries below `text_model` describe, with its weights."""
     state = StateDict({name: value for name, value in state.entries.items() if name not in NOT_WEIGHTS}, state.path)
-    vocabulary, width = state.shape("embeddings.token_embedding.weight")
-    tokens = state.shape("embeddings.position_embedding.weight")[0]
+    vocabulary, width = state.shape("embeddings.token_embedding.weight", 2)
+    tokens = state.shape("embeddings.position_embedding.weight", 2)[0]
     if width % head_channels != 0:
         raise ValueError(f"the text encoder's width {width} does not divide by --head_channels {head_channels}")
     layers = state.under("encoder.layers")
     with torch.device("meta"):
         blocks = [
-            EncoderLayer(width, layers.shape(f"{i}.mlp.fc1.weight")[0], width // head_channels)
+            EncoderLayer(width, layers.shape(f"{i}.mlp.fc1.weight", 2)[0], width // head_channels)
             for i in range(layers.count())
         ]
         encoder = TextEncoder(Embeddings(vocabulary, tokens, width), blocks, width)

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -85,8 +86,13 @@ def sources(*paths: Path | str) -> dict:
     return {Path(path).name: sha256_of(path) for path in paths}
 
 
-def write_model(module: nn.Module, facts: dict, path: Path | str) -> Path:
-    """Script `module`, hold it against the eager one, and write it with its facts to `path` by rename."""
+def write_model(
+    module: nn.Module, facts: dict, path: Path | str, write_beside: Callable[[Path], None] | None = None
+) -> Path:
+    """Script `module`, hold it against the eager one, and write it with its facts to `path` by rename.
+
+    What `write_beside` writes into the folder it is given comes beside the model, just before it.
+    """
     module = module.eval().requires_grad_(False)
     scripted = torch.jit.script(module)
     verify(module, scripted, facts)
@@ -99,6 +105,11 @@ def write_model(module: nn.Module, facts: dict, path: Path | str) -> Path:
         copy_without_debug_records(whole, lean)
         with open(lean, "rb") as file:
             os.fsync(file.fileno())
+        if write_beside:
+            write_beside(whole.parent)
+            whole.unlink()
+            for file in whole.parent.iterdir():
+                os.replace(file, path.parent / file.name)
         os.replace(lean, path)
     return path
 

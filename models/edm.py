@@ -33,11 +33,15 @@ UNUSED_ARGUMENTS = {"augment_dim", "dropout", "label_dropout", "embedding_type"}
 POSITIONAL = ("img_resolution", "in_channels", "out_channels", "label_dim")
 
 
-def read_model(name: str, files: list[Path], _sizes: Any = None) -> tuple[nn.Module, dict[str, Any]]:
+def read_model(name: str, files: list[Path], sizes: Any = None) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser of an EDM pickle and its facts."""
     content = load(files[0])
     try:
-        return read_content(content, name, sources(*files))
+        model, facts = read_content(content, name, sources(*files))
+        wanted = sizes and sizes.resolution
+        if wanted and wanted != facts["resolution"]:
+            raise ValueError(f"--resolution {wanted} does not fit a model of {facts['resolution']} pixels a side")
+        return model, facts
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{files[0]}: no EDM model that this program knows ({type(error).__name__}: {error})"

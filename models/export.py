@@ -8,8 +8,10 @@ detectors inception and inception-pytorch (inception.py) are made in the same wa
 
 import argparse
 import importlib
+import os
 import signal
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ class Sizes:
     new_attention_order: bool | None = None
     num_heads_upsample: int | None = None
     condition_head_channels: int | None = None
+    scale_factor: float | None = None
 
 
 def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
@@ -52,6 +55,7 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
     """Read, verify and write the model file of a dataset name; returns its path."""
     if name in inception.NAMES:
         return inception.export(name, files[0] if files else None, dest)
+    in_cache = dest is None
     dest = dest or registry.model_path(name)
     if registry.find(name).family == "demo":
         from demo.export import WEIGHTS
@@ -59,9 +63,25 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
 
         return export_demo(files[0] if files else WEIGHTS, dest)
     module, facts = read_model(name, files, sizes)
-    if facts["text"]:  # the model comes last: where it is, its tokenizer is
-        write_tokenizer(dest.parent)
-    return contract.write_model(module, facts, dest)
+    if in_cache and dest.exists():
+        check_replaced(dest, facts)
+    return contract.write_model(module, facts, dest, write_tokenizer if facts["text"] else None)
+
+
+KIND = ("resolution", "channels", "label_dim", "condition", "latent", "text", "classifier")
+
+
+def check_replaced(path: Path, facts: dict[str, Any]) -> None:
+    """Says that the cache's model is replaced by one of other checkpoints; refuses one of another kind."""
+    try:
+        old = contract.read_facts(path)
+    except (ValueError, OSError, zipfile.BadZipFile):
+        return  # not a model file
+    others = [f"{key} {old.get(key)!r}, here {facts[key]!r}" for key in KIND if old.get(key) != facts[key]]
+    if others:
+        raise ValueError(f"{path} is a model of another kind ({'; '.join(others)}): give --dest FILE, or remove it")
+    if old.get("source") != facts["source"]:
+        print(f"export: replaces {path}, made from {', '.join(old.get('source') or ['?'])}", file=sys.stderr)
 
 
 def positive(text: str) -> int:
@@ -69,6 +89,18 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def checkpoint_file(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is an address: fetch the file first and name it, or leave this out")
+    return Path(text)
+
+
+def one_line(text: object) -> str:
+    """A message as one line of bounded length."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 1000 else line[:1000] + " ..."
 
 
 def truth(text: str) -> bool:
@@ -84,12 +116,12 @@ def main() -> int:
     parser.add_argument(
         "--source",
         nargs="+",
-        type=Path,
+        type=checkpoint_file,
         default=[],
         metavar="FILE",
         help="the original checkpoint files (default: fetched)",
     )
-    parser.add_argument("--dest", type=Path, metavar="FILE", help="the model file to write (default: the cache's)")
+    parser.add_argument("--dest", metavar="FILE", help="the model file to write, or its folder (default: the cache's)")
     parser.add_argument(
         "--resolution", type=positive, metavar="INT", help="pixels a side of the state, where the file does not say"
     )
@@ -117,7 +149,16 @@ def main() -> int:
         metavar="BOOL",
         help="guided diffusion's option of that name, where a U-Net was trained with another than the published ones",
     )
+    parser.add_argument(
+        "--scale_factor",
+        type=float,
+        metavar="FLOAT",
+        help="of latents, where neither the checkpoint nor a YAML file beside it says it",
+    )
     arguments = parser.parse_args()
+    dest = Path(arguments.dest) if arguments.dest else None
+    if dest and (dest.is_dir() or arguments.dest.endswith("/")):
+        dest /= f"{arguments.name}.ts" if arguments.name in inception.NAMES else "denoiser.ts"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
     sizes = Sizes(
         arguments.resolution,
@@ -126,13 +167,21 @@ def main() -> int:
         arguments.use_new_attention_order,
         arguments.num_heads_upsample,
         arguments.condition_head_channels,
+        arguments.scale_factor,
     )
     try:
         fetched = arguments.name not in inception.NAMES  # the detectors' module fetches its own
         files = arguments.source or (fetch.checkpoints(arguments.name) if fetched else [])
-        print(export(arguments.name, files, arguments.dest, sizes))
+        print(export(arguments.name, files, dest, sizes))
     except (ValueError, OSError) as error:
-        print(f"export: {error}", file=sys.stderr)
+        if os.environ.get("EPD_DEBUG"):
+            raise
+        print(f"export: {one_line(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("EPD_DEBUG"):
+            raise
+        print(f"export: {one_line(f'{type(error).__name__}: {error}')} (EPD_DEBUG=1 shows where)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("export: stopped; a download goes on from here at the next call", file=sys.stderr)

@@ -1,9 +1,10 @@
 """Bring released EPD predictors into the product's own JSON, without running code from their pickles.
 
-    python models/import_predictors.py RUN_FOLDER... [--dest exp] [--source TEXT]
+    ./launch.sh import RUN_FOLDER|FILE.pkl... [--dest exp] [--source TEXT]
 
-A run folder holds network-snapshot-*.pkl (the last one counts) and, where released, training_options.json. For each,
-DEST/<name of the run folder>/ gets predictor.json, and training_options.json with the options in the names of `train`.
+A run folder holds network-snapshot-*.pkl (the last one counts, unless it is named itself) and, where released,
+training_options.json. For each, DEST/<name of the run folder>/ gets predictor.json, and training_options.json with the
+options in the names of `train`.
 
 The public code computes its time_uniform grid in float32, which ends at 0.0020132 instead of 0.002. The numbers were
 learned on that grid, so it is written out as explicit `t_steps`.
@@ -54,11 +55,13 @@ def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
     name = options["dataset_name"]
     if name not in MODELS:
         raise ValueError(f"a predictor for {name!r}; known are {', '.join(MODELS)}")
-    if options["schedule_type"] != "time_uniform":
-        raise ValueError(f"schedule {options['schedule_type']!r}: only time_uniform was released")
+    if options["schedule_type"] not in ("time_uniform", "polynomial"):
+        raise ValueError(f"schedule {options['schedule_type']!r}: time_uniform and polynomial are known")
     channels, label_dim, sigma_min, sigma_max = MODELS[name]
     num_steps, rho = options["num_steps"], options["schedule_rho"]
-    t_steps = time_uniform_in_float32(num_steps, sigma_min, sigma_max, rho)
+    schedule = {"type": options["schedule_type"], "rho": rho, "sigma_min": sigma_min, "sigma_max": sigma_max}
+    if options["schedule_type"] == "time_uniform":
+        schedule["t_steps"] = time_uniform_in_float32(num_steps, sigma_min, sigma_max, rho)
     guided = options["guidance_type"] is not None
     return {
         "format": "epd-predictor",
@@ -70,13 +73,7 @@ def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
         "label_dim": label_dim,
         "num_steps": num_steps,
         "num_points": options["num_points"],
-        "schedule": {
-            "type": "time_uniform",
-            "rho": rho,
-            "sigma_min": sigma_min,
-            "sigma_max": sigma_max,
-            "t_steps": t_steps,
-        },
+        "schedule": schedule,
         "afs": options["afs"],
         "max_order": options["max_order"] if options["sampler_stu"] == "ipndm" else None,
         "scale_dir": options["scale_dir"],
@@ -115,7 +112,8 @@ def to_text(value: Any, indent: str = "") -> str:
 
 def import_run(folder: Path, dest: Path, source: str) -> Path:
     """Import one run folder; returns the folder written."""
-    snapshots = sorted(folder.glob("network-snapshot-*.pkl"))
+    snapshots = [folder] if folder.is_file() else sorted(folder.glob("network-snapshot-*.pkl"))
+    folder = folder.parent.resolve() if folder.is_file() else folder.resolve()
     if not snapshots:
         raise ValueError(f"{folder}: no network-snapshot-*.pkl in it")
     content = safe_load.load(snapshots[-1])

@@ -4,6 +4,8 @@ Latent Diffusion (Rombach et al. 2022) and Stable Diffusion predict the noise of
 table of M noise levels; here they are D(x; sigma) = x - sigma eps(x / sqrt(1 + sigma^2); M u(sigma) - 1).
 """
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from autoencoder import FirstStage, build_first_stage, upscaling
 from contract import make_facts, sources
 from ldm_unet import LatentUnet
 from preconditioning import NoiseFeatures, geometric_frequencies
+from safe_load import some
 from state_dict import StateDict
 from unet_reader import Heads, build_unet, heads_of
 
@@ -58,6 +61,12 @@ class LatentDenoiser(nn.Module):
 
     def __init__(self, network: LatentUnet, first_stage: FirstStage, noise: NoiseTable, scale_factor: float):
         super().__init__()
+        takes, makes = network.input_blocks[0][0].in_channels, network.out[-1].out_channels
+        if takes != makes:
+            raise ValueError(
+                f"the U-Net takes {takes} channels and makes {makes}: inpainting and other models that see an image "
+                "are not supported"
+            )
         self.network = network
         self.first_stage = first_stage
         self.noise = noise
@@ -109,7 +118,7 @@ class LatentCheckpoint:
         parts = tuple(part + "." for part in (self.UNET, self.EMA, self.FIRST_STAGE, self.TEXT))
         unknown = [name for name in state if name not in NOT_WEIGHTS and not name.startswith(parts)]
         if unknown:
-            raise ValueError(f"the checkpoint has surplus {', '.join(unknown)}")
+            raise ValueError(f"the checkpoint has surplus {some(unknown)}")
 
     def unet(self) -> StateDict:
         unet = self.state.under(self.UNET)
@@ -131,7 +140,9 @@ class LatentCheckpoint:
             ema.path + name for name in set(ema.entries) - set(twins.values()) if ema.path + name not in NOT_WEIGHTS
         )
         if missing or surplus:
-            raise ValueError(f"averages and plain weights do not pair: missing {missing}, surplus {surplus}")
+            raise ValueError(
+                f"averages and plain weights do not pair: missing {some(missing)}, surplus {some(surplus)}"
+            )
         return StateDict({name: ema.entries[twin] for name, twin in twins.items()}, plain.path)
 
     def noise_table(self, start: float, end: float) -> Tensor:
@@ -139,9 +150,32 @@ class LatentCheckpoint:
         table = self.state.entries.get("alphas_cumprod")
         return linear_noise_table(start, end) if table is None else table
 
-    def scale_factor(self, default: float) -> float:
-        factor = self.state.entries.get("scale_factor")
-        return default if factor is None else float(factor)
+    def scale_factor(self, published: float, given: float | None = None, file: Path | None = None) -> float:
+        """The checkpoint's, the one given, that of a config beside `file`, or the published one, which is said."""
+        stored = self.state.entries.get("scale_factor")
+        if stored is not None:
+            factor = float(stored)
+            if given is not None and abs(given / factor - 1) > 1e-5:
+                raise ValueError(f"--scale_factor {given} is not that of the checkpoint, {factor}")
+            return factor
+        factor = given if given is not None or file is None else factor_beside(file)
+        if factor is None and file is not None:
+            print(
+                f"export: {file.name} holds no scale_factor and no config beside it does: {published} is taken, as "
+                "published; --scale_factor gives another",
+                file=sys.stderr,
+            )
+        return published if factor is None else factor
+
+
+def factor_beside(file: Path) -> float | None:
+    """The constant scale_factor of the YAML files in a checkpoint's folder."""
+    line = re.compile(r"^\s*scale_factor\s*:\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:#.*)?$", re.MULTILINE)
+    configs = sorted(config for ending in ("yaml", "yml") for config in file.parent.glob(f"*.{ending}"))
+    found = {float(value) for config in configs for value in line.findall(config.read_text(errors="replace"))}
+    if len(found) > 1:
+        raise ValueError(f"the configs beside {file} name the scale factors {some(sorted(found))}: give --scale_factor")
+    return next(iter(found), None)
 
 
 def latent_facts(model: LatentDenoiser, dataset_name: str, resolution: int | None, **more) -> dict:
@@ -169,6 +203,8 @@ def read_ldm(
     state: dict[str, Tensor],
     first_stage: dict[str, Tensor] | None = None,
     heads: Heads = Heads(head_channels=HEAD_CHANNELS),
+    scale_factor: float | None = None,
+    file: Path | None = None,
 ) -> LatentDenoiser:
     """An unconditional latent diffusion model (lsun_bedroom_ldm, ffhq_ldm), with its averaged weights.
 
@@ -186,11 +222,11 @@ def read_ldm(
         )
     unet = build_unet(checkpoint.ema_unet(), heads)
     table = NoiseTable(checkpoint.noise_table(0.0015, 0.0195))
-    return LatentDenoiser(unet, build_first_stage(stage), table, checkpoint.scale_factor(1.0))
+    return LatentDenoiser(unet, build_first_stage(stage), table, checkpoint.scale_factor(1.0, scale_factor, file))
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """lsun_bedroom_ldm and ffhq_ldm: the diffusion checkpoint, then the autoencoder's if the first lacks it."""
     diffusion, first_stage = [*(load_checkpoint(file) for file in files), None][:2]
-    model = read_ldm(diffusion, first_stage, heads_of(sizes, HEAD_CHANNELS))
+    model = read_ldm(diffusion, first_stage, heads_of(sizes, HEAD_CHANNELS), sizes.scale_factor, files[0])
     return model, latent_facts(model, name, sizes.resolution, source=sources(*files))

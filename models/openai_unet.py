@@ -109,7 +109,7 @@ class OpenaiReader(UnetReader):
 
     def labelled_unet(self) -> OpenaiUnet:
         plain = self.unet()
-        label_emb = nn.Embedding(*self.state.shape("label_emb.weight")) if "label_emb.weight" in self.state else None
+        label_emb = nn.Embedding(*self.state.shape("label_emb.weight", 2)) if "label_emb.weight" in self.state else None
         return OpenaiUnet(
             plain.time_embed,
             label_emb,
@@ -121,30 +121,31 @@ class OpenaiReader(UnetReader):
 
     def classifier(self, levels: int) -> Classifier:
         state = self.state
-        width, channels = state.shape("time_embed.0.weight")
+        width, channels = state.shape("time_embed.0.weight", 2)
         time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
         inputs = state.under("input_blocks")
         count = count_with_gaps(inputs)
         if count % levels != 0:
             raise ValueError(
-                f"the classifier's {count} input blocks are not those of {levels} levels: give --resolution"
+                f"the classifier's {count} input blocks are not those of {levels} levels: "
+                "--resolution is missing or another"
             )
         plain = halved_without_weights(inputs, count)
         halves = range(count // levels, count, count // levels)
         blocks = [self.input_stage(i, "plain" if i in plain else "block" if i in halves else "") for i in range(count)]
-        middle = self.stage("middle_block")
-        spatial = len(state.shape("out.0.weight")) == 2
+        middle = self.middle()
+        spatial = len(state.shape("out.0.weight", 1, 2)) == 2
         return Classifier(time_embed, blocks, middle, self.spatial_head() if spatial else self.pooled_head(), spatial)
 
     def pooled_head(self) -> nn.Module:
         """Logits of the last features, by an attention pool or by their mean."""
         state = self.state.under("out")
-        channels = state.shape("0.weight")[0]
+        channels = state.shape("0.weight", 1)[0]
         norm = nn.GroupNorm(NUM_GROUPS, channels)
-        if "2.positional_embedding" not in state:
-            logits = nn.Conv2d(channels, state.shape("3.weight")[0], 1)
+        if "2.positional_embedding" not in state and "2.c_proj.weight" not in state:
+            logits = nn.Conv2d(channels, state.shape("3.weight", 4)[0], 1)
             return nn.Sequential(norm, nn.SiLU(), nn.AdaptiveAvgPool2d(1), logits, nn.Flatten())
-        tokens, classes = state.shape("2.positional_embedding")[1], state.shape("2.c_proj.weight")[0]
+        tokens, classes = state.shape("2.positional_embedding", 2)[1], state.shape("2.c_proj.weight", 2, 3)[0]
         return nn.Sequential(
             norm, nn.SiLU(), AttentionPool(channels, tokens, classes, self.heads.count(channels, "out.2."))
         )
@@ -152,13 +153,13 @@ class OpenaiReader(UnetReader):
     def spatial_head(self) -> nn.Module:
         """Logits of the mean features of every block: the original's pools `spatial` and, with a norm, `spatial_v2`."""
         state = self.state.under("out")
-        inner, features = state.shape("0.weight")
+        inner, features = state.shape("0.weight", 2)
         first = nn.Linear(features, inner)
         if "1.weight" in state:
             return nn.Sequential(
-                first, nn.GroupNorm(NUM_GROUPS, inner), nn.SiLU(), nn.Linear(inner, state.shape("3.weight")[0])
+                first, nn.GroupNorm(NUM_GROUPS, inner), nn.SiLU(), nn.Linear(inner, state.shape("3.weight", 2)[0])
             )
-        return nn.Sequential(first, nn.ReLU(), nn.Linear(inner, state.shape("2.weight")[0]))
+        return nn.Sequential(first, nn.ReLU(), nn.Linear(inner, state.shape("2.weight", 2)[0]))
 
 
 def count_with_gaps(blocks: StateDict) -> int:
@@ -168,8 +169,8 @@ def count_with_gaps(blocks: StateDict) -> int:
 
 def pool_size(classifier: StateDict) -> int | None:
     """Pixels a side of the features that a classifier's attention pool takes; None for another pool."""
-    positions = classifier.entries.get("out.2.positional_embedding")
-    return None if positions is None else round((positions.shape[1] - 1) ** 0.5)
+    name = "out.2.positional_embedding"
+    return round((classifier.shape(name, 2)[1] - 1) ** 0.5) if name in classifier else None
 
 
 def num_levels(unet: StateDict) -> int:

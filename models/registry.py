@@ -22,8 +22,10 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """One dataset name. `family` names the exporter (export.py); `files` stand in the order that it expects. `model` and `detector`
-    are paths in this repository, of what ships with it; `end_to_end` is a default of training."""
+    """One dataset name. `family` names the exporter (export.py); `files` stand in the order that it expects.
+
+    `model` and `detector` are paths in this repository, of what ships with it; `end_to_end` is a default of training.
+    """
 
     name: str
     family: str

@@ -12,6 +12,7 @@ from clip import TextEncoder, build_text_encoder
 from contract import sources
 from ldm import LatentCheckpoint, LatentDenoiser, NoiseTable, latent_facts
 from ldm_unet import LatentUnet
+from safe_load import some
 from unet_reader import Heads, build_unet
 
 # As published; the weights do not tell.
@@ -39,7 +40,11 @@ class TextLatentDenoiser(LatentDenoiser):
 
 
 def read_sd(
-    state: dict[str, Tensor], heads: Heads = Heads(NUM_HEADS), text_head_channels: int = TEXT_HEAD_CHANNELS
+    state: dict[str, Tensor],
+    heads: Heads = Heads(NUM_HEADS),
+    text_head_channels: int = TEXT_HEAD_CHANNELS,
+    scale_factor: float | None = None,
+    file: Path | None = None,
 ) -> TextLatentDenoiser:
     """The model of a Stable Diffusion 1 checkpoint (ms_coco), with its plain weights."""
     checkpoint = LatentCheckpoint(state)
@@ -50,12 +55,14 @@ def read_sd(
         )
     surplus = [name for name in state if name.startswith(checkpoint.TEXT + ".") and not name.startswith(text.path)]
     if surplus:
-        raise ValueError(f"the checkpoint's condition is not CLIP's text encoder alone: surplus {', '.join(surplus)}")
+        raise ValueError(f"the checkpoint's condition is not CLIP's text encoder alone: surplus {some(surplus)}")
     unet = build_unet(checkpoint.unet(), heads)
     first_stage = build_first_stage(checkpoint.state.under(checkpoint.FIRST_STAGE))
     text_encoder = build_text_encoder(text, text_head_channels)
     table = NoiseTable(checkpoint.noise_table(0.00085, 0.0120))
-    return TextLatentDenoiser(unet, first_stage, table, checkpoint.scale_factor(0.18215), text_encoder)
+    return TextLatentDenoiser(
+        unet, first_stage, table, checkpoint.scale_factor(0.18215, scale_factor, file), text_encoder
+    )
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
@@ -65,7 +72,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     num_heads = None if unet_channels else sizes.num_heads or NUM_HEADS
     heads = Heads(num_heads, unet_channels, sizes.new_attention_order, sizes.num_heads_upsample)
     text_head_channels = sizes.condition_head_channels or sizes.head_channels or TEXT_HEAD_CHANNELS
-    model = read_sd(load_checkpoint(files[0]), heads, text_head_channels)
+    model = read_sd(load_checkpoint(files[0]), heads, text_head_channels, sizes.scale_factor, files[0])
     tokens, width = model.text_encoder.embeddings.position_embedding.weight.shape
     facts = latent_facts(
         model, name, sizes.resolution, condition="text", text={"tokens": tokens, "width": width}, source=sources(*files)

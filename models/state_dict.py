@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from safe_load import Record
+from safe_load import Record, some
 
 
 class StateDict:
@@ -28,13 +28,23 @@ class StateDict:
         numbers = sorted(int(child) for child in children if child.isdigit())
         for expected, number in enumerate(numbers):
             if expected != number:
-                raise ValueError(f"the checkpoint lacks every entry below {self.path}{expected}.")
+                raise ValueError(
+                    f"the checkpoint has {self.path}{number}. but lacks every entry below {self.path}{expected}."
+                )
         return len(numbers)
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def shape(self, name: str, *ranks: int) -> tuple[int, ...]:
+        """The shape of an entry; an error where it has none of these numbers of dimensions, or an empty one."""
         if name not in self.entries:
             raise ValueError(f"the checkpoint lacks {self.path}{name}")
-        return tuple(self.entries[name].shape)
+        value = self.entries[name]
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{self.path}{name} of the checkpoint is not a tensor")
+        shape = tuple(value.shape)
+        if ranks and (len(shape) not in ranks or 0 in shape):
+            wanted = " or ".join(map(str, ranks))
+            raise ValueError(f"{self.path}{name} of the checkpoint is {list(shape)}: expected {wanted} dimensions")
+        return shape
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -53,9 +63,9 @@ def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
         for name, value in own.items()
         if name in state and state.shape(name) != tuple(value.shape)
     ]
-    complaints = [f"lacks {', '.join(missing)}"] if missing else []
-    complaints += [f"has surplus {', '.join(surplus)}"] if surplus else []
-    complaints += wrong
+    complaints = [f"lacks {some(missing)}"] if missing else []
+    complaints += [f"has surplus {some(surplus)}"] if surplus else []
+    complaints += wrong[:5] + ([f"{len(wrong) - 5} more have another shape"] if len(wrong) > 5 else [])
     if complaints:
         raise ValueError("the checkpoint does not fit the network: it " + "; ".join(complaints))
     # Assigned rather than copied: the modules are built on the meta device, so the weights exist once.

@@ -103,19 +103,19 @@ class UnetReader:
         self.heads = heads
 
     def res_block(self, state: StateDict, resample: nn.Module) -> ResBlock:
-        out_channels, channels = state.shape("in_layers.2.weight")[:2]
-        modulation, embedding = state.shape("emb_layers.1.weight")
-        skip_kernel = state.shape("skip_connection.weight")[2] if "skip_connection" in state.children() else 0
+        out_channels, channels = state.shape("in_layers.2.weight", 4)[:2]
+        modulation, embedding = state.shape("emb_layers.1.weight", 2)
+        skip_kernel = state.shape("skip_connection.weight", 4)[2] if "skip_connection" in state.children() else 0
         return ResBlock(channels, out_channels, embedding, modulation == 2 * out_channels, skip_kernel, resample)
 
     def spatial_transformer(self, state: StateDict) -> SpatialTransformer:
-        inner, channels = state.shape("proj_in.weight")[:2]
+        inner, channels = state.shape("proj_in.weight", 2, 4)[:2]
         heads = self.heads.count(inner, state.path)
         blocks = []
         for i in range(state.under("transformer_blocks").count()):
             block = state.under(f"transformer_blocks.{i}")
-            width, context_width = block.shape("attn2.to_k.weight")
-            blocks.append(TransformerBlock(inner, width, context_width, block.shape("ff.net.2.weight")[1], heads))
+            width, context_width = block.shape("attn2.to_k.weight", 2)
+            blocks.append(TransformerBlock(inner, width, context_width, block.shape("ff.net.2.weight", 2)[1], heads))
         return SpatialTransformer(channels, inner, blocks)
 
     def layer(self, state: StateDict, resample: nn.Module) -> nn.Module:
@@ -125,16 +125,16 @@ class UnetReader:
         if children & {"transformer_blocks", "proj_in"}:
             return self.spatial_transformer(state)
         if children & {"qkv", "proj_out"}:
-            channels = state.shape("proj_out.weight")[0]
-            planar = len(state.shape("qkv.weight")) == 4
+            channels = state.shape("proj_out.weight", 3, 4)[0]
+            planar = len(state.shape("qkv.weight", 3, 4)) == 4
             new_order = planar if self.heads.new_order is None else self.heads.new_order
             heads = self.heads.count(channels, state.path, "output_blocks." in state.path)
             return AttentionBlock(channels, heads, planar, new_order)
         if "op" in children:
-            return Downsample(state.shape("op.weight")[1], state.shape("op.weight")[0])
+            return Downsample(state.shape("op.weight", 4)[1], state.shape("op.weight", 4)[0])
         if "conv" in children:
-            return Upsample(state.shape("conv.weight")[1], state.shape("conv.weight")[0])
-        out_channels, channels = state.shape("weight")[:2]
+            return Upsample(state.shape("conv.weight", 4)[1], state.shape("conv.weight", 4)[0])
+        out_channels, channels = state.shape("weight", 4)[:2]
         return Convolution(channels, out_channels, 3, padding=1)
 
     def stage(self, prefix: str, resample: nn.Module | None = None, resampled: int = 0) -> Stage:
@@ -163,18 +163,25 @@ class UnetReader:
         stage = self.stage(name, double if kind == "block" else None, self.state.under(name).count() - 1)
         return Stage(*stage, Resampling(double)) if kind == "plain" else stage
 
+    def middle(self) -> Stage:
+        """A residual block, attention, a residual block."""
+        state = self.state.under("middle_block")
+        if state.count() > 3:
+            raise ValueError(f"the checkpoint has surplus entries below {state.path}3.")
+        return self.stage("middle_block")
+
     def unet(self) -> LatentUnet:
         state = self.state
-        width, channels = state.shape("time_embed.0.weight")
+        width, channels = state.shape("time_embed.0.weight", 2)
         time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
         kinds = resampling(state)
         inputs = [self.input_stage(i, kind) for i, kind in enumerate(reversed(kinds))]
         outputs = [self.output_stage(i, kind) for i, kind in enumerate(kinds)]
-        out_channels, channels = state.shape("out.2.weight")[:2]
+        out_channels, channels = state.shape("out.2.weight", 4)[:2]
         out = nn.Sequential(
             nn.GroupNorm(NUM_GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
-        return LatentUnet(time_embed, inputs, self.stage("middle_block"), outputs, out)
+        return LatentUnet(time_embed, inputs, self.middle(), outputs, out)
 
 
 def build_unet(state: StateDict, heads: Heads) -> LatentUnet:

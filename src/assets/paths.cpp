@@ -116,6 +116,9 @@ fs::path model_location(const std::string& dataset_name, const std::string& mode
 fs::path find_model(const std::string& dataset_name, const std::string& model_path) {
   const fs::path path = model_location(dataset_name, model_path);
   EPD_REQUIRE(model_path.empty() || fs::exists(path), "model_path: no file ", model_path);
+  const auto ending = fs::path(model_path).extension();
+  EPD_REQUIRE(ending != ".pkl" && ending != ".ckpt" && ending != ".safetensors", "model_path: ", model_path,
+              " is a checkpoint; ./launch.sh model NAME --source ", model_path, " makes a model file of it");
   return model_path.empty()
              ? cached(path, text("dataset_name: no model for '", dataset_name, "'"), {"model", dataset_name})
              : path;

@@ -159,6 +159,8 @@ PredictorSpec parse_predictor(std::string_view content, const std::string& where
 }
 
 PredictorSpec read_predictor(const fs::path& path) {
+  EPD_REQUIRE(path.extension() != ".pkl", path.string(), ": a pickle of the original code; ./launch.sh import ",
+              path.string(), " converts it");
   return parse_predictor(read_file(path, kMaxBytes), path.string());
 }
 

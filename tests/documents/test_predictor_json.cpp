@@ -301,5 +301,10 @@ TEST_F(PredictorFiles, ErrorsNameTheFile) {
   EXPECT_THAT(error_of([&] { read_predictor(folder_); }), HasSubstr(folder_.string()));
 }
 
+TEST_F(PredictorFiles, APickleOfTheOriginalCodeNamesTheCommandThatConvertsIt) {
+  const auto path = add("network-snapshot-000010.pkl", "\x80\x04");
+  EXPECT_THAT(error_of([&] { read_predictor(path); }), HasSubstr("./launch.sh import " + path.string()));
+}
+
 }  // namespace
 }  // namespace epd

@@ -89,7 +89,7 @@ class LatentFiles(unittest.TestCase):
         golden = Golden("ldm")
         archive = self.packed(self.save(golden))
         path = self.folder / "models/lsun_bedroom_ldm/denoiser.ts"
-        result = self.export("lsun_bedroom_ldm", "--source", archive, "--head_channels", 16)
+        result = self.export("lsun_bedroom_ldm", "--source", archive, "--head_channels", 16, "--scale_factor", 1)
         self.assertEqual(result, (0, f"{path}\n", ""))
         denoised = torch.jit.load(path)(golden.arrays["x"], golden.arrays["sigma"], None)
         self.assertLessEqual(contract.relative_error(denoised, golden.arrays["denoised"]), 1e-5)
