@@ -70,9 +70,9 @@ Trainer::Trainer(const TrainOptions& options, const PredictorSpec& start, const 
       optimizer_(student_->start()) {
   EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
                     resources_.batch_gpu);
-  if (options_.val_images > 0) {
+  if (options_.validation_images() > 0) {
     EPD_ASSERT(validation != nullptr, "a trainer that validates was given no images for it");
-    validation_.emplace(std::move(validation), options_.val_images, resources_.batch_gpu, denoiser_, group_);
+    validation_.emplace(std::move(validation), options_.validation_images(), resources_.batch_gpu, denoiser_, group_);
   }
   completed_ = present_state();
 }

@@ -57,7 +57,8 @@ Metrics Metrics::parse(const std::string& names) {
 std::string Metrics::names() const {
   std::string names;
   for (const auto& [wanted, name] : {std::pair(fid, "fid"), std::pair(kid, "kid"), std::pair(prdc, "prdc")}) {
-    if (wanted) names += (names.empty() ? "" : ",") + std::string(name);
+    if (wanted && !names.empty()) names.append(",");
+    if (wanted) names.append(name);
   }
   return names;
 }

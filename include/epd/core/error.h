@@ -33,7 +33,9 @@ std::string text(const Parts&... parts) {
 /// The beginning of a long value, for messages.
 inline std::string shown(std::string_view value) {
   constexpr std::size_t kShown = 60;
-  return value.size() <= kShown ? std::string(value) : std::string(value.substr(0, kShown)) + "...";
+  std::string beginning(value.substr(0, kShown));
+  if (value.size() > kShown) beginning.append("...");
+  return beginning;
 }
 
 }  // namespace epd

@@ -11,7 +11,7 @@
 
 #include "epd/distill/run_train.h"
 #include "epd/distill/trainer.h"
-#include "epd/files/folder_lock.h"
+#include "epd/files/file_lock.h"
 #include "epd/solver/predictor_spec.h"
 
 namespace epd {

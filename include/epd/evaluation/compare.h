@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "epd/core/options.h"
 #include "epd/denoiser/torchscript.h"
 #include "epd/distributed/process_group.h"
 #include "epd/evaluation/contender.h"

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "epd/core/options.h"
 #include "epd/denoiser/open_model.h"
 
 namespace epd {
@@ -25,6 +26,8 @@ struct ConditionOptions {
   /// where the model has no such condition, or the label is none of its own.
   ConditionOptions resolved(const ModelFacts& facts) const;
 };
+
+Options options_of(ConditionOptions& options);
 
 /// The condition of each image, a function of its seed.
 class Conditions {

@@ -72,7 +72,6 @@ struct ResolvedSample {
   std::filesystem::path outdir;
 };
 
-Options options_of(ConditionOptions& options);
 Options options_of(SampleOptions& options);
 
 /// Reads the predictor and the model's facts, no weights. Throws UsageError or Error for whatever does not fit.

@@ -28,7 +28,6 @@ struct Samples {
   at::Tensor images;               // [B, C, H, W] float32 in about [-1, 1], decoded
   at::Tensor end;                  // [B, C, H, W], the last state, before decoding
   at::Tensor labels;               // [B] int64, what was drawn or asked for; undefined for models without labels
-  at::Tensor end;                  // [B, C, H, W], the state at the end of the plan, before decoding
   std::vector<at::Tensor> states;  // with keep_states: N of [B, C, H, W], before decoding
 };
 
