@@ -40,9 +40,9 @@ std::string flags_of(const Option& option) {
   return flags;
 }
 
-/// " INT=4 (help)": the type and the default, as the help shows them.
+/// "INT=4": the type and the default, as the help shows them.
 std::string type_and_default(const Option& option) {
-  std::string result = " " + option.info.type;
+  std::string result = option.info.type;
   const auto words = option.get();
   for (std::size_t i = 0; i < words.size(); ++i) result += (i == 0 ? "=" : " ") + words[i];
   if (option.is_list) result += " ...";
@@ -61,12 +61,16 @@ void set_from_command_line(Option& option, const std::vector<std::string>& words
   option.given = true;
 }
 
+/// "which colour (red or blue; default: the wall's)".
+std::string help_of(const OptionInfo& info) {
+  const std::string otherwise = info.default_value.empty() ? "" : "default: " + info.default_value;
+  const std::string both = info.choices + (info.choices.empty() || otherwise.empty() ? "" : "; ") + otherwise;
+  return both.empty() ? info.help : text(info.help, " (", both, ")");
+}
+
 void add_option(CLI::App& command, Option& option) {
   const auto set = [&option](const std::vector<std::string>& words) { set_from_command_line(option, words); };
-  const auto& info = option.info;
-  const std::string help =
-      info.default_value.empty() ? info.help : info.help + " (default: " + info.default_value + ")";
-  auto* added = command.add_option_function<std::vector<std::string>>(flags_of(option), set, help);
+  auto* added = command.add_option_function<std::vector<std::string>>(flags_of(option), set, help_of(option.info));
   added->option_text(type_and_default(option))->group(option.group);
   if (option.is_list) {
     added->expected(1, 1 << 20)->delimiter(',');

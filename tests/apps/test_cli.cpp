@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "cli.h"
+#include "epd/files/options_json.h"
 
 namespace epd::cli {
 namespace {
@@ -14,10 +17,10 @@ using ::testing::Not;
 
 enum class Colour { kRed, kBlue };
 constexpr NameTable<Colour, 2> kColours{{{"red", Colour::kRed}, {"blue", Colour::kBlue}}};
+constexpr const auto& names_of(Colour) { return kColours; }
 
 /// A program with one option of each kind.
-struct Program {
-  std::unique_ptr<CLI::App> app = make_app("paint", "Paint things");
+struct Painter {
   Common common;
   int num_steps = 4;
   bool afs = false;
@@ -25,21 +28,26 @@ struct Program {
   std::optional<double> rate;
   std::string seeds = "0-63";
   std::vector<std::string> names;
+  Program program{"paint",
+                  "Paint things",
+                  {{"", "",
+                    options_of(common)
+                        .add("num_steps", num_steps, help("steps").in(between(2, 1000)))
+                        .add("afs,a", afs, help("first step"))
+                        .add("colour", colour, help("which colour"))
+                        .add("guidance_rate", rate, help("rate"))
+                        .add("seeds", seeds, help("seeds"))
+                        .add("names", names, help("names"))}}};
 
-  Program() {
-    add_common(*app, common);
-    app->add_option("--num_steps", num_steps, "steps")->check(CLI::Range(2, 1000));
-    add_bool(*app, "--afs,-a", afs, "first step");
-    add_choice(*app, "--colour", colour, kColours, "which colour");
-    app->add_option("--guidance_rate", rate, "rate");
-    app->add_option("--seeds", seeds, "seeds");
-    app->add_option("--names", names, "names");
-  }
+  Painter() = default;
+  Painter(const Painter&) = delete;
 
   bool parse(std::vector<const char*> arguments) {
     arguments.insert(arguments.begin(), "paint");
-    return cli::parse(*app, static_cast<int>(arguments.size()), arguments.data());
+    return program.parse(static_cast<int>(arguments.size()), arguments.data()) != nullptr;
   }
+
+  const Options& options() const { return program.commands[0].options; }
 
   std::string error_of(std::vector<const char*> arguments) {
     try {
@@ -58,14 +66,14 @@ std::string write_config(const std::string& name, const std::string& content) {
 }
 
 TEST(CommandLine, DashesInNamesMeanUnderscores) {
-  Program program;
+  Painter program;
   ASSERT_TRUE(program.parse({"--num-steps=7", "--guidance-rate", "-1.5"}));
   EXPECT_EQ(program.num_steps, 7);
   EXPECT_EQ(program.rate, -1.5);
 }
 
 TEST(CommandLine, DashesInValuesStay) {
-  Program program;
+  Painter program;
   program.parse({"--seeds=3-9", "--names", "a-b", "c-d"});
   EXPECT_EQ(program.seeds, "3-9");
   EXPECT_THAT(program.names, ::testing::ElementsAre("a-b", "c-d"));
@@ -73,46 +81,46 @@ TEST(CommandLine, DashesInValuesStay) {
 
 TEST(CommandLine, BooleansTakeEveryUsualWord) {
   for (const auto* yes : {"--afs=True", "--afs=true", "--afs=1", "--afs"}) {
-    Program program;
+    Painter program;
     program.parse({yes});
     EXPECT_TRUE(program.afs) << yes;
   }
   for (const auto* no : {"False", "false", "0"}) {
-    Program program;
+    Painter program;
     program.afs = true;
     program.parse({"--afs", no, "--num_steps", "5"});
     EXPECT_FALSE(program.afs) << no;
     EXPECT_EQ(program.num_steps, 5);
   }
-  EXPECT_THAT(Program().error_of({"--afs=maybe"}), HasSubstr("--afs: expected True or False, got 'maybe'"));
+  EXPECT_THAT(Painter().error_of({"--afs=maybe"}), HasSubstr("--afs: expected True or False, got 'maybe'"));
 }
 
 TEST(CommandLine, BooleansStandAloneByTheirShortName) {
-  Program program;
+  Painter program;
   program.parse({"-a", "--num_steps", "3"});
   EXPECT_TRUE(program.afs);
 }
 
 TEST(CommandLine, AChoiceListsItsNamesWhenTheValueIsUnknown) {
-  Program program;
+  Painter program;
   program.parse({"--colour", "blue"});
   EXPECT_EQ(program.colour, Colour::kBlue);
-  EXPECT_EQ(Program().error_of({"--colour=green"}), "--colour: expected red or blue, got 'green'");
+  EXPECT_EQ(Painter().error_of({"--colour=green"}), "--colour: expected red or blue, got 'green'");
 }
 
 TEST(CommandLine, WrongUsageIsOneLine) {
   for (const auto& arguments : std::vector<std::vector<const char*>>{
            {"--unknown=3"}, {"--num_steps=one"}, {"--num_steps=1"}, {"--num_steps"}, {"stray"}}) {
-    const auto error = Program().error_of(arguments);
+    const auto error = Painter().error_of(arguments);
     EXPECT_THAT(error, Not(HasSubstr("no error"))) << arguments.front();
     EXPECT_THAT(error, Not(HasSubstr("\n")));
     EXPECT_THAT(error, HasSubstr("paint --help"));
   }
-  EXPECT_THAT(Program().error_of({"--unknown=3"}), HasSubstr("unknown"));
+  EXPECT_THAT(Painter().error_of({"--unknown=3"}), HasSubstr("unknown"));
 }
 
 TEST(CommandLine, TheLastOfTwoValuesCounts) {
-  Program program;
+  Painter program;
   program.parse({"--num_steps=5", "--num_steps=6"});
   EXPECT_EQ(program.num_steps, 6);
 }
@@ -120,7 +128,7 @@ TEST(CommandLine, TheLastOfTwoValuesCounts) {
 TEST(CommandLine, AConfigFileSetsOptionsAndTheCommandLineWins) {
   const auto path = write_config("paint.json", R"({"num-steps": 9, "afs": true, "colour": "blue",
       "seeds": "7", "names": ["x", "y"], "guidance_rate": null})");
-  Program program;
+  Painter program;
   program.parse({"--config", path.c_str(), "--num_steps=5", "--names", "z"});
   EXPECT_EQ(program.num_steps, 5);
   EXPECT_TRUE(program.afs);
@@ -132,7 +140,7 @@ TEST(CommandLine, AConfigFileSetsOptionsAndTheCommandLineWins) {
 
 TEST(CommandLine, ATomlFileWorksToo) {
   const auto path = write_config("paint.toml", "num_steps = 9\nafs = true\ncolour = \"blue\"\n");
-  Program program;
+  Painter program;
   program.parse({"--config", path.c_str()});
   EXPECT_EQ(program.num_steps, 9);
   EXPECT_TRUE(program.afs);
@@ -141,43 +149,73 @@ TEST(CommandLine, ATomlFileWorksToo) {
 
 TEST(CommandLine, AnUnknownNameInAConfigFileIsRefusedWithTheFile) {
   const auto path = write_config("wrong.json", R"({"num_stepz": 9})");
-  EXPECT_EQ(Program().error_of({"--config", path.c_str()}), "--config " + path + ": unknown option 'num_stepz'");
+  EXPECT_EQ(Painter().error_of({"--config", path.c_str()}), "--config " + path + ": unknown option 'num_stepz'");
   const auto broken = write_config("broken.json", R"({"num_steps": )");
-  EXPECT_THAT(Program().error_of({"--config", broken.c_str()}), HasSubstr("not a JSON object"));
-  EXPECT_THAT(Program().error_of({"--config=/no/such.json"}), HasSubstr("cannot read"));
+  EXPECT_THAT(Painter().error_of({"--config", broken.c_str()}), HasSubstr("not a JSON object"));
+  EXPECT_THAT(Painter().error_of({"--config=/no/such.json"}), HasSubstr("cannot read"));
 }
 
 TEST(CommandLine, UsedOptionsAreTypedAndCanBeAConfigFile) {
-  Program program;
+  Painter program;
   program.parse({"--afs", "--guidance_rate=2.5", "--names", "a", "b"});
-  const auto used = used_options(*program.app);
+  const auto used = options_json(program.options());
   EXPECT_EQ(used["num_steps"], 4);
   EXPECT_EQ(used["afs"], true);
   EXPECT_EQ(used["guidance_rate"], 2.5);
   EXPECT_EQ(used["colour"], "red");
   EXPECT_EQ(used["names"], nlohmann::ordered_json({"a", "b"}));
   const auto path = write_config("used.json", used.dump());
-  Program again;
+  Painter again;
   again.parse({"--config", path.c_str()});
-  EXPECT_EQ(used_options(*again.app), used);
+  EXPECT_EQ(options_json(again.options()), used);
 }
 
 TEST(CommandLine, OptionsOfASubcommandFollowTheSameRules) {
-  auto app = make_app("fid", "Distances");
   Common common;
   int num_images = 0;
   bool mixed = false;
-  auto* calc = app->add_subcommand("calc", "Compare");
-  add_common(*calc, common);
-  calc->add_option("--num_images", num_images, "number");
-  add_bool(*calc, "--allow_mixed_sizes", mixed, "sizes");
+  Program program{"fid",
+                  "Distances",
+                  {{"calc", "Compare",
+                    options_of(common)
+                        .add("num_images", num_images, help("number"))
+                        .add("allow_mixed_sizes", mixed, help("sizes"))},
+                   {"ref", "Write", options_of(common)}}};
   const auto path = write_config("calc.json", R"({"num_images": 12, "quiet": true})");
   const std::vector<const char*> arguments{"fid", "calc", "--allow-mixed-sizes", "--config", path.c_str()};
-  ASSERT_TRUE(parse(*app, static_cast<int>(arguments.size()), arguments.data()));
-  EXPECT_TRUE(calc->parsed());
+  const auto* command = program.parse(static_cast<int>(arguments.size()), arguments.data());
+  ASSERT_NE(command, nullptr);
+  EXPECT_EQ(command->name, "calc");
   EXPECT_TRUE(mixed);
   EXPECT_TRUE(common.quiet);
   EXPECT_EQ(num_images, 12);
+}
+
+TEST(CommandLine, NumbersAreDecimalAndWithinTheirBounds) {
+  Painter program;
+  program.parse({"--num_steps", "010"});
+  EXPECT_EQ(program.num_steps, 10);
+  for (const auto* word :
+       {"0x6", "6.0", "1e1", "", " 6", "+6", "99999999999999999999", "-99999999999999999999", "6b"}) {
+    EXPECT_THAT(Painter().error_of({"--num_steps", word}), HasSubstr("--num_steps: expected")) << word;
+  }
+  EXPECT_THAT(Painter().error_of({"--num_steps=1001"}), HasSubstr("--num_steps: expected 2 to 1000, got 1001"));
+  for (const auto* word : {"nan", "inf", "0x1p3", "1,5"}) {
+    EXPECT_THAT(Painter().error_of({"--guidance_rate", word}), HasSubstr("expected a number, got '")) << word;
+  }
+  EXPECT_LT(Painter().error_of({"--num_steps", std::string(9000, '7').c_str()}).size(), 200u);
+}
+
+TEST(CommandLine, AValueInAConfigFileThatDoesNotFitIsRefusedWithTheFile) {
+  const auto path = write_config("bad.json", R"({"num_steps": 1})");
+  EXPECT_EQ(Painter().error_of({"--config", path.c_str()}),
+            "--config " + path + ": num_steps: expected 2 to 1000, got 1");
+}
+
+TEST(Options, DescribeEachFieldOnce) {
+  Painter program;
+  std::set<std::string> names;
+  for (const Option& option : program.options()) EXPECT_TRUE(names.insert(option.name).second) << option.name;
 }
 
 TEST(Device, TheCpuIsAlwaysThereAndUnknownNamesAreRefused) {

@@ -7,12 +7,14 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli.h"
 #include "distributed/job.h"
+#include "epd/distill/run_train.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
-#include "sample_flags.h"
+#include "epd/files/options_json.h"
+#include "epd/sampling/sample_options.h"
 #include "support/test_files.h"
-#include "train_flags.h"
 
 namespace epd::test {
 namespace {
@@ -26,32 +28,28 @@ const fs::path kExp = fs::path(EPD_SOURCE_DIR) / "exp";
 fs::path preset(const std::string& name) { return kExp / "presets" / (name + ".json"); }
 
 /// The options that a program takes from its arguments.
-template <class Flags>
+template <class T>
 class Parsed {
  public:
   explicit Parsed(Arguments arguments) {
-    cli::add_flags(*app_, flags);
     arguments.insert(arguments.begin(), "program");
     std::vector<const char*> argv;
     for (const auto& argument : arguments) argv.push_back(argument.c_str());
-    cli::parse(*app_, static_cast<int>(argv.size()), argv.data());
+    program_.parse(static_cast<int>(argv.size()), argv.data());
   }
-  static Parsed of_preset(const fs::path& path) { return Parsed({"--config", path.string()}); }
+  Parsed(const Parsed&) = delete;
+  static Arguments of_preset(const fs::path& path) { return {"--config", path.string()}; }
 
-  json options() const {
-    json result = cli::used_options(*app_);
-    result.erase("config");
-    return result;
-  }
-  const CLI::App& app() const { return *app_; }
+  json options() const { return options_json(program_.commands[0].options); }
 
-  Flags flags;
+  T run;
 
  private:
-  std::unique_ptr<CLI::App> app_ = cli::make_app("program", "");
+  cli::Common common_;
+  cli::Program program_{"program", "", {{"", "", options_of(run).add(cli::options_of(common_))}}};
 };
-using Train = Parsed<cli::TrainFlags>;
-using Sample = Parsed<cli::SampleFlags>;
+using Train = Parsed<TrainRun>;
+using Sample = Parsed<SampleOptions>;
 
 json read_json(const fs::path& path) { return json::parse(read_file(path)); }
 
@@ -79,8 +77,8 @@ TEST(Presets, SampleWithEachPublishedPredictor) {
   for (const auto& folder : published_runs()) {
     const auto name = preset_name(folder);
     SCOPED_TRACE(name);
-    const auto sample = Sample::of_preset(preset(name));
-    const auto options = cli::read_options(sample.app(), sample.flags);
+    const Sample sample(Sample::of_preset(preset(name)));
+    const auto& options = sample.run;
     const auto predictor = find_method_predictor(options.method);
     EXPECT_TRUE(fs::equivalent(predictor->path, folder / "predictor.json")) << predictor->path;
     EXPECT_EQ(options.dataset_name, predictor->spec.dataset_name);
@@ -93,15 +91,15 @@ TEST(Presets, TrainEachPublishedRunAsItWasTrained) {
   for (const auto& folder : published_runs()) {
     const auto name = "train-" + preset_name(folder);
     SCOPED_TRACE(name);
-    const auto train = Train::of_preset(preset(name));
+    const Train train(Train::of_preset(preset(name)));
     const auto used = train.options();
     const auto released = read_json(folder / "training_options.json");
     for (const auto& [option, value] : released.items()) EXPECT_EQ(used.at(option), value) << option;
     EXPECT_EQ(read_json(preset(name)), released);
     // The run makes the published predictor's own file, but for what is learned.
     auto published = read_predictor(folder / "predictor.json");
-    auto made = train.flags.run.options.validated().initial_predictor(facts_of(published));
-    EXPECT_EQ(text("-", run_name(train.flags.run, made)), folder.filename().string().substr(5));
+    auto made = train.run.options.validated().initial_predictor(facts_of(published));
+    EXPECT_EQ(text("-", run_name(train.run, made)), folder.filename().string().substr(5));
     published.t_steps.reset();
     made.source = published.source;
     made.parameters = published.parameters;
@@ -154,31 +152,31 @@ TEST(Presets, AreThePublishedRecipes) {
     std::istringstream words(recipe.options);
     const Arguments arguments{std::istream_iterator<std::string>(words), {}};
     if (std::string(recipe.name).starts_with("train-")) {
-      const auto train = Train::of_preset(preset(recipe.name));
+      const Train train(Train::of_preset(preset(recipe.name)));
       EXPECT_EQ(train.options(), Train(arguments).options());
-      EXPECT_NO_THROW(train.flags.run.options.validated());
+      EXPECT_NO_THROW(train.run.options.validated());
     } else {
-      EXPECT_EQ(Sample::of_preset(preset(recipe.name)).options(), Sample(arguments).options());
+      EXPECT_EQ(Sample(Sample::of_preset(preset(recipe.name))).options(), Sample(arguments).options());
     }
   }
 }
 
 TEST(Presets, GiveWayToTheCommandLine) {
   const Train train({"--lr", "0.3", "--config", preset("train-cifar10-epd").string(), "--afs", "False"});
-  EXPECT_EQ(train.flags.run.options.lr, 0.3);
-  EXPECT_EQ(train.flags.run.options.afs, Afs::kNo);
-  EXPECT_EQ(train.flags.run.options.batch, 128);
+  EXPECT_EQ(train.run.options.lr, 0.3);
+  EXPECT_EQ(train.run.options.afs, Afs::kNo);
+  EXPECT_EQ(train.run.options.batch, 128);
 }
 
 TEST(StudentNs, IsValidatedAndCooledUnlessToldOtherwise) {
-  const auto options = [](Arguments arguments) { return cli::read_train(Train(std::move(arguments)).flags).options; };
-  EXPECT_EQ(options({"--sampler_stu", "ns"}).val_images, cli::kPlanValidationImages);
-  EXPECT_TRUE(options({"--sampler_stu", "ns"}).coslr);
-  EXPECT_EQ(options({"--sampler_stu", "ns", "--val_images", "0", "--coslr", "False"}).val_images, 0);
-  EXPECT_FALSE(options({"--sampler_stu", "ns", "--val_images", "0", "--coslr", "False"}).coslr);
-  EXPECT_EQ(options({}).val_images, 0);
-  EXPECT_FALSE(options({}).coslr);
-  EXPECT_TRUE(options({"--coslr"}).coslr);
+  const auto options = [](Arguments arguments) { return Train(std::move(arguments)).run.options; };
+  EXPECT_EQ(options({"--sampler_stu", "ns"}).validation_images(), TrainOptions::kPlanValidationImages);
+  EXPECT_TRUE(options({"--sampler_stu", "ns"}).is_cosine());
+  EXPECT_EQ(options({"--sampler_stu", "ns", "--val_images", "0", "--coslr", "False"}).validation_images(), 0);
+  EXPECT_FALSE(options({"--sampler_stu", "ns", "--val_images", "0", "--coslr", "False"}).is_cosine());
+  EXPECT_EQ(options({}).validation_images(), 0);
+  EXPECT_FALSE(options({}).is_cosine());
+  EXPECT_TRUE(options({"--coslr"}).is_cosine());
 }
 
 TEST(Presets, AreThoseThatTheScriptMakesAndTheDemos) {

@@ -115,14 +115,14 @@ TEST_F(SampleProgram, RecordsHowTheImagesWereMade) {
   expect_success({run("images", {"--seeds", "0-3", "--class", "2"})});
   const auto manifest = read_manifest(out("images"));
   ASSERT_TRUE(manifest);
-  const std::map<std::string, std::string> settings(manifest->settings.begin(), manifest->settings.end());
-  EXPECT_EQ(settings.at("class"), "2");
-  EXPECT_EQ(settings.at("chunk"), "4");
-  EXPECT_EQ(settings.at("solver"), "\"euler\"");
-  EXPECT_EQ(settings.at("precision"), "\"fp32\"");
-  EXPECT_EQ(settings.at("model_sha256").size(), 66U);
-  EXPECT_EQ(manifest->noted("seeds"), "\"0-3\"");
-  EXPECT_EQ(manifest->noted("nfe"), "2");
+  const auto& settings = manifest->settings;
+  EXPECT_EQ(settings.at("class"), 2);
+  EXPECT_EQ(settings.at("chunk"), 4);
+  EXPECT_EQ(settings.at("solver"), "euler");
+  EXPECT_EQ(settings.at("precision"), "fp32");
+  EXPECT_EQ(settings.at("model_sha256").get<std::string>().size(), 64U);
+  EXPECT_EQ(manifest->run.at("seeds"), "0-3");
+  EXPECT_EQ(manifest->run.at("nfe"), 2);
 }
 
 TEST_F(SampleProgram, KeepsOneSetOfImagesInEveryFormat) {

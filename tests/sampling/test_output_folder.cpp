@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/options_json.h"
 #include "epd/sampling/output_folder.h"
 #include "support/test_files.h"
 
@@ -17,7 +17,8 @@ using ::testing::IsEmpty;
 
 Manifest manifest_with(const std::string& solver) {
   Manifest manifest;
-  manifest.set("solver", json_string(solver)).set("rate", json_number(1.5)).note("batch", "64");
+  manifest.settings = {{"solver", solver}, {"rate", 1.5}};
+  manifest.run = {{"batch", 64}};
   return manifest;
 }
 
@@ -41,7 +42,7 @@ TEST_F(AnOutputFolder, IsMadeWithItsManifest) {
   run("epd");
   const auto there = read_manifest(layout_.folder);
   ASSERT_TRUE(there);
-  EXPECT_FALSE(difference(*there, manifest_with("epd")));
+  EXPECT_FALSE(first_difference(there->settings, manifest_with("epd").settings));
   EXPECT_FALSE(has(".lock"));
 }
 
@@ -66,7 +67,7 @@ TEST_F(AnOutputFolder, TakesARunThatGoesAboutItInAnotherWay) {
   run("epd");
   auto manifest = manifest_with("epd");
   manifest.run.clear();
-  manifest.note("batch", "7");
+  manifest.run["batch"] = 7;
   EXPECT_NO_THROW(OutputFolder(layout_, manifest, {}));
 }
 
@@ -84,7 +85,7 @@ TEST_F(AnOutputFolder, OverwritingRemovesTheRunsOwnFilesOnly) {
   for (const char* gone : {"000000/000001.png", "001000", "inters", ".parts", "images.zip"})
     EXPECT_FALSE(has(gone)) << gone;
   for (const char* kept : {"000000/notes.txt", "holiday.png", "album/000001.png"}) EXPECT_TRUE(has(kept)) << kept;
-  EXPECT_FALSE(difference(*read_manifest(layout_.folder), manifest_with("heun")));
+  EXPECT_FALSE(first_difference(read_manifest(layout_.folder)->settings, manifest_with("heun").settings));
 }
 
 TEST_F(AnOutputFolder, WithImagesOfUnknownOriginIsRefusedAndLeftAlone) {
@@ -155,13 +156,11 @@ TEST(OutputLayout, NamesFilesAsPublished) {
 }
 
 TEST(Manifest, ComparesNumbersAsNumbersAndNotTheOrder) {
-  Manifest a, b;
-  a.set("rate", "1.0").set("solver", "\"epd\"");
-  b.set("solver", "\"epd\"").set("rate", "1");
-  EXPECT_FALSE(difference(a, b));
-  b.set("more", "true");
-  EXPECT_THAT(difference(a, b).value_or(""), HasSubstr("more"));
-  EXPECT_THAT(difference(b, a).value_or(""), HasSubstr("more"));
+  nlohmann::ordered_json a{{"rate", 1.0}, {"solver", "epd"}}, b{{"solver", "epd"}, {"rate", 1}};
+  EXPECT_FALSE(first_difference(a, b));
+  b["more"] = true;
+  EXPECT_THAT(first_difference(a, b).value_or(""), HasSubstr("more"));
+  EXPECT_THAT(first_difference(b, a).value_or(""), HasSubstr("more"));
 }
 
 }  // namespace

@@ -46,6 +46,7 @@ struct OptionInfo {
   std::string help;
   Decides decides = Decides::kNothing;
   Bounds bounds;
+  std::string choices;        // of a closed set, in the help
   std::string default_value;  // in the help of a field that is unset
   std::string type;           // in the help: FILE, DIR, ...; "": the field's own
   bool required = false;
@@ -252,7 +253,7 @@ Options& Options::add(std::string_view names, T& field, OptionInfo info) {
   using Field = detail::OptionField<T>;
   using Value = OptionValue<typename Field::Value>;
   if (info.type.empty()) info.type = Value::type();
-  if constexpr (requires { Value::choices(); }) info.help += " (" + Value::choices() + ")";
+  if constexpr (requires { Value::choices(); }) info.choices = Value::choices();
   Option& row = add_row(names, std::move(info));
   row.kind = Value::kKind;
   row.is_list = detail::kIsList<T>;
