@@ -133,9 +133,9 @@ Command* parse_alone(Program& program, int argc, const char* const* argv) {
 
 Options options_of(Common& o) {
   return Options("Common")
-      .add("config", o.config, help("JSON (or TOML) file of options; the command line wins").as("FILE"))
+      .add("config", o.config, help("JSON or TOML file of options; the command line wins").as("FILE"))
       .add("device", o.device, help("auto, cpu, cuda or cuda:N"))
-      .add("threads", o.threads, help("CPU threads of the network (0: as the machine says)").in(between(0, 4096)))
+      .add("threads", o.threads, help("CPU threads per process (0: LibTorch's default)").in(between(0, 4096)))
       .add("verbose", o.verbose, help("verbose logging"))
       .add("quiet", o.quiet, help("log errors only"));
 }
@@ -157,8 +157,7 @@ void read_settings(Options& options, const std::string& path) {
 }
 
 void apply(const Common& common) {
-  report_once(
-      [&] { EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "--verbose and --quiet exclude each other"); });
+  report_once([&] { EPD_REQUIRE_USAGE(!(common.verbose && common.quiet), "give --verbose or --quiet, not both"); });
   if (common.verbose) log::set_level(log::Level::kDebug);
   if (common.quiet) log::set_level(log::Level::kError);
   if (common.threads > 0) at::set_num_threads(common.threads);
@@ -176,7 +175,7 @@ at::Device choose_device(const Common& common, int local_rank) {
   const char* const end = name.data() + name.size();
   const bool numbered = name.starts_with("cuda:") && std::from_chars(name.data() + 5, end, index).ptr == end;
   EPD_REQUIRE_USAGE(numbered && index >= 0, "--device: expected auto, cpu, cuda or cuda:N, got '", name, "'");
-  EPD_REQUIRE(index < count, "--device ", name, ": there are ", count, " CUDA devices on this machine");
+  EPD_REQUIRE(index < count, "--device ", name, ": there are ", count, " CUDA device(s) on this machine");
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
 

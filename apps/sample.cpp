@@ -37,7 +37,7 @@ JsonObject to_json(const SampleSummary& done) {
 
 /// The folder on stdout, and as the last line the score where one was asked for; or all of it as JSON.
 void report(const SampleSummary& done, bool as_json) {
-  log::info(done.made, " images drawn", done.made < done.images ? " (the others were there)" : "", " in ",
+  log::info(done.made, " images drawn", done.made < done.images ? " (the others existed)" : "", " in ",
             duration_text(done.seconds));
   if (as_json) {
     std::cout << to_json(done).pretty() << "\n";

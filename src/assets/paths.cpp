@@ -107,15 +107,16 @@ fs::path cache_dir() { return from_environment("EPD_CACHE", from_environment("HO
 
 fs::path model_location(const std::string& dataset_name, const std::string& model_path) {
   if (!model_path.empty()) return model_path;
-  EPD_REQUIRE_USAGE(!dataset_name.empty(), "dataset_name: name a model (demo, cifar10, ...) or give --model_path");
-  EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name, "' is no name");
+  EPD_REQUIRE_USAGE(!dataset_name.empty(), "give --dataset_name (demo, cifar10, ...) or --model_path");
+  EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name,
+                    "' is not a valid name");
   const auto shipped = find_dataset(dataset_name).model;
   return shipped.empty() ? cache_dir() / "models" / dataset_name / "denoiser.ts" : project_dir() / shipped;
 }
 
 fs::path find_model(const std::string& dataset_name, const std::string& model_path) {
   const fs::path path = model_location(dataset_name, model_path);
-  EPD_REQUIRE(model_path.empty() || fs::exists(path), "model_path: no file ", model_path);
+  EPD_REQUIRE(model_path.empty() || fs::exists(path), "model_path: no such file: ", model_path);
   const auto ending = fs::path(model_path).extension();
   EPD_REQUIRE(ending != ".pkl" && ending != ".ckpt" && ending != ".safetensors", "model_path: ", model_path,
               " is a checkpoint; ./launch.sh model NAME --source ", model_path, " makes a model file of it");
@@ -130,12 +131,12 @@ fs::path find_detector(const std::string& dataset_name, const std::string& detec
   if (!shipped.empty()) return project_dir() / shipped;
   const std::string name = detector.empty() ? "inception" : detector;
   if (fs::exists(name)) return name;
-  EPD_REQUIRE(name.find_first_of("/.") == name.npos, "detector: no file ", name);
+  EPD_REQUIRE(name.find_first_of("/.") == name.npos, "detector: no such file: ", name);
   const fs::path path = cache_dir() / "models" / name / (name + ".ts");
   const bool published = name == "inception" || name == "inception-pytorch";
-  if (published) return cached(path, text("detector: no ", name), {"model", name});
-  EPD_REQUIRE(fs::exists(path), "detector: no ", path.string(),
-              " (names without a file are inception, inception-pytorch and demo)");
+  if (published) return cached(path, text("detector: cannot find ", name), {"model", name});
+  EPD_REQUIRE(fs::exists(path), "detector: cannot find ", path.string(),
+              " (built-in names: inception, inception-pytorch, demo)");
   return path;
 }
 
@@ -149,7 +150,7 @@ fs::path find_captions(const std::string& dataset_name) {
 fs::path find_statistics(const std::string& dataset_name) {
   const auto file_name = find_dataset(dataset_name).statistics;
   EPD_REQUIRE(!file_name.empty(), "ref: no file ", dataset_name,
-              ", and no dataset of that name has published statistics");
+              " exists, and no dataset of that name has published statistics");
   return cached(cache_dir() / "statistics" / file_name, text("ref: no statistics of ", dataset_name),
                 {"fetch", dataset_name, "statistics"});
 }

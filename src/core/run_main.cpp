@@ -55,7 +55,7 @@ int run_main(const std::function<void()>& work) {
     report(e.what());
     return e.exit_code();
   } catch (const std::bad_alloc&) {
-    report("out of memory: try a smaller batch");
+    report("out of memory: try smaller --batch, --batch_gpu or --chunk");
   } catch (const std::exception& e) {
     report(e.what());
   } catch (...) {

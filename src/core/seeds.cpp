@@ -25,7 +25,7 @@ std::uint64_t parse_seed(std::string_view part, std::string_view list) {
   EPD_REQUIRE_USAGE(is_number, "seeds: expected numbers and ranges such as 0-3,7, got '", shown(digits), "' in '",
                     shown(list), "'");
   EPD_REQUIRE_USAGE(error == std::errc() && end == digits.data() + digits.size() && seed <= kMaxSeed,
-                    "seeds: the largest is ", kMaxSeed, ", got ", shown(digits));
+                    "seeds: the largest allowed is ", kMaxSeed, ", got ", shown(digits));
   return seed;
 }
 
@@ -33,7 +33,7 @@ void append_part(std::string_view part, std::string_view list, std::vector<std::
   const auto dash = part.find('-', 1);  // a leading dash is a sign, and refused as such
   const std::uint64_t first = parse_seed(part.substr(0, dash), list);
   const std::uint64_t last = dash == std::string_view::npos ? first : parse_seed(part.substr(dash + 1), list);
-  EPD_REQUIRE_USAGE(first <= last, "seeds: a range goes up, got ", part);
+  EPD_REQUIRE_USAGE(first <= last, "seeds: a range must be increasing, such as 1-3; got ", part);
   EPD_REQUIRE_USAGE(last - first < kMaxSeeds - seeds.size(), "seeds: more than ", kMaxSeeds, " in '", shown(list), "'");
   for (std::uint64_t seed = first; seed <= last; ++seed) seeds.push_back(seed);
 }
@@ -52,7 +52,7 @@ std::vector<std::uint64_t> parse_seeds(std::string_view list) {
     auto sorted = seeds;
     std::ranges::sort(sorted);
     const auto twice = std::ranges::adjacent_find(sorted);
-    EPD_REQUIRE_USAGE(twice == sorted.end(), "seeds: ", *twice, " stands twice in '", shown(list), "'");
+    EPD_REQUIRE_USAGE(twice == sorted.end(), "seeds: ", *twice, " appears twice in '", shown(list), "'");
   }
   return seeds;
 }

@@ -39,13 +39,13 @@ int guidance_cost(GuidanceKind kind) { return kind == GuidanceKind::kClassifierF
 const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const {
   EPD_REQUIRE_USAGE(std::isfinite(rate), "guidance_rate: expected a finite number, got ", rate);
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifier || facts.classifier, "guidance_type cg: the model of ",
-                    facts.dataset_name, " comes without a classifier");
+                    facts.dataset_name, " has no classifier");
   const bool can_drop = facts.condition == ConditionKind::kText ||
                         (facts.condition == ConditionKind::kLabel && facts.label_format == LabelFormat::kOneHot);
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifierFree || can_drop, "guidance_type cfg: the model of ",
-                    facts.dataset_name, " has no unconditional state to guide away from");
+                    facts.dataset_name, " has no unconditional mode, which cfg needs");
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kUnconditional || can_drop || facts.condition == ConditionKind::kNone,
-                    "guidance_type uncond: the model of ", facts.dataset_name, " always needs a label");
+                    "guidance_type uncond: the model of ", facts.dataset_name, " cannot run without a label");
   return *this;
 }
 

@@ -81,7 +81,7 @@ TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device
   check_contract();
   if (precision_ == Precision::kFloat16 || precision_ == Precision::kBFloat16) {
     EPD_REQUIRE(module_->script.hasattr("network"), "model ", path.string(),
-                ": it has no submodule `network` whose precision could be lowered; use --precision fp32");
+                ": no submodule `network` to cast; use --precision fp32");
     const auto dtype = precision_ == Precision::kFloat16 ? at::kHalf : at::kBFloat16;
     module_->script.attr("network").toModule().to(dtype);
   }
@@ -92,11 +92,12 @@ TorchScriptModel::~TorchScriptModel() = default;
 void TorchScriptModel::check_contract() const {
   const auto& script = module_->script;
   const auto require = [&](bool kept, const char* what) {
-    EPD_REQUIRE(kept, "model ", path_.string(), " does not keep the model contract: ", what);
+    EPD_REQUIRE(kept, "model ", path_.string(), " breaks the model contract: ", what);
   };
   require(has_method(script, "forward", 3), "it needs forward(x, sigma, condition)");
-  require(!facts_.latent || has_method(script, "decode", 1), "its facts name a latent, so it needs decode(latent)");
-  require(!facts_.text || has_method(script, "encode_text", 1), "its facts name text, so it needs encode_text(tokens)");
+  require(!facts_.latent || has_method(script, "decode", 1), "facts.json has `latent`, so it needs decode(latent)");
+  require(!facts_.text || has_method(script, "encode_text", 1),
+          "facts.json has `text`, so it needs encode_text(tokens)");
   require(!facts_.classifier || has_method(script, "log_prob", 3),
           "its facts name a classifier, so it needs log_prob(x, sigma, label)");
 

@@ -20,9 +20,9 @@ Evaluator::Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<con
       group_(group),
       reference_(read_statistics(find_reference(run.evaluation.reference))) {
   const auto& o = run.evaluation;
-  EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a covariance needs at least 2 images");
+  EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a Frechet distance needs at least 2 images");
   EPD_REQUIRE_USAGE(*std::ranges::max_element(o.seeds) < kFirstTrainingSeed, "eval_seeds: seeds from ",
-                    kFirstTrainingSeed, " on are trained on");
+                    kFirstTrainingSeed, " on are used in training");
   detector_ = open_scoring_detector(run.options.dataset_name, o.detector, run.resources.device);
   require_same_detector(*detector_, reference_);
   mine_ = share_of(o.seeds, group.rank(), group.size());

@@ -95,11 +95,11 @@ RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string finger
 void RunFolder::resume(Trainer& trainer) {
   const auto state = read_training_state(path_);
   if (!state) {
-    log::info("no state in ", path_.string(), " yet: beginning anew");
+    log::info("no checkpoint in ", path_.string(), " yet: starting from the beginning");
     return;
   }
   EPD_REQUIRE_USAGE(state->fingerprint == fingerprint_, "resume: ", path_.string(),
-                    " is another run: ", first_difference(state->fingerprint, fingerprint_));
+                    " was trained with other options: ", first_difference(state->fingerprint, fingerprint_));
   trainer.restore(*state);
   seconds_before_ = state->seconds;
   if (writes_) trim_stats(path_ / "stats.jsonl", state->iteration);

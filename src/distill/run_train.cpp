@@ -45,11 +45,11 @@ OpenedModel open(const TrainRun& run, std::int64_t chunk) {
 
 std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
   if (run.options.loss_metric == LossMetric::kL2) {
-    EPD_REQUIRE_USAGE(run.detector.empty(), "detector: loss_metric l2 uses none");
+    EPD_REQUIRE_USAGE(run.detector.empty(), "detector: --loss_metric l2 does not use a detector");
     return nullptr;
   }
   EPD_REQUIRE_USAGE(run.options.loss_metric != LossMetric::kLpips || !run.detector.empty(),
-                    "loss_metric lpips: give an LPIPS network as TorchScript with --detector");
+                    "loss_metric lpips: give a TorchScript LPIPS network with --detector");
   DetectorOptions options;
   options.device = run.resources.device;
   return std::make_shared<const Detector>(find_detector(run.options.dataset_name, run.detector), options);
@@ -95,7 +95,7 @@ fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessG
       fs::create_directories(run.outdir, error);
       EPD_REQUIRE(!error, "outdir: cannot make the folder ", run.outdir.string(), ": ", error.message());
       EPD_REQUIRE(!fs::exists(run.outdir / "training_options.json"), "outdir: ", run.outdir.string(),
-                  " already holds a training run; go on with --resume, or choose another folder");
+                  " already holds a training run; continue it with --resume, or choose another folder");
       folder = run.outdir.string();
     } else {
       folder = make_run_dir(run.outdir, run_name(run, student)).string();
@@ -125,7 +125,7 @@ void train(Trainer& trainer, const TrainRun& run, const RunFolder& folder, Ticks
     }
   } catch (const Interrupted&) {
     folder.write_state(trainer);
-    log::info("stopped at iteration ", trainer.iteration(), "; go on with --resume ", folder.path().string());
+    log::info("stopped at iteration ", trainer.iteration(), "; continue with --resume ", folder.path().string());
     throw;
   }
 }

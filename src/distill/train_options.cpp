@@ -119,19 +119,18 @@ const TrainOptions& TrainOptions::validated() const {
   EPD_REQUIRE_USAGE(dataset_name.find('/') == std::string::npos, "dataset_name: '", dataset_name,
                     "' is not a valid name");
   EPD_REQUIRE_USAGE(alpha_from == 0 || loss_metric == LossMetric::kL2AndFeatures,
-                    "alpha_from: features join l2 later; use --loss_metric l2+features");
-  EPD_REQUIRE_USAGE(patience == 0 || validation_images() > 0, "patience: it needs a validation, --val_images");
+                    "alpha_from: only for --loss_metric l2+features");
+  EPD_REQUIRE_USAGE(patience == 0 || validation_images() > 0, "patience: needs --val_images");
   EPD_REQUIRE_USAGE(!(schedule_tea || schedule_rho_tea) || resolved_objective() == Objective::kEndToEnd,
-                    "schedule_tea, schedule_rho_tea: the teacher must pass the student's grid when every step is "
-                    "compared; use --objective end_to_end");
+                    "schedule_tea, schedule_rho_tea: the teacher must share the student's timestamps when every step "
+                    "is matched; use --objective end_to_end");
   teacher_options().validated();
   if (student == StudentKind::kNs) {
     check_plan_options();
     return *this;
   }
   value_of(kParameterInitNames, resolved_init(), "init");
-  EPD_REQUIRE_USAGE(!max_order_stu || student == StudentKind::kIpndm,
-                    "max_order_stu: student epd keeps no history; it is for --sampler_stu ipndm");
+  EPD_REQUIRE_USAGE(!max_order_stu || student == StudentKind::kIpndm, "max_order_stu: only for --sampler_stu ipndm");
   const auto order = max_order_stu ? max_order_stu : max_order;
   EPD_REQUIRE_USAGE(student == StudentKind::kEpd || !order || (*order >= 1 && *order <= 4),
                     "max_order: expected 1 to 4 for student ipndm, got ", order.value_or(0));
@@ -139,9 +138,9 @@ const TrainOptions& TrainOptions::validated() const {
 }
 
 void TrainOptions::check_plan_options() const {
-  EPD_REQUIRE_USAGE(!lr, "lr: student ns has a rate for each group; use --lr_weights, --lr_times and --lr_sigmas");
+  EPD_REQUIRE_USAGE(!lr, "lr: not for student ns; use --lr_weights, --lr_times and --lr_sigmas");
   EPD_REQUIRE_USAGE(objective != Objective::kPerStep,
-                    "objective: the states of student ns leave the teacher's grid as its times move; use end_to_end");
+                    "objective: student ns learns its times, so only end_to_end is possible");
 }
 
 std::string TrainOptions::resolved_init() const {

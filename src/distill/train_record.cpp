@@ -66,8 +66,9 @@ const TrainRun& TrainRun::validated() const {
   TrainRun copy = *this;
   options_of(copy).check();
   options.validated();
-  EPD_REQUIRE_USAGE((evaluation.every > 0) == !evaluation.reference.empty(), "eval_every and fid: one needs the other");
-  EPD_REQUIRE_USAGE(desc.find('/') == std::string::npos, "desc: '", desc, "' would leave outdir");
+  EPD_REQUIRE_USAGE((evaluation.every > 0) == !evaluation.reference.empty(),
+                    "eval_every and fid must be given together");
+  EPD_REQUIRE_USAGE(desc.find('/') == std::string::npos, "desc: '", desc, "' must not contain '/'");
   return *this;
 }
 

@@ -68,8 +68,7 @@ Trainer::Trainer(const TrainOptions& options, const PredictorSpec& start, const 
       l2_(l2_loss()),
       last_loss_(std::move(last_loss)),
       optimizer_(student_->start()) {
-  EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (the whole share) or more, got ",
-                    resources_.batch_gpu);
+  EPD_REQUIRE_USAGE(resources_.batch_gpu >= 0, "batch_gpu: expected 0 (no limit) or more, got ", resources_.batch_gpu);
   if (options_.validation_images() > 0) {
     EPD_ASSERT(validation != nullptr, "a trainer that validates was given no images for it");
     validation_.emplace(std::move(validation), options_.validation_images(), resources_.batch_gpu, denoiser_, group_);
@@ -179,8 +178,8 @@ TrainingState Trainer::present_state() const {
 }
 
 void Trainer::restore(const TrainingState& state) {
-  EPD_REQUIRE(state.parameters.size() == student_->start().size(), "resume: the state holds ", state.parameters.size(),
-              " parameters, these options make ", student_->start().size());
+  EPD_REQUIRE(state.parameters.size() == student_->start().size(), "resume: the checkpoint has ",
+              state.parameters.size(), " parameters, but these options give ", student_->start().size());
   optimizer_.restore(state.parameters, {state.adam_mean, state.adam_square, state.adam_steps});
   iteration_ = state.iteration;
   best_ = state.best;

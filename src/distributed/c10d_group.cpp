@@ -223,7 +223,7 @@ class C10dGroup : public ProcessGroup {
     stop_if_job_failed();
     if (silent.empty()) throw CollectiveError(text("'", name, "' of ", size(), " processes failed: ", why));
     throw CollectiveError(text("'", name, "' of ", size(), " processes failed: ", joined(silent),
-                               " no longer answers: it was killed, or it hangs"));
+                               " does not respond: killed or hanging"));
   }
 
   /// Tells the job why it ends, unless another rank was first, and leaves it. The reason that counts is returned.
@@ -267,15 +267,16 @@ class C10dGroup : public ProcessGroup {
 std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, at::DeviceType device,
                                          milliseconds timeout) {
   auto met = Rendezvous::join(environment);
-  log::debug(met.processes[environment.rank], " of ", environment.size, " (", environment.launcher, ") is there");
+  log::debug(met.processes[environment.rank], " of ", environment.size, " (", environment.launcher, ") has joined");
   try {
     return std::make_shared<C10dGroup>(environment, device, timeout, std::move(met));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
     log::debug(e.what());
-    throw Error(text("rank ", environment.rank, ": the ", environment.size, " processes of the job met at ",
-                     environment.place(), " but cannot reach each other, or one has ended: ", one_line(e.what())));
+    throw Error(text("rank ", environment.rank, ": the ", environment.size, " processes of the job connected to ",
+                     environment.place(),
+                     " but cannot connect to each other, or one has exited: ", one_line(e.what())));
   }
 }
 

@@ -151,7 +151,7 @@ void JobWatch::check_heartbeats() {
       last_beats_[r] = found[i];
       beat_changed_[r] = now;
     } else if (now - std::max(beat_changed_[r], resumed) > silence_) {
-      const JobFailure lost{rank_, 1, text(processes_[r], " no longer answers: it was killed, or it hangs")};
+      const JobFailure lost{rank_, 1, text(processes_[r], " does not respond: killed or hanging")};
       store_->compareSet(kFailure, {}, encoded(lost));
       return look_for_failure();
     }

@@ -54,7 +54,7 @@ void ProcessGroup::require_same(const std::string& what, const std::string& valu
   const auto values = all_gather_bytes(value, "comparing " + what);
   for (std::size_t rank = 1; rank < values.size(); ++rank) {
     EPD_REQUIRE(values[rank] == values[0], what, " differs between the processes: '", values[0], "' on rank 0, '",
-                values[rank], "' on rank ", rank, "; start all of them alike");
+                values[rank], "' on rank ", rank, "; start all processes with the same options and files");
   }
 }
 
@@ -78,14 +78,14 @@ void rethrow_as_error() {
     throw;
   } catch (const c10::OutOfMemoryError& e) {
     log::debug(e.what());
-    throw Error(text("out of memory: try a smaller batch (", one_line(e.what()), ")"));
+    throw Error(text("out of memory: try smaller --batch, --batch_gpu or --chunk (", one_line(e.what()), ")"));
   } catch (const std::bad_alloc&) {
-    throw Error("out of memory: try a smaller batch");
+    throw Error("out of memory: try smaller --batch, --batch_gpu or --chunk");
   } catch (const std::exception& e) {
     const std::string what = e.what();
     log::debug(what);
     if (what.find("DefaultCPUAllocator: can't allocate memory") != what.npos) {
-      throw Error(text("out of memory: try a smaller batch (", one_line(what), ")"));
+      throw Error(text("out of memory: try smaller --batch, --batch_gpu or --chunk (", one_line(what), ")"));
     }
     throw Error(one_line(what));
   }

@@ -69,13 +69,13 @@ class Joining {
   /// The store at the master port: rank 0's, or the agent's.
   TcpStore connect() {
     while (!accepts_connections(environment_.master_address, environment_.master_port)) {
-      EPD_REQUIRE(keep_waiting([] { return "rank 0"; }), "rank ", environment_.rank, ": nothing answers at ", place(),
+      EPD_REQUIRE(keep_waiting([] { return "rank 0"; }), "rank ", environment_.rank, ": no response from ", place(),
                   " after ", seconds(environment_.join_timeout),
                   ": is rank 0 running there, and are MASTER_ADDR and MASTER_PORT the same for all?");
     }
     const auto [store, problem] = open(environment_.master_address, environment_.master_port);
-    EPD_REQUIRE(store, "rank ", environment_.rank, ": no store of a job at ", place(),
-                ", some other program may hold the port: ", problem);
+    EPD_REQUIRE(store, "rank ", environment_.rank, ": no rendezvous store at ", place(),
+                "; another program may use this port: ", problem);
     return store;
   }
 
@@ -128,8 +128,8 @@ class Joining {
     const auto [store, problem] = open(host, options, deadline_);
     EPD_REQUIRE(problem.find("EADDRINUSE") == problem.npos && problem.find("already in use") == problem.npos,
                 "MASTER_PORT ", port,
-                " is in use on this machine: choose another (--master_port), or stop the job that holds it");
-    EPD_REQUIRE(store, "cannot serve this job's store on ", place(), ", is MASTER_ADDR this machine? ", problem);
+                " is in use on this machine: choose another (--master_port), or stop the job that uses it");
+    EPD_REQUIRE(store, "cannot open the rendezvous store on ", place(), ", is MASTER_ADDR this machine? ", problem);
     return store;
   }
 

@@ -34,7 +34,7 @@ std::optional<Manifest> read_manifest(const std::filesystem::path& folder) {
   const auto json = ordered_json::parse(read_file(path, kMaxBytes), nullptr, /*allow_exceptions=*/false);
   const auto is_object = [&](const char* field) { return json.contains(field) && json[field].is_object(); };
   EPD_REQUIRE(json.is_object() && json.value("format", ordered_json()) == kFormat, path.string(),
-              ": not the record of a sampling run, or damaged");
+              ": not a manifest of a sampling run, or damaged");
   EPD_REQUIRE(json.value("version", ordered_json()) == Manifest::kVersion, path.string(),
               ": this program reads version ", Manifest::kVersion, ", found ",
               shown(dumped(json.value("version", ordered_json()), -1)));

@@ -170,9 +170,9 @@ ModelFacts read_model_facts(const std::filesystem::path& path) {
     }
     torchscript |= name.ends_with("/constants.pkl");
   }
-  throw Error(text(path.string(), torchscript ? ": a TorchScript file without facts.json, so no denoiser of ours; "
-                                                "export the model with the scripts in models/"
-                                              : ": no TorchScript file"));
+  throw Error(text(path.string(), torchscript ? ": a TorchScript file without facts.json: not a model file; make one "
+                                                "with ./launch.sh model NAME (models/README.md)"
+                                              : ": not a TorchScript file"));
 }
 
 }  // namespace epd

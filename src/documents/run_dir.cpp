@@ -41,14 +41,14 @@ fs::path find_number(const std::string& digits, const fs::path& parent) {
   EPD_REQUIRE(!error, "cannot list ", parent.string(), ": ", error.message());
   std::sort(found.begin(), found.end());
   EPD_REQUIRE(found.size() <= 1, "experiment ", digits, " is ambiguous: ", found.front().string(), " and ",
-              found.back().string(), "; name the folder");
+              found.back().string(), "; give the folder's path");
   return found.empty() ? fs::path() : found[0];
 }
 
 fs::path predictor_in(const fs::path& folder) {
   const auto path = folder / "predictor.json";
   EPD_REQUIRE(fs::is_regular_file(path), "no predictor.json in ", folder.string(),
-              "; an unfinished training run has predictor-<kimg>.json files, which can be named instead");
+              "; a run in progress has predictor-<kimg>.json files, whose path can be given instead");
   return path;
 }
 
@@ -61,7 +61,7 @@ fs::path find_experiment(const std::string& digits, const std::vector<fs::path>&
     searched += (searched.empty() ? "" : " and ") + exp_dir.string();
   }
   EPD_REQUIRE(!searched.empty(), "experiment ", digits, ": there is no folder ", exp_dirs.front().string(),
-              " to look in; start the program where it is, or name the predictor's file");
+              "; run from the folder that contains it, or give the predictor's path");
   throw Error(text("no experiment ", digits, " in ", searched));
 }
 

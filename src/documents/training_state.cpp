@@ -85,7 +85,7 @@ std::optional<TrainingState> read_training_state(const fs::path& folder) {
     try {
       return parsed(read_file(path), path.string());
     } catch (const Error& e) {
-      log::warning("passing over a damaged training state: ", e.what());
+      log::warning("ignoring a damaged checkpoint: ", e.what());
     }
   }
   return std::nullopt;

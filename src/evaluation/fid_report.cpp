@@ -181,7 +181,7 @@ std::string spectrum_figure(const Statistics& generated, const Statistics& refer
   const double high = decade(std::max(ours.front(), theirs.front()), [](double x) { return std::ceil(x); });
   const auto longest = static_cast<double>(std::max({ours.size(), theirs.size(), std::size_t{10}}));
   const Plot plot(kLeft, kTop, kWidth - kLeft - kRight, kHeight - kTop - kBottom,
-                  {"number of the eigenvalue", true, 1, longest}, {"eigenvalue", true, low, std::max(high, 10 * low)});
+                  {"index of the eigenvalue", true, 1, longest}, {"eigenvalue", true, low, std::max(high, 10 * low)});
   const auto curve = [&](const std::vector<double>& values, const char* kind) {
     std::vector<Plot::Point> points;
     for (const double value : values) points.emplace_back(static_cast<double>(points.size() + 1), value);
@@ -279,7 +279,7 @@ std::string report_page(const Scores& scores, const ImageSet& generated, const I
       "content=\"width=device-width, initial-scale=1\">\n<title>Scores of ",
       html_text(ours.source), "</title>\n<style>", kStyle,
       "</style>\n</head>\n<body>\n<h1>How good are the images?</h1>\n", "<p class=\"soft\"><code>",
-      html_text(ours.source), "</code> against <code>", html_text(reference.data.statistics.source),
+      html_text(ours.source), "</code> compared with <code>", html_text(reference.data.statistics.source),
       "</code>, features of <code>", html_text(ours.detector), "</code></p>\n", score_cards(scores),
       caution(generated, reference), "<h2>Random images</h2>\n<div class=\"grids\">\n",
       grid_figure(generated, "generated"), grid_figure(reference, "reference"), "</div>\n<h2>Nearest neighbours</h2>\n",

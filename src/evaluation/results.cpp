@@ -90,7 +90,7 @@ std::vector<std::size_t> rows_shown(const std::vector<CompareRow>& rows, int max
 
 std::string comparison_table(const std::vector<CompareRow>& rows) {
   std::vector<Cells> lines{
-      {"solver", "schedule", "NFE", "total evaluations", "RMSE", "FD to exact", "FD to data", "images/s"}};
+      {"solver", "schedule", "NFE", "total evaluations", "RMSE", "FD to reference", "FD to data", "images/s"}};
   for (const auto& row : rows) lines.push_back(cells_of(row));
   std::array<std::size_t, 8> widths{};
   for (const auto& line : lines) {

@@ -41,7 +41,7 @@ ImageSet read_pictures(const PictureOptions& options, const std::shared_ptr<cons
   auto set = score_images(*source, indices, detector, options.pass, group, options.path.string());
   if (group.is_root() && set.statistics.count < set.statistics.num_features()) {
     log::warning(options.path.string(), ": ", set.statistics.count, " images are fewer than the ",
-                 set.statistics.num_features(), " features; the distance has a large bias");
+                 set.statistics.num_features(), " features; the FID is strongly biased");
   }
   return {std::move(set), source, std::move(indices)};
 }

@@ -63,7 +63,7 @@ std::vector<To> integers_as(const Array& array, std::string_view wanted) {
 
 void append_utf8(std::string& result, std::uint32_t code) {
   const auto put = [&](std::uint32_t byte) { result += static_cast<char>(byte); };
-  EPD_REQUIRE(code < 0x110000, "an array of text holds the impossible character ", code);
+  EPD_REQUIRE(code < 0x110000, "an array of strings contains the invalid character ", code);
   if (code < 0x80) {
     put(code);
   } else if (code < 0x800) {
@@ -139,12 +139,12 @@ std::vector<double> Array::as_doubles() const {
 std::vector<std::int64_t> Array::as_int64s() const { return integers_as<std::int64_t>(*this, "integers"); }
 
 const std::uint8_t* Array::as_uint8() const {
-  EPD_REQUIRE(is_uint8(), "an array of dtype ", dtype, " is not one of uint8");
+  EPD_REQUIRE(is_uint8(), "an array of dtype ", dtype, " is not uint8");
   return reinterpret_cast<const std::uint8_t*>(bytes.data());
 }
 
 std::string Array::as_text() const {
-  EPD_REQUIRE(is_text() && size() == 1, "an array of dtype ", dtype, " with ", size(), " items is not one text");
+  EPD_REQUIRE(is_text() && size() == 1, "an array of dtype ", dtype, " with ", size(), " items is not a single string");
   if (dtype[1] == 'S') return bytes.substr(0, bytes.find_last_not_of('\0') + 1);
   std::string result;
   auto codes = converted<std::uint32_t, std::uint32_t>(*this);

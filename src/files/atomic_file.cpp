@@ -104,7 +104,7 @@ void read_at(int descriptor, std::uint64_t offset, char* out, std::size_t num_by
     const ssize_t got = ::pread(descriptor, out, num_bytes, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_with_errno("read", path, errno);
-    EPD_REQUIRE(got > 0, "cannot read ", path.string(), ": it ends early");
+    EPD_REQUIRE(got > 0, "cannot read ", path.string(), ": unexpected end of file");
     out += got;
     offset += static_cast<std::uint64_t>(got);
     num_bytes -= static_cast<std::size_t>(got);
@@ -117,7 +117,7 @@ void fail_with_errno(std::string_view what, const std::filesystem::path& path, i
 
 AtomicFile::AtomicFile(const std::filesystem::path& path, Durability durability)
     : path_(path), target_(resolve(path)), durability_(durability) {
-  EPD_REQUIRE(path.has_filename(), "cannot write '", path.string(), "': it names no file");
+  EPD_REQUIRE(path.has_filename(), "cannot write '", path.string(), "': not a file name");
   refuse_what_is_no_file(target_, path_);
   // O_EXCL: never another's file. 0666: the user's umask decides, as for any output.
   auto temporary = temporary_name(target_);

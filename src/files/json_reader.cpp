@@ -43,7 +43,7 @@ json parse_strictly(std::string_view text_, const std::string& where) {
     if (event == json::parse_event_t::object_end) open_objects.pop_back();
     if (event == json::parse_event_t::key) {
       const auto& name = parsed.get_ref<const std::string&>();
-      EPD_REQUIRE(open_objects.back().insert(name).second, where, ": ", name, ": given twice");
+      EPD_REQUIRE(open_objects.back().insert(name).second, where, ": ", name, ": duplicate field");
     }
     return true;
   };
@@ -111,7 +111,7 @@ std::vector<std::string> JsonReader::fields() const {
 
 std::string JsonReader::string(const std::string& field) {
   const json& value = Node::field(*this, field);
-  if (!value.is_string()) fail(field, text("expected a text, found ", value.type_name()));
+  if (!value.is_string()) fail(field, text("expected a string, found ", value.type_name()));
   return value.get<std::string>();
 }
 

@@ -81,7 +81,7 @@ class HeaderText {
     while (!next_is(')')) {
       std::size_t length = 0;
       const auto [end, error] = std::from_chars(text_.data() + position_, text_.data() + text_.size(), length);
-      require(error == std::errc(), "its shape is damaged or absurd");
+      require(error == std::errc(), "its shape is damaged or impossibly large");
       position_ = static_cast<std::size_t>(end - text_.data());
       if (next_is('L')) ++position_;  // Python 2 wrote long numbers so
       result.push_back(length);
@@ -119,7 +119,7 @@ std::uint64_t checked_bytes(const NpyHeader& header, const std::string& name) {
   for (const std::size_t length : header.shape) {
     if (length == 0) return 0;
     EPD_REQUIRE(total <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / length, name,
-                ": its shape is absurd");
+                ": its shape is impossibly large");
     total *= length;
   }
   return total;

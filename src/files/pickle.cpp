@@ -27,14 +27,14 @@ class PickleReader {
   using Items = Pickle::Items;
 
   std::string_view take(std::size_t count) {
-    if (count > bytes_.size()) pickle_.fail("it ends early");
+    if (count > bytes_.size()) pickle_.fail("unexpected end of file");
     const auto piece = bytes_.substr(0, count);
     bytes_.remove_prefix(count);
     return piece;
   }
   std::string take_line() {
     const auto end = bytes_.find('\n');
-    if (end == bytes_.npos) pickle_.fail("it ends early");
+    if (end == bytes_.npos) pickle_.fail("unexpected end of file");
     std::string line(take(end));
     take(1);
     return line;
@@ -58,13 +58,13 @@ class PickleReader {
     push({kind, static_cast<std::int64_t>(pickle_.items_.size()) - 1});
   }
   Value pop() {
-    if (stack_.empty() || (!marks_.empty() && marks_.back() >= stack_.size())) pickle_.fail("it is broken");
+    if (stack_.empty() || (!marks_.empty() && marks_.back() >= stack_.size())) pickle_.fail("it is corrupt");
     const Value value = stack_.back();
     stack_.pop_back();
     return value;
   }
   Items pop_to_mark() {
-    if (marks_.empty() || marks_.back() > stack_.size()) pickle_.fail("it is broken");
+    if (marks_.empty() || marks_.back() > stack_.size()) pickle_.fail("it is corrupt");
     const auto begin = stack_.begin() + static_cast<std::ptrdiff_t>(marks_.back());
     marks_.pop_back();
     Items items(begin, stack_.end());
@@ -81,7 +81,7 @@ class PickleReader {
     const Value target = pop();
     push(target);
     if (target.kind != Kind::kList && target.kind != Kind::kDict && target.kind != Kind::kCall) {
-      pickle_.fail("it is broken");
+      pickle_.fail("it is corrupt");
     }
     auto& items = pickle_.items_.at(static_cast<std::size_t>(target.number));
     items.insert(items.end(), more.begin(), more.end());
@@ -163,13 +163,13 @@ class PickleReader {
   }
   /// Python numbers its memos 0, 1, 2...
   void remember(std::size_t place) {
-    if (place > memo_.size() + 1) pickle_.fail("it is broken");
+    if (place > memo_.size() + 1) pickle_.fail("it is corrupt");
     if (place >= memo_.size()) memo_.resize(place + 1);
     memo_[place] = pop();
     push(memo_[place]);
   }
   void recall(std::size_t place) {
-    if (place >= memo_.size()) pickle_.fail("it is broken");
+    if (place >= memo_.size()) pickle_.fail("it is corrupt");
     push(memo_[place]);
   }
 
@@ -225,7 +225,7 @@ void Pickle::fail(const std::string& what) const {
 }
 
 std::int64_t Pickle::number(Value value) const {
-  if (value.kind != Kind::kNumber) fail("a number is missing");
+  if (value.kind != Kind::kNumber) fail("expected a number");
   return value.number;
 }
 
@@ -239,11 +239,11 @@ std::string Pickle::text(Value value) const {
       return latin1(text(items(call[1])[0]));
     }
   }
-  fail("a text is missing");
+  fail("expected a string");
 }
 
 const Pickle::Items& Pickle::items(Value value) const {
-  if (value.kind != Kind::kList && value.kind != Kind::kDict && value.kind != Kind::kCall) fail("a list is missing");
+  if (value.kind != Kind::kList && value.kind != Kind::kDict && value.kind != Kind::kCall) fail("expected a list");
   return items_.at(static_cast<std::size_t>(value.number));
 }
 

@@ -47,7 +47,7 @@ void require_plausible(const zip_stat_t& stat, std::uint64_t archive_bytes, cons
   bool plausible = stat.comp_size <= archive_bytes;
   if (stat.comp_method == ZIP_CM_STORE) plausible = plausible && stat.size == stat.comp_size;
   if (stat.comp_method == ZIP_CM_DEFLATE) plausible = plausible && stat.size <= stat.comp_size * kMaxDeflateRatio;
-  EPD_REQUIRE(plausible, "cannot read ", path.string(), ": entry ", stat.name, " promises ", stat.size, " bytes in ",
+  EPD_REQUIRE(plausible, "cannot read ", path.string(), ": entry ", stat.name, " declares ", stat.size, " bytes in ",
               stat.comp_size, ", which the archive cannot hold");
 }
 
@@ -73,7 +73,7 @@ struct ZipReader::Archive {
     for (std::size_t filled = 0; filled < size;) {
       const zip_int64_t got = zip_fread(file, out + filled, size - filled);
       EPD_REQUIRE(got >= 0, where(entry, path), zip_file_strerror(file));
-      EPD_REQUIRE(got > 0, where(entry, path), "it ends early");
+      EPD_REQUIRE(got > 0, where(entry, path), "unexpected end of file");
       filled += static_cast<std::size_t>(got);
     }
   }
@@ -123,7 +123,7 @@ void ZipReader::stream(std::size_t index, const std::function<void(std::string_v
     if (got == 0) break;
     total += static_cast<std::uint64_t>(got);
     EPD_REQUIRE(total <= entry.size, where(entry, path_), "it holds more than the ", entry.size,
-                " bytes that it promises");
+                " bytes that its header declares");
     consume(std::string_view(piece).substr(0, static_cast<std::size_t>(got)));
   }
   EPD_REQUIRE(total == entry.size, where(entry, path_), "it holds ", total, " bytes instead of ", entry.size);
@@ -151,7 +151,7 @@ std::string ZipReader::read_start(std::size_t index, std::size_t num_bytes) cons
 void ZipReader::read_range(std::size_t index, std::uint64_t offset, char* out, std::size_t num_bytes) const {
   const Entry& entry = entries_.at(index);
   EPD_REQUIRE(entry.stored && offset <= entry.size && num_bytes <= entry.size - offset, where(entry, path_), "bytes ",
-              offset, " to ", offset + num_bytes, " are not to be had one by one");
+              offset, " to ", offset + num_bytes, " cannot be read separately");
   const std::lock_guard lock(archive_->mutex);
   const OpenEntry file = archive_->open(index, entry, path_);
   EPD_REQUIRE(zip_fseek(file.get(), static_cast<zip_int64_t>(offset), SEEK_SET) == 0, where(entry, path_),

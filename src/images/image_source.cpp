@@ -80,7 +80,7 @@ std::unordered_map<std::string, int> parse_labels(std::string_view json, const s
     if (good) result[pair[0].get<std::string>()] = pair[1].get<int>();
   }
   if (good) return result;
-  log::warning(where, ": its labels are not understood, expected {\"labels\": [[name, class], ...]}; none are used");
+  log::warning(where, ": unknown label format, expected {\"labels\": [[name, class], ...]}; labels are ignored");
   return {};
 }
 
@@ -95,7 +95,7 @@ class NamedImages : public ImageSource {
   explicit NamedImages(Alpha alpha) : alpha_(alpha) {}
   Image decode(std::string_view bytes, const std::string& where) const { return decode_image(bytes, where, alpha_); }
   void set_names(std::vector<std::string> names, const std::filesystem::path& path) {
-    EPD_REQUIRE(!names.empty(), "there are no pictures in ", path.string(),
+    EPD_REQUIRE(!names.empty(), "there are no images in ", path.string(),
                 " (searched for *.png, *.jpg and *.jpeg at every depth)");
     std::ranges::sort(names);
     names_ = std::move(names);
@@ -183,21 +183,21 @@ class ZipImages : public NamedImages {
 }  // namespace
 
 Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha) {
-  EPD_REQUIRE(!bytes.empty(), "cannot read the picture ", name, ": it is empty");
+  EPD_REQUIRE(!bytes.empty(), "cannot read the image ", name, ": it is empty");
   if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha);
   if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name);
-  throw Error(text("cannot read the picture ", name, ": it is neither PNG nor JPEG"));
+  throw Error(text("cannot read the image ", name, ": it is neither PNG nor JPEG"));
 }
 
 std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  EPD_REQUIRE(std::filesystem::exists(status), "pictures: ", path.string(), " does not exist");
+  EPD_REQUIRE(std::filesystem::exists(status), "images: ", path.string(), " does not exist");
   if (std::filesystem::is_directory(status)) return std::make_unique<FolderImages>(path, alpha);
   const std::string extension = lower_case_extension(path.filename().string());
   if (extension == ".npy" || extension == ".npz") return open_image_array(path);
   if (path.filename().string().ends_with(".tar.gz")) return open_image_cifar(path);
-  EPD_REQUIRE(extension == ".zip", "pictures: ", path.string(),
+  EPD_REQUIRE(extension == ".zip", "images: ", path.string(),
               " is neither a folder nor a .zip, .npz or .npy file nor CIFAR-10's .tar.gz");
   return std::make_unique<ZipImages>(path, alpha);
 }

@@ -82,14 +82,14 @@ std::string shape_text(const std::vector<std::size_t>& shape) {
 }
 
 void require_pictures(const NpyHeader& header, const std::string& what) {
-  EPD_REQUIRE(header.dtype == "|u1", what, ": pictures are uint8, this array has dtype ", header.dtype);
+  EPD_REQUIRE(header.dtype == "|u1", what, ": images are uint8, this array has dtype ", header.dtype);
   const auto& shape = header.shape;
   EPD_REQUIRE(shape.size() == 4 && (shape[3] == 1 || shape[3] == 3), what,
-              ": pictures are an array [N, height, width, 1 or 3], this one has shape ", shape_text(shape));
-  EPD_REQUIRE(shape[0] > 0, "there are no pictures in ", what);
+              ": images are an array [N, height, width, 1 or 3], this one has shape ", shape_text(shape));
+  EPD_REQUIRE(shape[0] > 0, "there are no images in ", what);
   constexpr std::size_t kMaxSide = 1 << 16;
   EPD_REQUIRE(shape[1] > 0 && shape[2] > 0 && shape[1] <= kMaxSide && shape[2] <= kMaxSide, what,
-              ": no picture has the size of shape ", shape_text(shape));
+              ": no image has the size of shape ", shape_text(shape));
 }
 
 std::unique_ptr<ImageSource> open_npy(const std::filesystem::path& path) {
@@ -120,7 +120,7 @@ std::vector<std::int64_t> labels_beside(const NpzReader& npz, std::size_t num_pi
 std::unique_ptr<ImageSource> open_npz(const std::filesystem::path& path) {
   const auto npz = std::make_shared<NpzReader>(path);
   const auto names = npz->names();
-  EPD_REQUIRE(npz->has("arr_0") || names.size() == 1, "pictures: ", path.string(), " has ", names.size(),
+  EPD_REQUIRE(npz->has("arr_0") || names.size() == 1, "images: ", path.string(), " has ", names.size(),
               " arrays and none of them is arr_0");
   const std::string name = npz->has("arr_0") ? "arr_0" : names.front();
   const NpyHeader header = npz->header(name);

@@ -36,7 +36,7 @@ Batch read_batch(const std::string& name, const std::string& bytes, const std::s
   batch.planes = pickle.text(state[4]);
   for (const auto label : pickle.items(pickle.at(pickle.root(), "labels"))) {
     const auto number = pickle.number(label);
-    EPD_REQUIRE(number >= 0 && number < 10, where, ": label ", number, " is none of CIFAR-10's");
+    EPD_REQUIRE(number >= 0 && number < 10, where, ": label ", number, " is not a CIFAR-10 label");
     batch.labels.push_back(static_cast<int>(number));
   }
   EPD_REQUIRE(batch.planes.size() == batch.labels.size() * kPictureBytes && pickle.number(state[3]) == 0, where,
@@ -81,8 +81,8 @@ class CifarImages : public ImageSource {
         names_.push_back(text(batch.name, '[', i, ']'));
       }
     }
-    EPD_REQUIRE(!pictures_.empty(), "there are no pictures in ", path.string(), " (searched for CIFAR-10's ",
-                kBatchPath, "1 and so on)");
+    EPD_REQUIRE(!pictures_.empty(), "there are no images in ", path.string(), " (searched for CIFAR-10's ", kBatchPath,
+                "1 and so on)");
   }
   std::size_t size() const override { return pictures_.size(); }
   const std::string& name(std::size_t i) const override { return names_.at(i); }

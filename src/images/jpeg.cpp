@@ -81,7 +81,8 @@ Image decode_jpeg(std::string_view bytes, const std::string& name) {
   };
   require(read_header(reader, bytes));
   const int components = reader.state.num_components;
-  EPD_REQUIRE(components != 4, "cannot read the JPEG ", name, ": it is CMYK, which has no one RGB; convert it first");
+  EPD_REQUIRE(components != 4, "cannot read the JPEG ", name,
+              ": it is CMYK, which is not supported; convert it to RGB first");
   EPD_REQUIRE(components == 1 || components == 3, "cannot read the JPEG ", name, ": it has ", components,
               " components, neither grey nor colour");
   require_sane_size(reader.state.image_width, reader.state.image_height, name);

@@ -89,15 +89,15 @@ std::string encode_png(const Image& image, const PngText& text, int level) {
   EPD_REQUIRE(size > 0 && size == image.pixels.size(), "a PNG needs pixels of its size ", image.height, "x",
               image.width, "x", image.channels, ", got ", image.pixels.size(), " values");
   // stb counts in int; the compressor's bound adds a little.
-  EPD_REQUIRE(size + static_cast<std::size_t>(image.height) < (std::size_t{1} << 30), "a picture of ", image.height,
-              "x", image.width, " is too large for a PNG writer (1 GiB)");
+  EPD_REQUIRE(size + static_cast<std::size_t>(image.height) < (std::size_t{1} << 30), "an image of ", image.height, "x",
+              image.width, " is too large for a PNG writer (1 GiB)");
   deflate_level = level;
   int length = 0;
   const std::unique_ptr<unsigned char, decltype(&std::free)> encoded(
       stbi_write_png_to_mem(image.pixels.data(), static_cast<int>(image.row_bytes()), image.width, image.height,
                             image.channels, &length),
       &std::free);
-  EPD_REQUIRE(encoded && length > static_cast<int>(kHeaderEnd), "no memory to encode a picture of ", image.height, "x",
+  EPD_REQUIRE(encoded && length > static_cast<int>(kHeaderEnd), "no memory to encode an image of ", image.height, "x",
               image.width);
   const std::string_view bytes(reinterpret_cast<const char*>(encoded.get()), static_cast<std::size_t>(length));
   std::string result(bytes.substr(0, kHeaderEnd));
@@ -214,7 +214,7 @@ Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha) {
   const std::uint64_t bits =
       width * height * png_get_bit_depth(reader.png, reader.info) * png_get_channels(reader.png, reader.info);
   EPD_REQUIRE(bits / 8 <= kMaxDeflateRatio * bytes.size(), "cannot read the PNG ", name, ": ", bytes.size(),
-              " bytes cannot hold the ", width, "x", height, " pixels that it promises");
+              " bytes cannot hold the ", width, "x", height, " pixels that its header declares");
   require(choose_pixels(reader, reading, alpha));
 
   Image image(static_cast<int>(height), static_cast<int>(width), alpha == Alpha::kDrop ? 3 : 4);

@@ -149,8 +149,8 @@ class Dataset {
       written_labels_.push_back(labels_[item->index]);
       writer.push(name_of_picture(written_labels_.size() - 1), std::move(item->image));
     }
-    EPD_REQUIRE(!written_labels_.empty(), options_.source.string(), ": all ", left_out_, " pictures are smaller than ",
-                resolution_text(), ", nothing is left");
+    EPD_REQUIRE(!written_labels_.empty(), options_.source.string(), ": all ", left_out_, " images are smaller than ",
+                resolution_text(), ", no images remain");
     progress.finish();
     writer.push_bytes("dataset.json", labels_json());
     writer.finish();
@@ -171,7 +171,7 @@ class Dataset {
     }
     EPD_REQUIRE(image.height == height_ && image.width == width_, source_.name(index), " is ", image.width, "x",
                 image.height, ", but ", source_.name(first_), " is ", width_, "x", height_,
-                "; --resolution brings them to one size");
+                "; use --resolution to resize them");
   }
 
   bool has_labels() const {
@@ -193,13 +193,14 @@ class Dataset {
     const auto labelled = std::ranges::count_if(written_labels_, [](const auto& label) { return label.has_value(); });
     if (labelled > 0 && !has_labels()) {
       log::warning(source.string(), ": ", written_labels_.size() - static_cast<std::size_t>(labelled), " of ",
-                   written_labels_.size(), " pictures have no class, so none is stored");
+                   written_labels_.size(), " images have no class, so none is stored");
     }
     if (left_out_ > 0) {
-      log::warning(source.string(), ": ", left_out_, " pictures are smaller than ", resolution_text(), " and left out");
+      log::warning(source.string(), ": ", left_out_, " images are smaller than ", resolution_text(), " and skipped");
     }
     if (height_ != width_ || !std::has_single_bit(static_cast<unsigned>(width_))) {
-      log::warning("the pictures are ", width_, "x", height_, "; EDM's training takes squares of a power of two alone");
+      log::warning("the images are ", width_, "x", height_,
+                   "; EDM's training needs square images with a power-of-two size");
     }
   }
 
@@ -252,8 +253,8 @@ const PrepareOptions& PrepareOptions::validated() const {
   EPD_REQUIRE_USAGE(transform == Crop::kNone || resolution, "transform: ", name_of(kCropNames, transform),
                     " needs a --resolution");
   EPD_REQUIRE_USAGE(transform != Crop::kCenterCropWide || resolution->height <= resolution->width,
-                    "resolution: center-crop-wide makes pictures that are wider than high, got ", resolution->width,
-                    "x", resolution->height);
+                    "resolution: center-crop-wide makes images that are wider than high, got ", resolution->width, "x",
+                    resolution->height);
   return *this;
 }
 

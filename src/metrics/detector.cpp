@@ -45,7 +45,7 @@ graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
 }
 
 torch::jit::Module load_frozen(const fs::path& path, const DetectorOptions& options) {
-  EPD_REQUIRE(fs::is_regular_file(path), "detector: no file ", path.string());
+  EPD_REQUIRE(fs::is_regular_file(path), "detector: no such file: ", path.string());
   try {
     auto module = torch::jit::load(path.string(), options.device);
     module.eval();
@@ -91,7 +91,7 @@ Detector::~Detector() = default;
 
 void Detector::check_contract() {
   const auto require = [&](bool kept, const auto&... what) {
-    EPD_REQUIRE(kept, "detector ", path_.string(), " does not keep the detector contract: ", what...);
+    EPD_REQUIRE(kept, "detector ", path_.string(), " breaks the detector contract: ", what...);
   };
   const auto image = at::full({1, 3, 64, 64}, 128, at::TensorOptions(options_.device).dtype(at::kByte));
   const auto features = [&] {

@@ -139,7 +139,7 @@ FeatureSet Scorer::collect(ProcessGroup& group, const std::string& source) {
 FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t>& indices,
                         const std::shared_ptr<const Detector>& detector, const ImagePass& pass, ProcessGroup& group,
                         const std::string& name) {
-  EPD_REQUIRE(indices.size() >= 2, name, ": a covariance needs at least 2 images, there ",
+  EPD_REQUIRE(indices.size() >= 2, name, ": a Frechet distance needs at least 2 images, there ",
               indices.size() == 1 ? "is 1" : "are none");
   auto share = share_of(indices, group.rank(), group.size());
   Scorer scorer(detector, pass.keep_features);

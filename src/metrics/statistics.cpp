@@ -106,8 +106,7 @@ void require_same_detector(const Statistics& statistics, const Statistics& refer
                                 reference.num_features(), " of detector ", detector_text(reference));
   EPD_REQUIRE(statistics.num_features() == reference.num_features(), pair,
               "; choose the reference's detector with --detector");
-  EPD_REQUIRE(may_be_same_detector(statistics, reference), pair,
-              "; distances between features of different networks mean nothing");
+  EPD_REQUIRE(may_be_same_detector(statistics, reference), pair, "; features of different networks cannot be compared");
 }
 
 bool is_statistics_file(const std::filesystem::path& path) {
@@ -130,7 +129,7 @@ Statistics read_statistics(const std::filesystem::path& path) {
   require_valid(statistics, where);
   statistics.sigma = (statistics.sigma + statistics.sigma.t()) / 2;
   statistics.count = read_optional_count(npz);
-  EPD_REQUIRE(statistics.count != 1, where, ": its count is 1, a covariance needs at least 2 images");
+  EPD_REQUIRE(statistics.count != 1, where, ": its count is 1, a Frechet distance needs at least 2 images");
   statistics.detector = read_optional_text(npz, "detector");
   statistics.detector_sha256 = read_optional_text(npz, "detector_sha256");
   statistics.source = where;
@@ -206,7 +205,7 @@ void FeatureSums::all_reduce(ProcessGroup& group) {
 }
 
 Statistics FeatureSums::statistics() const {
-  EPD_REQUIRE(count_ >= 2, "a covariance needs at least 2 images, there ", count_ == 1 ? "is " : "are ", count_);
+  EPD_REQUIRE(count_ >= 2, "a Frechet distance needs at least 2 images, there ", count_ == 1 ? "is " : "are ", count_);
   Statistics statistics;
   statistics.count = count_;
   statistics.mu = mean().cpu();

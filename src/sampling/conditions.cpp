@@ -131,14 +131,14 @@ at::Tensor kept_means(const OpenedModel& model, const Conditions& conditions) {
   try {
     if (std::filesystem::exists(path)) return to_float_tensor(NpzReader(path).read("mean")).to(model.model->device());
   } catch (const Error& error) {
-    log::warning("making the mean of the data again: ", error.what());
+    log::warning("recomputing the data mean: ", error.what());
   }
   const auto means = all_means(model, conditions);
   try {
     std::filesystem::create_directories(path.parent_path());
     write_npz(path, {{"mean", to_array(means)}});
   } catch (const std::exception& error) {
-    log::warning("the mean of the data is not kept: ", error.what());
+    log::warning("the data mean could not be cached: ", error.what());
   }
   return means;
 }
@@ -171,11 +171,11 @@ ConditionOptions ConditionOptions::resolved(const ModelFacts& facts) const {
   const bool takes_text = facts.condition == ConditionKind::kText;
   EPD_REQUIRE_USAGE(takes_text || (!prompt && prompt_file.empty()), prompt ? "prompt" : "prompt_file",
                     ": the model of ", facts.dataset_name, " takes no text");
-  EPD_REQUIRE_USAGE(!prompt || prompt_file.empty(), "a prompt and a file of prompts exclude each other");
+  EPD_REQUIRE_USAGE(!prompt || prompt_file.empty(), "give --prompt or a prompt file, not both");
   ConditionOptions result = *this;
   if (takes_text && !prompt && prompt_file.empty()) result.prompt_file = find_captions(facts.dataset_name);
   EPD_REQUIRE_USAGE(!takes_text || prompt || !result.prompt_file.empty(), "the model of ", facts.dataset_name,
-                    " is conditioned on text: give --prompt, or a file of prompts");
+                    " needs text: give --prompt or a prompt file");
   return result;
 }
 

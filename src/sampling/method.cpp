@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 template <class T, class Name>
 void require_agreement(const char* option, const std::optional<T>& given, const T& settled, const Name& name_of_value) {
   EPD_REQUIRE_USAGE(!given || *given == settled, option, ": the predictor was made for ", name_of_value(settled),
-                    ", got ", name_of_value(*given), "; leave the option out");
+                    ", got ", name_of_value(*given), "; omit the option");
 }
 
 template <class T>
@@ -31,7 +31,7 @@ void require_agreement(const char* option, const std::optional<T>& given, const 
 template <class T>
 void require_known(const char* option, const std::optional<T>& given, const T& otherwise, bool known,
                    const std::string& solver) {
-  EPD_REQUIRE_USAGE(known || !given || *given == otherwise, option, ": solver ", solver, " has no such option");
+  EPD_REQUIRE_USAGE(known || !given || *given == otherwise, option, ": solver ", solver, " does not have this option");
 }
 
 void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) {
@@ -43,7 +43,7 @@ void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) 
   if (spec.max_order) require_agreement("max_order", o.max_order, *spec.max_order);
   const SolverOptions defaults;
   const std::string student = name_of(kStudentNames, spec.kind);
-  EPD_REQUIRE_USAGE(!o.max_order || spec.max_order, "max_order: the predictor has none; leave the option out");
+  EPD_REQUIRE_USAGE(!o.max_order || spec.max_order, "max_order: this predictor does not use it; omit the option");
   require_known("inner_steps", o.inner_steps, defaults.inner_steps, false, student);
   require_known("unipc_variant", o.unipc_variant, defaults.unipc_variant, false, student);
   require_known("deis_mode", o.deis_mode, defaults.deis_mode, false, student);
@@ -52,13 +52,14 @@ void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) 
 void check_shape(const PredictorSpec& spec, const fs::path& path, const ModelFacts& facts) {
   const auto require = [&](const char* what, int predictors, int models) {
     EPD_REQUIRE(predictors == models, "predictor ", path.string(), " is for ", spec.dataset_name, " with ", what, " ",
-                predictors, "; the model of ", facts.dataset_name, " has ", models, ": they do not belong together");
+                predictors, "; the model of ", facts.dataset_name, " has ", models,
+                ": predictor and model do not match");
   };
   require("resolution", spec.resolution, facts.resolution);
   require("channels", spec.channels, facts.channels);
   require("label_dim", spec.label_dim, facts.label_dim);
   if (spec.dataset_name != facts.dataset_name) {
-    log::warning("the predictor was made for ", spec.dataset_name, ", the model is of ", facts.dataset_name);
+    log::warning("the predictor was made for ", spec.dataset_name, ", the model is for ", facts.dataset_name);
   }
 }
 
@@ -69,7 +70,7 @@ GuidanceOptions guidance_for(const MethodOptions& o, const PredictorSpec* spec) 
     guidance.rate = spec->guidance_rate.value_or(guidance.rate);
     const bool other = (o.guidance_type && *o.guidance_type != guidance.kind) ||
                        (o.guidance_rate && *o.guidance_rate != guidance.rate);
-    if (other) log::warning("guidance other than the predictor was made for");
+    if (other) log::warning("guidance differs from that of the predictor's training");
   }
   guidance.kind = o.guidance_type.value_or(guidance.kind);
   guidance.rate = o.guidance_rate.value_or(guidance.rate);
@@ -139,9 +140,9 @@ Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
 
 std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options) {
   const bool has_predictor = !options.predictor_path.empty();
-  EPD_REQUIRE_USAGE(has_predictor || options.solver, "nothing to draw with: give --predictor_path, or --solver (",
-                    all_names(kSolverNames), ")");
-  EPD_REQUIRE_USAGE(!has_predictor || !options.solver, "--predictor_path and --solver exclude each other");
+  EPD_REQUIRE_USAGE(has_predictor || options.solver, "give --predictor_path, or --solver (", all_names(kSolverNames),
+                    ")");
+  EPD_REQUIRE_USAGE(!has_predictor || !options.solver, "give --predictor_path or --solver, not both");
   if (!has_predictor) return std::nullopt;
   const auto path =
       find_predictor(options.predictor_path, {"exp", project_dir() / "exp"});  // the user's own runs come first

@@ -159,21 +159,21 @@ void OutputFolder::require_no_stranger(const Manifest& manifest) const {
   const auto& folder = layout_.folder;
   if (const auto there = read_manifest(folder)) {
     const auto other = first_difference(there->settings, manifest.settings);
-    EPD_REQUIRE(!other, folder.string(), " holds images of another run: ", other.value_or(""),
+    EPD_REQUIRE(!other, folder.string(), " has images made with other settings: ", other.value_or(""),
                 "; choose another --outdir, or replace them with --overwrite");
     return;
   }
   for_each_file(folder, [&](const fs::path& path) {
     EPD_REQUIRE(!is_image_file(path) && !is_packed_file(path), folder.string(), " holds images (",
                 path.filename().string(), ") and no ", Manifest::kFileName,
-                " that says whose; choose another --outdir, or remove them");
+                " that describes them; choose another --outdir, or remove them");
   });
 }
 
 void OutputFolder::require_nothing_finished() const {
   for_each_file(layout_.folder, [&](const fs::path& path) {
     EPD_REQUIRE(!is_image_file(path) && !is_packed_file(path), layout_.folder.string(),
-                " holds images already; keep them with --resume, or replace them with --overwrite");
+                " already has images; keep them with --resume, or replace them with --overwrite");
   });
 }
 

@@ -132,7 +132,7 @@ void require_pixels(const SampleOptions& o, const ModelFacts& facts) {
   const int channels = facts.latent ? facts.latent->image_channels : facts.channels;
   const bool as_png = o.format == SampleFormat::kPng || o.format == SampleFormat::kZip || o.grid;
   EPD_REQUIRE_USAGE(!as_png || channels == 1 || channels == 3, "format: the images of ", facts.dataset_name, " have ",
-                    channels, " channels, which no PNG holds; use --format npz or raw");
+                    channels, " channels, which PNG cannot store; use --format npz or raw");
 }
 
 /// The options that ask for this method, with nothing unset but what the method does not know.
@@ -167,7 +167,7 @@ const SampleOptions& SampleOptions::validated() const {
   SampleOptions copy = *this;
   options_of(copy).check();
   EPD_REQUIRE_USAGE(!seeds.empty(), "seeds: none given");
-  EPD_REQUIRE_USAGE(!scoring.no_images || scoring.wanted(), "no_images: nothing would be left to do; give --fid");
+  EPD_REQUIRE_USAGE(!scoring.no_images || scoring.wanted(), "no_images: needs --fid, else there is nothing to do");
   return *this;
 }
 

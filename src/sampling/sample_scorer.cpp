@@ -31,7 +31,7 @@ ScoredSamples SampleScorer::finish(ProcessGroup& group, const std::string& sourc
   if (!group.is_root()) return result;
   if (generated.statistics.count < generated.statistics.num_features()) {
     log::warning(generated.statistics.count, " images are fewer than the ", generated.statistics.num_features(),
-                 " features; the distance has a large bias");
+                 " features; the FID is strongly biased");
   }
   result.scores = score(generated, reference_, options_.metrics, device_);
   result.record = result.scores.json();

@@ -17,8 +17,8 @@ VpSigmaMap VpSigmaMap::between(double sigma_min, double sigma_max, double eps_s)
   const double low = std::log1p(sigma_min * sigma_min), high = std::log1p(sigma_max * sigma_max);
   const double beta_d = 2 * (low / eps_s - high) / (eps_s - 1), beta_min = high - beta_d / 2;
   // The exponent's slope beta_d u + beta_min is linear in u, so both ends decide.
-  EPD_REQUIRE_USAGE(beta_d * eps_s + beta_min > 0 && beta_d + beta_min > 0, "no variance-preserving clock runs from ",
-                    sigma_min, " at u = ", eps_s, " to ", sigma_max,
+  EPD_REQUIRE_USAGE(beta_d * eps_s + beta_min > 0 && beta_d + beta_min > 0,
+                    "no variance-preserving schedule runs from ", sigma_min, " at u = ", eps_s, " to ", sigma_max,
                     " at u = 1; lower sigma_min or use another schedule");
   return VpSigmaMap(beta_d, beta_min);
 }
@@ -37,7 +37,7 @@ TableSigmaMap::TableSigmaMap(const std::vector<double>& alphas_cumprod) {
   for (std::size_t m = 0; m < alphas_cumprod.size(); ++m) {
     const double a = alphas_cumprod[m];
     EPD_REQUIRE(a > 0 && a < 1 && (m == 0 || a < alphas_cumprod[m - 1]), "noise table: entry ", m, " is ", a,
-                "; the entries must fall within (0, 1)");
+                "; entries must decrease strictly within (0, 1)");
     log_alpha_.push_back(0.5 * std::log(a));
   }
 }

@@ -34,12 +34,12 @@ std::string solvers_that_know(std::string_view option, const char* last_separato
 const SolverOptions& SolverOptions::validated() const {
   const int highest = highest_order(kind);
   const char* name = name_of(kSolverNames, kind);
-  EPD_REQUIRE_USAGE(!max_order || highest > 0, "max_order: solver ", name, " has a fixed order; leave it out");
+  EPD_REQUIRE_USAGE(!max_order || highest > 0, "max_order: solver ", name, " has a fixed order; omit the option");
   EPD_REQUIRE_USAGE(!max_order || (*max_order >= 1 && *max_order <= highest), "max_order: expected 1 to ", highest,
                     " for solver ", name, ", got ", max_order.value_or(0));
   EPD_REQUIRE_USAGE(inner_steps >= 2 && inner_steps <= 1000, "inner_steps: expected 2 to 1000, got ", inner_steps);
   EPD_REQUIRE_USAGE(inner_steps == 2 || knows(kind, "inner_steps"), "inner_steps: solver ", name,
-                    " keeps a history and cannot refine its intervals; use ", solvers_that_know("inner_steps", " or "));
+                    " is a multistep method without inner steps; use ", solvers_that_know("inner_steps", " or "));
   return *this;
 }
 

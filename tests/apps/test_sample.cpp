@@ -105,7 +105,7 @@ TEST_F(SampleProgram, KeepsTwoRunsApart) {
   const auto refused = run("images", {"--seeds", "0-3", "--num_steps", "4"});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_EQ(error_lines(refused.errors), 1);
-  EXPECT_THAT(refused.errors, HasSubstr("another run"));
+  EXPECT_THAT(refused.errors, HasSubstr("other settings"));
   EXPECT_EQ(files("images"), before);
   expect_success({run("images", {"--seeds", "0-1", "--num_steps", "4", "--overwrite"})});
   EXPECT_EQ(files("images").size(), 2U);

@@ -52,7 +52,7 @@ TEST_F(SampleRefuses, UnknownOptionsAndValues) {
   refuses({"--writer_threads", "100000"}, 2, "writer_threads");
   refuses({"--grid=perhaps"}, 2, "grid");
   refuses({"--format", "jpeg"}, 2, "jpeg");
-  refuses({"--predictor_path", "2"}, 2, "exclude");
+  refuses({"--predictor_path", "2"}, 2, "not both");
 }
 
 TEST_F(SampleRefuses, OnceWhatAllProcessesOfAJobSee) {

@@ -44,7 +44,7 @@ TEST(Seeds, AnErrorShowsTheSeedThatStandsTwice) {
     parse_seeds("7,0-9");
     ADD_FAILURE();
   } catch (const UsageError& e) {
-    EXPECT_EQ(std::string(e.what()), "seeds: 7 stands twice in '7,0-9'");
+    EXPECT_EQ(std::string(e.what()), "seeds: 7 appears twice in '7,0-9'");
   }
 }
 

@@ -50,7 +50,8 @@ TEST_F(Stopping, WhatAnotherProcessReportedIsNotSaidAgain) {
 }
 
 TEST_F(Stopping, WhateverIsThrownIsOneLineAndOne) {
-  EXPECT_EQ(ended([] { throw std::bad_alloc(); }).second, "error: out of memory: try a smaller batch\n");
+  EXPECT_EQ(ended([] { throw std::bad_alloc(); }).second,
+            "error: out of memory: try smaller --batch, --batch_gpu or --chunk\n");
   EXPECT_EQ(ended([] { throw std::runtime_error("first\nsecond"); }).second, "error: first\n");
   EXPECT_EQ(ended([] { throw 3; }), std::pair(1, std::string("error: unknown error\n")));
 }

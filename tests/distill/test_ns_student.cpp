@@ -289,7 +289,7 @@ TEST(NsStudent, RefusesWhatItCannotDo) {
   auto options = ns_options();
   EXPECT_EQ(refusal(options), "no error");
   options.objective = Objective::kPerStep;
-  EXPECT_THAT(refusal(options), HasSubstr("objective: the states of student ns leave the teacher's grid"));
+  EXPECT_THAT(refusal(options), HasSubstr("objective: student ns learns its times"));
   options = ns_options();
   options.lr = 0.1;
   EXPECT_THAT(refusal(options), HasSubstr("use --lr_weights, --lr_times and --lr_sigmas"));
@@ -299,7 +299,7 @@ TEST(NsStudent, RefusesWhatItCannotDo) {
               HasSubstr("init: expected euler, heun, dpm, dpmpp, ipndm, unipc or deis, or a predictor"));
   options = ns_options();
   options.patience = 2;
-  EXPECT_THAT(refusal(options), HasSubstr("patience: it needs a validation"));
+  EXPECT_THAT(refusal(options), HasSubstr("patience: needs --val_images"));
   options = ns_options();
   options.rates.times = -1;
   EXPECT_THAT(refusal(options), HasSubstr("lr_times"));

@@ -118,9 +118,9 @@ TEST_F(Failures, ATakenPortIsOneLine) {
   auto root = start("nothing", "60", rank_variables(0, 2, port.number()));
   const auto ended = root.wait(kPatience);
   EXPECT_EQ(ended.exit_code, 1);
-  EXPECT_EQ(ended.errors, "error: MASTER_PORT " + std::to_string(port.number()) +
-                              " is in use on this machine: choose another (--master_port), or stop the job that holds "
-                              "it\n");
+  EXPECT_EQ(ended.errors,
+            "error: MASTER_PORT " + std::to_string(port.number()) +
+                " is in use on this machine: choose another (--master_port), or stop the job that uses it\n");
 }
 
 TEST_F(Failures, APortOfAnotherProgramIsNoStore) {
@@ -128,7 +128,7 @@ TEST_F(Failures, APortOfAnotherProgramIsNoStore) {
   const auto ended = start("nothing", "3", rank_variables(1, 2, port.number())).wait(kPatience);
   EXPECT_EQ(ended.exit_code, 1);
   EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
-  EXPECT_THAT(ended.errors, HasSubstr("no store of a job at 127.0.0.1:"));
+  EXPECT_THAT(ended.errors, HasSubstr("no rendezvous store at 127.0.0.1:"));
 }
 
 TEST_F(Failures, MissingRanksAreNamed) {
@@ -151,7 +151,7 @@ TEST_F(Failures, AnotherProgramsPortIsNoticedLongBeforeTheTimeToJoinEnds) {
   const auto ended = start("nothing", "6000", rank_variables(1, 2, port.number())).wait(std::chrono::seconds(100));
   EXPECT_EQ(ended.exit_code, 1);
   EXPECT_EQ(error_lines(ended.errors), 1) << ended.errors;
-  EXPECT_THAT(ended.errors, HasSubstr("no store of a job at 127.0.0.1:"));
+  EXPECT_THAT(ended.errors, HasSubstr("no rendezvous store at 127.0.0.1:"));
 }
 
 TEST_F(Failures, AHostThatIsNotKnownIsOneLineAtOnce) {

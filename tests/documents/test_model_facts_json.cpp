@@ -136,7 +136,7 @@ TEST_F(ModelFile, OfAnotherKindIsRefused) {
   ZipWriter zip(path_);
   zip.add("00000/img.png", "pixels");
   zip.finish();
-  EXPECT_THAT(error(), HasSubstr("no TorchScript file"));
+  EXPECT_THAT(error(), HasSubstr("not a TorchScript file"));
 }
 
 TEST_F(ModelFile, CutShortIsRefusedAnywhere) {

@@ -38,7 +38,7 @@ TEST_P(NumpyKinds, TextIsReadAsUtf8) {
   EXPECT_EQ(kinds.read("empty_text").as_text(), "");
   EXPECT_THAT(error_of([&] { kinds.read("text").as_doubles(); }), HasSubstr("no numbers"));
   EXPECT_THAT(error_of([&] { kinds.read("float32").as_int64s(); }), HasSubstr("no integers"));
-  EXPECT_THAT(error_of([&] { kinds.read("float32").as_text(); }), HasSubstr("not one text"));
+  EXPECT_THAT(error_of([&] { kinds.read("float32").as_text(); }), HasSubstr("not a single string"));
   EXPECT_THAT(error_of([&] { kinds.read("int8").as_uint8(); }), HasSubstr("uint8"));
 }
 

@@ -24,7 +24,7 @@ class SlowSource : public ImageSource {
   Image load(std::size_t i) const override {
     ++loaded;
     if (i % 7 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    EPD_REQUIRE(i != failing_, "picture ", i, " is damaged");
+    EPD_REQUIRE(i != failing_, "image ", i, " is damaged");
     return Image(1, 1, 1, static_cast<std::uint8_t>(i));
   }
   mutable std::atomic<std::size_t> loaded{0};
@@ -75,8 +75,8 @@ TEST(Prefetcher, AnErrorReachesThePullerAfterThePicturesBefore) {
   const SlowSource source(50, 20);
   Prefetcher prefetcher(source, first(50), {4, 16});
   for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(prefetcher.next()->index, i);
-  EXPECT_EQ(error_of([&] { prefetcher.next(); }), "picture 20 is damaged");
-  EXPECT_EQ(error_of([&] { prefetcher.next(); }), "picture 20 is damaged");
+  EXPECT_EQ(error_of([&] { prefetcher.next(); }), "image 20 is damaged");
+  EXPECT_EQ(error_of([&] { prefetcher.next(); }), "image 20 is damaged");
 }
 
 TEST(Prefetcher, MayBeDroppedAtAnyPoint) {

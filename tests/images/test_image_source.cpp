@@ -99,7 +99,7 @@ TEST(ImageArrays, WhatIsNoPictureArrayIsRefusedWithItsShapeOrDtype) {
   write_file(folder / "nchw.npy", encode_npy(Array::uint8s({1, 3, 2, 2}, std::vector<std::uint8_t>(12))));
   EXPECT_THAT(error_of([&] { open_image_source(folder / "nchw.npy"); }), HasSubstr("[1, 3, 2, 2]"));
   write_file(folder / "none.npy", encode_npy(Array::uint8s({0, 2, 2, 3}, {})));
-  EXPECT_THAT(error_of([&] { open_image_source(folder / "none.npy"); }), HasSubstr("no pictures"));
+  EXPECT_THAT(error_of([&] { open_image_source(folder / "none.npy"); }), HasSubstr("no images"));
   write_npz(folder / "two.npz", {{"a", Array::scalar(1.0)}, {"b", Array::scalar(2.0)}});
   EXPECT_THAT(error_of([&] { open_image_source(folder / "two.npz"); }), HasSubstr("arr_0"));
   const std::string bytes = read_file(fixture("images.npy"));
@@ -117,7 +117,7 @@ TEST(ImageSource, MissingEmptyAndForeignPathsAreErrorsThatSayWhatIsWrong) {
   const TemporaryFolder folder;
   EXPECT_THAT(error_of([&] { open_image_source(folder / "none"); }), HasSubstr("does not exist"));
   EXPECT_THAT(error_of([&] { open_image_source(folder.path()); }),
-              AllOf(HasSubstr("no pictures"), HasSubstr("*.png"), HasSubstr(folder.path().string())));
+              AllOf(HasSubstr("no images"), HasSubstr("*.png"), HasSubstr(folder.path().string())));
   write_file(folder / "x.tar", "x");
   EXPECT_THAT(error_of([&] { open_image_source(folder / "x.tar"); }), HasSubstr("neither a folder nor"));
   const std::string zip = read_file(fixture("dataset.zip"));
@@ -131,7 +131,7 @@ TEST(ImageSource, ADamagedPictureIsNamedWithItsFolderOrArchive) {
   const auto source = open_image_source(folder.path());
   EXPECT_THAT(error_of([&] { source->load(0); }), HasSubstr((folder / "in/bad.png").string()));
   ZipWriter zip(folder / "x.zip");
-  zip.add("bad.png", "no picture");
+  zip.add("bad.png", "no image");
   zip.finish();
   const auto archive = open_image_source(folder / "x.zip");
   EXPECT_THAT(error_of([&] { archive->load(0); }), AllOf(HasSubstr("bad.png"), HasSubstr("x.zip")));

@@ -166,7 +166,7 @@ TEST(ImageGrid, PutsPicturesInRowsWithGaps) {
   EXPECT_EQ(grid, Image(3, 5, 1, expected));
   EXPECT_EQ(image_grid({images[0]}, 8).width, 2);  // no empty columns
   EXPECT_THAT(error_of([&] { image_grid({images[0], Image(2, 2, 1)}, 2); }), HasSubstr("number 1"));
-  EXPECT_THAT(error_of([&] { image_grid({}, 2); }), HasSubstr("0 pictures"));
+  EXPECT_THAT(error_of([&] { image_grid({}, 2); }), HasSubstr("0 images"));
 }
 
 }  // namespace

@@ -114,7 +114,7 @@ TEST_F(DetectorFile, TheScorersBitsDoNotDependOnThePieces) {
       scorer.add(images.narrow(0, begin, std::min(piece, 29 - begin)));
     }
     EXPECT_EQ(scorer.count(), 29);
-    return scorer.collect(*group, "pictures");
+    return scorer.collect(*group, "images");
   };
   const auto whole = scored(29);
   EXPECT_TRUE(at::equal(whole.features, detector->features(images)));
@@ -124,7 +124,7 @@ TEST_F(DetectorFile, TheScorersBitsDoNotDependOnThePieces) {
     EXPECT_TRUE(at::equal(pieces.features, whole.features)) << piece;
   }
   EXPECT_EQ(whole.statistics.detector, "tiny");
-  EXPECT_EQ(whole.statistics.source, "pictures");
+  EXPECT_EQ(whole.statistics.source, "images");
 }
 
 TEST_F(DetectorFile, TheScorerTakesPicturesOfSeveralSizes) {

@@ -45,7 +45,7 @@ TEST_F(StatisticsFile, ComesBackAsItWasWritten) {
   FeatureSet set{statistics_of(random_normal({9, 4}, 1)), random_normal({9, 4}, 2).to(at::kFloat)};
   set.statistics.detector = "demo";
   set.statistics.detector_sha256 = std::string(64, 'a');
-  set.statistics.source = "pictures";
+  set.statistics.source = "images";
   write_feature_set(folder_ / "s.npz", set);
   const auto read = read_feature_set(folder_ / "s.npz", true);
   EXPECT_TRUE(at::equal(read.statistics.mu, set.statistics.mu));
