@@ -84,6 +84,12 @@ void trim_stats(const std::filesystem::path& path, std::int64_t iteration) {
   write_file(path, kept);
 }
 
+void require_same_run(const std::filesystem::path& folder, const std::string& record) {
+  const auto state = read_training_state(folder);
+  EPD_REQUIRE_USAGE(!state || state->fingerprint == record, "resume: ", folder.string(),
+                    " was trained with other options: ", first_difference(state->fingerprint, record));
+}
+
 RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string fingerprint)
     : path_(std::move(path)), writes_(writes), fingerprint_(std::move(fingerprint)) {
   if (!writes_) return;
@@ -93,13 +99,12 @@ RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string finger
 }
 
 void RunFolder::resume(Trainer& trainer) {
+  require_same_run(path_, fingerprint_);
   const auto state = read_training_state(path_);
   if (!state) {
     log::info("no checkpoint in ", path_.string(), " yet: starting from the beginning");
     return;
   }
-  EPD_REQUIRE_USAGE(state->fingerprint == fingerprint_, "resume: ", path_.string(),
-                    " was trained with other options: ", first_difference(state->fingerprint, fingerprint_));
   trainer.restore(*state);
   seconds_before_ = state->seconds;
   if (writes_) trim_stats(path_ / "stats.jsonl", state->iteration);

@@ -169,6 +169,8 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   auto described = run;
   shared_record.update(job_options(options_of(described)));
   require_same_record(group, shared_record);
+  // What cannot go on is refused before the work of preparing it.
+  if (!run.resume.empty()) require_same_run(find_run_dir(run.resume, run.outdir), record_of_run.dump(1));
 
   const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
   Ticks::Evaluate evaluate;

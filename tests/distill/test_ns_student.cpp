@@ -23,6 +23,8 @@ using testing::teacher_of;
 
 TrainOptions ns_options() {
   TrainOptions options;
+  options.coslr = false;
+  options.val_images = 0;
   options.dataset_name = "mixture";
   options.student = StudentKind::kNs;
   options.num_steps = 5;

@@ -30,6 +30,9 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor);
 /// stats.jsonl without the lines after `iteration` (of work that was lost with the process that did it).
 void trim_stats(const std::filesystem::path& path, std::int64_t iteration);
 
+/// Throws UsageError, naming the first difference, where the folder's run has another record (train_record.h).
+void require_same_run(const std::filesystem::path& folder, const std::string& record);
+
 /// A run's folder, in which it stands alone, and its clock. All processes have one; only the root's writes.
 class RunFolder {
  public:
