@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One door to everything. Without a command it lists them.
+# All commands. Without arguments it lists them.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,8 +18,8 @@ EPD: few-step sampling of diffusion models with learned parallel directions.
   ./launch.sh sample [LAUNCH] OPTIONS     draw images                 (--help)
   ./launch.sh fid    [LAUNCH] calc|ref|prepare   Frechet distance, statistics, datasets (--help)
   ./launch.sh compare [LAUNCH] OPTIONS    a table of solvers          (--help)
-  ./launch.sh model NAME [OPTIONS]        fetch a model and export it (--help); the programs do it on first use
-  ./launch.sh fetch NAME [checkpoints|statistics|captions]   fetch what belongs to a model, without exporting it
+  ./launch.sh model NAME [OPTIONS]        download and export a model (--help); also done at first use
+  ./launch.sh fetch NAME [checkpoints|statistics|captions]   download the files of a model without exporting it
   ./launch.sh import FILE... [OPTIONS]    convert predictors of the original EPD code (--help)
   ./launch.sh clean                       remove the build
 
@@ -110,7 +110,7 @@ read_launch_options() {
   ((nnodes == 1)) || [[ -n $master_addr ]] || die "--nnodes=$nnodes needs --master_addr: the host of node 0"
   if [[ -n $preset ]]; then
     local -r file=$root/exp/presets/$preset.json
-    [[ -e $file ]] || die "--preset=$preset: there is no $file"
+    [[ -e $file ]] || die "--preset=$preset: no such preset ($file); see exp/README.md"
     program_arguments=(--config "$file" "${program_arguments[@]}")
   fi
 }

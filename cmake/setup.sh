@@ -90,7 +90,7 @@ missing_packages() {
 # install_packages PACKAGE...: as root; otherwise says the command and ends.
 install_packages() {
   local -r install="apt-get install -y --no-install-recommends $*"
-  have apt-get || die "these packages are missing (Debian's names): $*; install them and call again"
+  have apt-get || die "missing packages (Debian names): $*; install them and run the command again"
   [[ $(id -u) == 0 ]] || die "packages are missing; run: sudo apt-get update && sudo $install"
   say "installing $*"
   DEBIAN_FRONTEND=noninteractive sh -c "apt-get update && $install" >"$build/apt.log" 2>&1 ||
@@ -131,7 +131,7 @@ environment() {
     python3 -m venv "$folder" >&2 || die "python3 -m venv $folder failed"
     local -r quiet=$([[ -t 2 ]] || echo 1)
     "$folder/bin/python3" -m pip install --disable-pip-version-check ${quiet:+--quiet} "$@" >&2 ||
-      die "pip could not install $*; when it is mended, call again, or name an existing LibTorch with EPD_TORCH"
+      die "pip could not install $*; fix the problem and run the command again, or set EPD_TORCH to an existing LibTorch"
   fi
   touch "$folder/.complete"
   exec 8>&-
@@ -145,7 +145,7 @@ torch_environment() {
   [[ -e $cuda && ! -e $cuda/include/crt ]] || return 0
   "$folder/bin/python3" -m pip install --disable-pip-version-check --quiet --no-deps 'nvidia-cuda-crt==13.0.*' \
     'nvidia-cuda-cccl==13.0.*' >&2 ||
-    say "no nvidia-cuda-crt and nvidia-cuda-cccl: several GPUs will exchange their sums over the CPU"
+    say "no nvidia-cuda-crt and nvidia-cuda-cccl: multi-GPU sums will go through the CPU (Gloo)"
 }
 
 ensure_cmake() {
@@ -209,7 +209,7 @@ find_torch() {
     torch_environment
     python=$cache/libtorch-$torch_version/bin/python3
     torch_dir=$(torch_of "$python")/share/cmake/Torch
-    [[ -e $torch_dir/TorchConfig.cmake ]] || die "no torch in $cache/libtorch-$torch_version; remove that folder and call again"
+    [[ -e $torch_dir/TorchConfig.cmake ]] || die "no torch in $cache/libtorch-$torch_version; remove that folder and run the command again"
   fi
 }
 

@@ -123,10 +123,10 @@ def main() -> int:
     )
     parser.add_argument("--dest", metavar="FILE", help="the model file to write, or its folder (default: the cache's)")
     parser.add_argument(
-        "--resolution", type=positive, metavar="INT", help="pixels a side of the state, where the file does not say"
+        "--resolution", type=positive, metavar="INT", help="height and width of the state, if the checkpoint does not determine it"
     )
     parser.add_argument(
-        "--head_channels", type=positive, metavar="INT", help="channels of an attention head (default: as published)"
+        "--head_channels", type=positive, metavar="INT", help="channels per attention head (default: as published)"
     )
     parser.add_argument(
         "--condition_head_channels",
