@@ -59,21 +59,20 @@ std::optional<NamedPredictor> find_start(const MethodOptions& method) {
   }
 }
 
-/// The start of student ns: a method's plan in global form, with twins.
+/// The start of student ns: a method's plan in global form, with extra points.
 void set_initial_plan(PredictorSpec& spec, const TrainOptions& o, const ModelFacts& facts) {
   const auto start = start_method(o);
   const auto method = make_method(start, find_start(start), facts);
   spec.afs = method.afs;
   const auto& times = method.times.values();
   const auto plan = global_form(method.plan, times.front(), times.back());
-  spec.set_plan(with_twins(validated(plan), o.num_points, o.twin_shift));
+  spec.set_plan(with_extra_points(validated(plan), o.num_points, o.twin_shift));
 }
 
 }  // namespace
 
 PredictorSpec TrainOptions::initial_predictor(const ModelFacts& facts) const {
   PredictorSpec spec;
-  spec.kind = student;
   spec.dataset_name = dataset_name;
   spec.resolution = facts.resolution;
   spec.channels = facts.channels;
@@ -82,22 +81,24 @@ PredictorSpec TrainOptions::initial_predictor(const ModelFacts& facts) const {
   spec.num_points = num_points;
   spec.schedule = {schedule_kind, schedule_rho, facts.sigma_min, facts.sigma_max};
   spec.afs = afs;
-  if (student == StudentKind::kIpndm) spec.max_order = max_order_stu ? max_order_stu : max_order.value_or(4);
-  spec.scale_dir = scale_dir;
-  spec.scale_time = scale_time;
-  spec.fcn = fcn;
   spec.guidance_type = guidance_type;
   spec.guidance_rate = guidance_rate;
   if (student == StudentKind::kNs) {
     set_initial_plan(spec, *this, facts);
     return spec.validated();
   }
+  auto& parameters = spec.parameters();
+  parameters.on_ipndm = student == StudentKind::kIpndm;
+  if (parameters.on_ipndm) parameters.max_order = max_order_stu ? max_order_stu : max_order.value_or(4);
+  parameters.scale_dir = scale_dir;
+  parameters.scale_time = scale_time;
+  parameters.fcn = fcn;
   switch (value_of(kParameterInitNames, resolved_init(), "init")) {
     case ParameterInit::kNormal:
-      spec.parameters = normal_parameters(spec, seed);
+      parameters.raw = normal_parameters(spec, seed);
       break;
     case ParameterInit::kMidpoint:
-      spec.parameters = midpoint_parameters(spec, spec.time_steps(make_sigma_map(facts.noise).get()));
+      parameters.raw = midpoint_parameters(spec, spec.time_steps(make_sigma_map(facts.noise).get()));
       break;
   }
   return spec.validated();

@@ -60,8 +60,8 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
   if (stats.frechet_distance) line.add("frechet_distance", *stats.frechet_distance);
   line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);
   line.add("peak_memory_gib", peak_memory_gib());
-  if (predictor.kind == StudentKind::kNs) return line.raw("plan", plan_text(predictor.plan)).line();
-  const auto table = epd_table(predictor, predictor.parameters);
+  if (const auto* plan = predictor.plan()) return line.raw("plan", plan_text(*plan)).line();
+  const auto table = epd_table(predictor, predictor.parameters().raw);
   line.raw("r", coefficients(table, &EpdCoefficients<double>::r));
   line.raw("weight", coefficients(table, &EpdCoefficients<double>::weight));
   line.raw("scale_dir", coefficients(table, &EpdCoefficients<double>::scale_dir));

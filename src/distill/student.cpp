@@ -37,10 +37,10 @@ class EpdStudent : public Student {
  public:
   EpdStudent(PredictorSpec spec, TimeSteps t) : spec_(std::move(spec)), t_(std::move(t)) {}
 
-  const std::vector<double>& start() const override { return spec_.parameters; }
+  const std::vector<double>& start() const override { return spec_.parameters().raw; }
   PredictorSpec predictor(const std::vector<double>& raw) const override {
     PredictorSpec spec = spec_;
-    spec.parameters = raw;
+    spec.parameters().raw = raw;
     return spec;
   }
   std::size_t num_steps() const override { return spec_.num_intervals(); }
@@ -51,16 +51,16 @@ class EpdStudent : public Student {
   TimeSteps t_;
 };
 
-/// Kind ns: the parameters move a whole plan.
+/// Kind ns: the parameters change a whole plan.
 class NsStudent : public Student {
  public:
   NsStudent(PredictorSpec spec, NsRates rates)
-      : spec_(std::move(spec)), rates_(rates), start_(epd::num_parameters(spec_.plan), 0.0) {}
+      : spec_(std::move(spec)), rates_(rates), start_(epd::num_parameters(*spec_.plan()), 0.0) {}
 
   const std::vector<double>& start() const override { return start_; }
   PredictorSpec predictor(const std::vector<double>& raw) const override {
     PredictorSpec spec = spec_;
-    spec.set_plan(moved(spec_.plan, rates_, raw));
+    spec.set_plan(with_parameters(*spec_.plan(), rates_, raw));
     return spec;
   }
   std::size_t num_steps() const override { return 1; }
@@ -70,7 +70,7 @@ class NsStudent : public Student {
   struct Whole : StudentRun {
     explicit Whole(const NsStudent& of) : student(of) {}
     const Plan<Dual>& advance(const std::vector<Dual>& raw) override {
-      plan = write_plan(moved(student.spec_.plan, student.rates_, raw));
+      plan = write_plan(with_parameters(*student.spec_.plan(), student.rates_, raw));
       return plan;
     }
     const NsStudent& student;
@@ -85,7 +85,7 @@ class NsStudent : public Student {
 }  // namespace
 
 std::unique_ptr<Student> make_student(PredictorSpec start, const NsRates& rates, const TimeSteps& t) {
-  if (start.kind == StudentKind::kNs) return std::make_unique<NsStudent>(std::move(start), rates);
+  if (start.plan()) return std::make_unique<NsStudent>(std::move(start), rates);
   return std::make_unique<EpdStudent>(std::move(start), t);
 }
 

@@ -31,7 +31,7 @@ std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed) {
 std::map<std::size_t, std::size_t> ends_of_steps(const PredictorSpec& spec, const TrainOptions& options) {
   const bool per_step = options.resolved_objective() == Objective::kPerStep;
   const std::size_t num_steps = spec.num_intervals(), stride = static_cast<std::size_t>(options.num_inserted) + 1;
-  if (spec.kind == StudentKind::kNs) return {{0, num_steps * stride}};  // its one step is the whole run
+  if (spec.plan()) return {{0, num_steps * stride}};  // its one step is the whole run
   std::map<std::size_t, std::size_t> ends;
   for (std::size_t n = per_step ? 0 : num_steps - 1; n < num_steps; ++n) ends[n] = (n + 1) * stride;
   return ends;

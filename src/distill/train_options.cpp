@@ -10,6 +10,9 @@
 namespace epd {
 namespace {
 
+/// Unless told otherwise, teachers of two evaluations a step have one timestamp more in each interval: as published.
+bool refines(SolverKind teacher) { return knows(teacher, "inner_steps") && info_of(teacher).evaluations == 2; }
+
 Options optimisation_options_of(TrainOptions& o) {
   return Options("Optimisation")
       .add("total_kimg", o.total_kimg,
@@ -89,11 +92,14 @@ Options options_of(TrainOptions& o) {
       .add("inner_steps", o.inner_steps,
            help("teacher timestamps within each interval, both ends included")
                .decides_result()
-               .otherwise("3 for heun and dpm, else 2, no extra timestamp"))
+               .otherwise(text("3 for ", solver_names(refines, " and "), ", else 2, no extra timestamp")))
       .add("predict_x0", o.predict_x0,
-           help("teachers dpmpp, unipc: data prediction instead of noise prediction").decides_result())
+           help(text("teachers ", solvers_that_know("predict_x0", ", "),
+                     ": data prediction instead of noise prediction"))
+               .decides_result())
       .add("lower_order_final", o.lower_order_final,
-           help("teachers dpmpp, unipc: lower the order in the last steps").decides_result())
+           help(text("teachers ", solvers_that_know("lower_order_final", ", "), ": lower the order in the last steps"))
+               .decides_result())
       .add("teacher_cache", o.teacher_cache,
            help("reuse this many teacher trajectories (0: new ones in every iteration)")
                .decides_result()
@@ -196,8 +202,7 @@ SolverOptions TrainOptions::teacher_options() const {
   }
   options.predict_x0 = predict_x0;
   options.lower_order_final = lower_order_final;
-  const bool refines = knows(teacher, "inner_steps") && info_of(teacher).evaluations == 2;
-  options.inner_steps = inner_steps.value_or(refines ? 3 : 2);
+  options.inner_steps = inner_steps.value_or(refines(teacher) ? 3 : 2);
   return options;
 }
 

@@ -19,14 +19,14 @@ constexpr const char* kFormat = "epd-predictor";
 constexpr std::uint64_t kMaxBytes = std::uint64_t{16} << 20;  // the largest table has 4 * 999 * 64 numbers
 constexpr std::int64_t kMaxSize = 1 << 20;                    // of a resolution or a number of labels
 
-void read_header(JsonReader& json, PredictorSpec& spec) {
+StudentKind read_header(JsonReader& json, PredictorSpec& spec) {
   if (const auto format = json.string("format"); format != kFormat) {
     json.fail("format", text("expected ", kFormat, ", found '", format, "': not a predictor"));
   }
   if (const auto version = json.integer("version", 0, INT64_MAX); version != PredictorSpec::kVersion) {
     json.fail("version", text("this program reads version ", PredictorSpec::kVersion, ", found ", version));
   }
-  spec.kind = value_of(kStudentNames, json.string("kind"), "kind");
+  const auto kind = value_of(kStudentNames, json.string("kind"), "kind");
   spec.dataset_name = json.string("dataset_name");
   spec.resolution = static_cast<int>(json.integer("resolution", 1, kMaxSize));
   spec.channels = static_cast<int>(json.integer("channels", 1, kMaxSize));
@@ -34,6 +34,7 @@ void read_header(JsonReader& json, PredictorSpec& spec) {
   spec.num_steps = static_cast<int>(json.integer("num_steps", ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps));
   spec.num_points = static_cast<int>(json.integer("num_points", 1, PredictorSpec::kMaxPoints));
   spec.source = json.string("source");
+  return kind;
 }
 
 void read_schedule(JsonReader json, PredictorSpec& spec) {
@@ -45,20 +46,10 @@ void read_schedule(JsonReader json, PredictorSpec& spec) {
   json.finish();
 }
 
-/// What epd and ipndm have, and a plan has not.
-void read_step_options(JsonReader& json, PredictorSpec& spec) {
-  spec.fcn = json.boolean("fcn");
-  if (!json.has("max_order")) json.fail("max_order", "missing");
-  if (!json.is_null("max_order")) spec.max_order = static_cast<int>(json.integer("max_order", 1, 4));
-  spec.scale_dir = json.number("scale_dir");
-  spec.scale_time = json.number("scale_time");
-}
-
 void read_afs(JsonReader& json, PredictorSpec& spec) {
   const bool on_or_off = json.is_boolean("afs");
   spec.afs =
       on_or_off ? (json.boolean("afs") ? Afs::kAnalytical : Afs::kNo) : value_of(kAfsNames, json.string("afs"), "afs");
-  spec.plan.mean = spec.afs == Afs::kMean;
 }
 
 void read_guidance(JsonReader& json, PredictorSpec& spec) {
@@ -70,12 +61,21 @@ void read_guidance(JsonReader& json, PredictorSpec& spec) {
   if (!json.is_null("guidance_rate")) spec.guidance_rate = json.number("guidance_rate");
 }
 
-void read_parameters(JsonReader json, PredictorSpec& spec) {
+EpdParameters read_parameters(JsonReader& json, const PredictorSpec& spec, StudentKind kind) {
+  EpdParameters parameters;
+  parameters.on_ipndm = kind == StudentKind::kIpndm;
+  parameters.fcn = json.boolean("fcn");
+  if (!json.has("max_order")) json.fail("max_order", "missing");
+  if (!json.is_null("max_order")) parameters.max_order = static_cast<int>(json.integer("max_order", 1, 4));
+  parameters.scale_dir = json.number("scale_dir");
+  parameters.scale_time = json.number("scale_time");
+  auto groups = json.object("parameters");
   for (const char* group : PredictorSpec::kGroupNames) {
-    const auto raw = json.matrix(group, spec.num_intervals(), static_cast<std::size_t>(spec.num_points));
-    spec.parameters.insert(spec.parameters.end(), raw.begin(), raw.end());
+    const auto raw = groups.matrix(group, spec.num_intervals(), static_cast<std::size_t>(spec.num_points));
+    parameters.raw.insert(parameters.raw.end(), raw.begin(), raw.end());
   }
-  json.finish();
+  groups.finish();
+  return parameters;
 }
 
 NsPoint<double> read_point(JsonReader& json) {
@@ -84,9 +84,9 @@ NsPoint<double> read_point(JsonReader& json) {
   return point;
 }
 
-void read_plan(JsonReader json, PredictorSpec& spec) {
-  spec.plan.t_0 = json.number("t_0");
-  auto& stages = spec.plan.stages;
+NsPlan<double> read_plan(JsonReader json, Afs afs) {
+  NsPlan<double> plan{.t_0 = json.number("t_0"), .mean = afs == Afs::kMean, .stages = {}, .end = {}};
+  auto& stages = plan.stages;
   for (JsonReader& point : json.objects("points")) {
     const auto count = static_cast<std::int64_t>(stages.size());
     const auto stage = point.integer("stage", std::max<std::int64_t>(count - 1, 0), count);
@@ -94,8 +94,9 @@ void read_plan(JsonReader json, PredictorSpec& spec) {
     stages.back().push_back(read_point(point));
   }
   auto end = json.object("end");
-  spec.plan.end = read_point(end);
+  plan.end = read_point(end);
   json.finish();
+  return plan;
 }
 
 JsonObject& add_point(JsonObject& json, const NsPoint<double>& point) {
@@ -124,7 +125,7 @@ JsonObject schedule_object(const PredictorSpec& spec) {
 JsonObject parameters_object(const PredictorSpec& spec) {
   JsonObject parameters;
   const auto group_size = static_cast<std::ptrdiff_t>(spec.num_parameters() / PredictorSpec::kNumGroups);
-  auto first = spec.parameters.begin();
+  auto first = spec.parameters().raw.begin();
   for (const char* group : PredictorSpec::kGroupNames) {
     parameters.raw(group, json_matrix({first, first + group_size}, static_cast<std::size_t>(spec.num_points)));
     first += group_size;
@@ -138,15 +139,14 @@ PredictorSpec parse_predictor(std::string_view content, const std::string& where
   auto json = JsonReader::parse(content, where);
   PredictorSpec spec;
   try {
-    read_header(json, spec);
+    const auto kind = read_header(json, spec);
     read_schedule(json.object("schedule"), spec);
     read_afs(json, spec);
     read_guidance(json, spec);
-    if (spec.kind == StudentKind::kNs) {
-      read_plan(json.object("plan"), spec);
+    if (kind == StudentKind::kNs) {
+      spec.learned = read_plan(json.object("plan"), spec.afs);
     } else {
-      read_step_options(json, spec);
-      read_parameters(json.object("parameters"), spec);
+      spec.learned = read_parameters(json, spec, kind);
     }
     json.finish();
     spec.validated();
@@ -167,20 +167,21 @@ PredictorSpec read_predictor(const fs::path& path) {
 std::string predictor_text(const PredictorSpec& spec) {
   spec.validated();
   JsonObject json;
-  json.add("format", kFormat).add("version", PredictorSpec::kVersion).add("kind", name_of(kStudentNames, spec.kind));
+  json.add("format", kFormat).add("version", PredictorSpec::kVersion).add("kind", name_of(kStudentNames, spec.kind()));
   json.add("dataset_name", spec.dataset_name).add("resolution", spec.resolution).add("channels", spec.channels);
   json.add("label_dim", spec.label_dim).add("num_steps", spec.num_steps).add("num_points", spec.num_points);
   json.add("schedule", schedule_object(spec));
   json.raw("afs", json_afs(spec.afs));
-  const bool is_plan = spec.kind == StudentKind::kNs;
-  if (!is_plan) {
-    spec.max_order ? json.add("max_order", *spec.max_order) : json.null("max_order");
-    json.add("scale_dir", spec.scale_dir).add("scale_time", spec.scale_time).add("fcn", spec.fcn);
+  const auto* plan = spec.plan();
+  if (!plan) {
+    const auto& parameters = spec.parameters();
+    parameters.max_order ? json.add("max_order", *parameters.max_order) : json.null("max_order");
+    json.add("scale_dir", parameters.scale_dir).add("scale_time", parameters.scale_time).add("fcn", parameters.fcn);
   }
   const bool guided = spec.guidance_type != GuidanceKind::kNone;
   guided ? json.add("guidance_type", name_of(kGuidanceNames, spec.guidance_type)) : json.null("guidance_type");
   spec.guidance_rate ? json.add("guidance_rate", *spec.guidance_rate) : json.null("guidance_rate");
-  is_plan ? json.raw("plan", plan_text(spec.plan)) : json.add("parameters", parameters_object(spec));
+  plan ? json.raw("plan", plan_text(*plan)) : json.add("parameters", parameters_object(spec));
   json.add("source", spec.source);
   return json.pretty() + "\n";
 }

@@ -1,7 +1,6 @@
 #include "epd/evaluation/contender.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <string_view>
 #include <utility>
@@ -12,15 +11,6 @@ namespace epd {
 namespace {
 
 constexpr std::string_view kMeanMark = "+mean";
-
-/// How papers write the solvers.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kPaperNames{{{"euler", "Euler"},
-                                                                                    {"heun", "Heun"},
-                                                                                    {"dpm", "DPM-Solver-2"},
-                                                                                    {"dpmpp", "DPM-Solver++"},
-                                                                                    {"ipndm", "iPNDM"},
-                                                                                    {"unipc", "UniPC"},
-                                                                                    {"deis", "DEIS"}}};
 
 /// What stands before `mark`, which is cut off from `rest` together with it; all of `rest` where there is no mark.
 std::string cut_before(std::string& rest, char mark) {
@@ -79,8 +69,9 @@ Contender predictor_contender(const std::string& whole) {
 }
 
 std::string reference_name(std::string solver, int nfe) {
-  for (const auto& [option, paper] : kPaperNames) {
-    if (solver == option || solver.starts_with(text(option, "("))) solver.replace(0, option.size(), paper);
+  const std::string option = solver.substr(0, solver.find('('));
+  for (const auto& info : kSolvers) {
+    if (option == info.name) solver.replace(0, option.size(), info.paper_name);
   }
   std::ranges::replace(solver, '(', '-');
   std::erase(solver, ')');
@@ -88,7 +79,7 @@ std::string reference_name(std::string solver, int nfe) {
 }
 
 std::string schedule_text(const Method& method) {
-  if (method.predictor && method.predictor->spec.kind == StudentKind::kNs) return "learned";
+  if (method.predictor && method.predictor->spec.plan()) return "learned";
   const char* name = name_of(kScheduleNames, method.schedule.kind);
   const bool plain = method.schedule.kind == ScheduleKind::kLogSnr || method.schedule.rho == 1;
   return plain ? std::string(name) : text(name, " ", method.schedule.rho);

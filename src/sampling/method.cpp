@@ -40,10 +40,11 @@ void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) 
   require_agreement("schedule_type", o.schedule_type, spec.schedule.kind, schedule_name);
   require_agreement("schedule_rho", o.schedule_rho, spec.schedule.rho);
   require_agreement("afs", o.afs, spec.afs, [](Afs afs) { return name_of(kAfsNames, afs); });
-  if (spec.max_order) require_agreement("max_order", o.max_order, *spec.max_order);
+  const auto max_order = spec.plan() ? std::nullopt : spec.parameters().max_order;
+  if (max_order) require_agreement("max_order", o.max_order, *max_order);
   const SolverOptions defaults;
-  const std::string student = name_of(kStudentNames, spec.kind);
-  EPD_REQUIRE_USAGE(!o.max_order || spec.max_order, "max_order: this predictor does not use it; omit the option");
+  const std::string student = name_of(kStudentNames, spec.kind());
+  EPD_REQUIRE_USAGE(!o.max_order || max_order, "max_order: this predictor does not use it; omit the option");
   require_known("inner_steps", o.inner_steps, defaults.inner_steps, false, student);
   require_known("unipc_variant", o.unipc_variant, defaults.unipc_variant, false, student);
   require_known("deis_mode", o.deis_mode, defaults.deis_mode, false, student);
@@ -90,7 +91,7 @@ Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const 
   const auto guidance = guidance_for(o, &spec);
   const auto schedule = spec.schedule;
   const Afs afs = spec.afs;
-  std::string name = name_of(kStudentNames, spec.kind);
+  std::string name = name_of(kStudentNames, spec.kind());
   return {std::move(name), std::move(predictor), {}, schedule, afs, guidance, times, std::move(plan)};
 }
 
@@ -161,7 +162,7 @@ std::string Method::folder_name() const {
 }
 
 std::string Method::description() const {
-  const bool learned = predictor && predictor->spec.kind == StudentKind::kNs;
+  const bool learned = predictor && predictor->spec.plan();
   const std::string grid =
       learned ? "times of its own" : text("schedule ", schedule_tag(schedule), " (", times.size(), " times)");
   std::string line = text("solver ", solver, ", ", grid);

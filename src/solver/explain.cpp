@@ -13,12 +13,12 @@ namespace {
 constexpr std::size_t kNumColumns = 8;
 using Row = std::array<std::string, kNumColumns>;
 
-/// Numbers stand to the right of their column, lists and words to the left.
+/// Numbers are aligned to the right, lists and words to the left.
 constexpr std::array<bool, kNumColumns> kRightAligned{true, true, true, false, false, false, true, true};
 
 std::string short_number(double value) { return (std::ostringstream() << std::setprecision(5) << value).str(); }
 
-/// What the forwards of one step say of themselves.
+/// The forwards of one step.
 struct StepWork {
   std::string sigmas, points;
   int nfe = 0, evaluations = 0;

@@ -19,16 +19,20 @@ TimeSteps inner_grid(Interval t, int points) {
 
 }  // namespace
 
-std::string solvers_that_know(std::string_view option, const char* last_separator) {
+std::string solver_names(const std::function<bool(SolverKind)>& belongs, const char* last_separator) {
   std::vector<std::string> names;
   for (const auto& [name, kind] : kSolverNames) {
-    if (knows(kind, option)) names.push_back(name);
+    if (belongs(kind)) names.push_back(name);
   }
   std::string result;
   for (std::size_t i = 0; i < names.size(); ++i) {
     result += (i == 0 ? "" : i + 1 == names.size() ? last_separator : ", ") + names[i];
   }
   return result;
+}
+
+std::string solvers_that_know(std::string_view option, const char* last_separator) {
+  return solver_names([&](SolverKind kind) { return knows(kind, option); }, last_separator);
 }
 
 const SolverOptions& SolverOptions::validated() const {
@@ -67,16 +71,17 @@ Plan<double> make_plan(const SolverOptions& options, const TimeSteps& t) {
 template <class S>
 EpdSolver<S> student_solver(const PredictorSpec& predictor, const std::vector<S>& raw) {
   std::optional<int> history;
-  if (predictor.kind == StudentKind::kIpndm) history = predictor.max_order.value_or(AdamsBashforth<S>::kMaxOrder);
+  const EpdParameters& learned = predictor.parameters();
+  if (learned.on_ipndm) history = learned.max_order.value_or(AdamsBashforth<S>::kMaxOrder);
   return EpdSolver<S>(epd_table(predictor, raw), history);
 }
 
 Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
   predictor.validated();
-  if (predictor.kind == StudentKind::kNs) return write_plan(predictor.plan);
+  if (const auto* plan = predictor.plan()) return write_plan(*plan);
   EPD_REQUIRE(t.size() == static_cast<std::size_t>(predictor.num_steps), "predictor: made for ", predictor.num_steps,
               " times, and the grid has ", t.size());
-  auto student = student_solver(predictor, predictor.parameters);
+  auto student = student_solver(predictor, predictor.parameters().raw);
   PlanBuilder<double> plan;
   auto x = plan.start();
   for (std::size_t n = 0; n < t.num_intervals(); ++n) x = append_step(plan, student, x, t, n, predictor.afs);
@@ -84,7 +89,7 @@ Plan<double> make_plan(const PredictorSpec& predictor, const TimeSteps& t) {
 }
 
 int student_nfe(const PredictorSpec& predictor) {
-  const int per_step = predictor.kind == StudentKind::kNs ? 1 : 2;
+  const int per_step = predictor.plan() ? 1 : 2;
   return per_step * (predictor.num_steps - 1) - (predictor.afs == Afs::kNo ? 0 : 1);
 }
 

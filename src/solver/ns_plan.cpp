@@ -139,7 +139,7 @@ NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end) {
   return result;
 }
 
-NsPlan<double> with_twins(const NsPlan<double>& plan, int num_points, double shift) {
+NsPlan<double> with_extra_points(const NsPlan<double>& plan, int num_points, double shift) {
   NsPlan<double> result = plan;
   const NsPoint<double> x_0{plan.t_0, 1, {}};
   std::size_t num_denoised = plan.mean ? 1 : 0;
@@ -171,30 +171,31 @@ std::size_t num_parameters(const NsPlan<double>& plan) {
 }
 
 template <class S>
-NsPlan<S> moved(const NsPlan<double>& from, const NsRates& rates, const std::vector<S>& raw) {
+NsPlan<S> with_parameters(const NsPlan<double>& start, const NsRates& rates, const std::vector<S>& raw) {
   using std::exp;
-  EPD_REQUIRE(raw.size() == num_parameters(from), "plan: ", raw.size(), " parameters, expected ", num_parameters(from));
+  EPD_REQUIRE(raw.size() == num_parameters(start), "plan: ", raw.size(), " parameters, expected ",
+              num_parameters(start));
   auto next = raw.begin();
-  const auto move_weights = [&](const NsPoint<double>& point) {
+  const auto learned_weights = [&](const NsPoint<double>& point) {
     std::vector<S> weights;
     for (const double weight : point.weights) weights.push_back(weight + rates.weights * *next++);
     return weights;
   };
-  const auto move_point = [&](const NsPoint<double>& point) {
+  const auto learned_point = [&](const NsPoint<double>& point) {
     NsPoint<S> result{point.sigma, point.start, {}};
     if (point.weights.empty()) return result;
     const S time = exp(rates.times * *next++);
     result.sigma *= time * exp(rates.sigmas * *next++);
     result.start *= time;
-    result.weights = move_weights(point);
+    result.weights = learned_weights(point);
     return result;
   };
-  NsPlan<S> result{from.t_0, from.mean, {}, {}};
-  for (const auto& stage : from.stages) {
+  NsPlan<S> result{start.t_0, start.mean, {}, {}};
+  for (const auto& stage : start.stages) {
     auto& points = result.stages.emplace_back();
-    for (const auto& point : stage) points.push_back(move_point(point));
+    for (const auto& point : stage) points.push_back(learned_point(point));
   }
-  result.end = {from.end.sigma, from.end.start, move_weights(from.end)};
+  result.end = {start.end.sigma, start.end.start, learned_weights(start.end)};
   return result;
 }
 
@@ -202,7 +203,7 @@ template struct NsPlan<double>;
 template struct NsPlan<Dual>;
 template Plan<double> write_plan(const NsPlan<double>&);
 template Plan<Dual> write_plan(const NsPlan<Dual>&);
-template NsPlan<double> moved(const NsPlan<double>&, const NsRates&, const std::vector<double>&);
-template NsPlan<Dual> moved(const NsPlan<double>&, const NsRates&, const std::vector<Dual>&);
+template NsPlan<double> with_parameters(const NsPlan<double>&, const NsRates&, const std::vector<double>&);
+template NsPlan<Dual> with_parameters(const NsPlan<double>&, const NsRates&, const std::vector<Dual>&);
 
 }  // namespace epd

@@ -38,6 +38,11 @@ std::vector<S> softmax(const std::vector<S>& logits) {
 
 }  // namespace
 
+StudentKind PredictorSpec::kind() const {
+  if (plan()) return StudentKind::kNs;
+  return parameters().on_ipndm ? StudentKind::kIpndm : StudentKind::kEpd;
+}
+
 const PredictorSpec& PredictorSpec::validated() const {
   EPD_REQUIRE(num_steps >= ScheduleOptions::kMinSteps && num_steps <= ScheduleOptions::kMaxSteps,
               "predictor: num_steps is ", num_steps, ", expected ", ScheduleOptions::kMinSteps, " to ",
@@ -46,10 +51,11 @@ const PredictorSpec& PredictorSpec::validated() const {
               kMaxPoints);
   EPD_REQUIRE(!guidance_rate || std::isfinite(*guidance_rate), "predictor: guidance_rate is not a finite number");
   schedule.validated();
-  if (kind != StudentKind::kNs) {
-    check_parameters();
-    return *this;
-  }
+  std::visit([this](const auto& of_kind) { check(of_kind); }, learned);
+  return *this;
+}
+
+void PredictorSpec::check(const NsPlan<double>& plan) const {
   epd::validated(plan);
   EPD_REQUIRE(static_cast<std::size_t>(num_points) == plan.num_points(), "predictor: num_points is ", num_points,
               ", and the largest stage of the plan has ", plan.num_points());
@@ -57,49 +63,50 @@ const PredictorSpec& PredictorSpec::validated() const {
               ", and the plan has ", plan.stages.size(), " stages", afs == Afs::kNo ? "" : " beside its first step");
   EPD_REQUIRE(plan.mean == (afs == Afs::kMean), "predictor: afs is ", name_of(kAfsNames, afs), ", and the plan ",
               plan.mean ? "begins" : "does not begin", " with the mean of the data");
-  return *this;
 }
 
-void PredictorSpec::set_plan(NsPlan<double> learned) {
-  plan = std::move(learned);
+void PredictorSpec::set_plan(NsPlan<double> plan) {
   num_steps = static_cast<int>(plan.stages.size()) + (afs == Afs::kNo ? 1 : 2);
   num_points = static_cast<int>(plan.num_points());
+  learned = std::move(plan);
 }
 
-void PredictorSpec::check_parameters() const {
-  EPD_REQUIRE(!max_order || (*max_order >= 1 && *max_order <= AdamsBashforth<double>::kMaxOrder),
-              "predictor: max_order is ", max_order.value_or(0), ", expected 1 to 4");
-  EPD_REQUIRE(scale_dir >= 0 && scale_dir < 1, "predictor: scale_dir is ", scale_dir, ", expected 0 <= scale_dir < 1");
-  EPD_REQUIRE(scale_time >= 0 && scale_time < 1, "predictor: scale_time is ", scale_time,
+void PredictorSpec::check(const EpdParameters& p) const {
+  EPD_REQUIRE(!p.max_order || (*p.max_order >= 1 && *p.max_order <= AdamsBashforth<double>::kMaxOrder),
+              "predictor: max_order is ", p.max_order.value_or(0), ", expected 1 to 4");
+  EPD_REQUIRE(p.scale_dir >= 0 && p.scale_dir < 1, "predictor: scale_dir is ", p.scale_dir,
+              ", expected 0 <= scale_dir < 1");
+  EPD_REQUIRE(p.scale_time >= 0 && p.scale_time < 1, "predictor: scale_time is ", p.scale_time,
               ", expected 0 <= scale_time < 1");
   EPD_REQUIRE(!t_steps || t_steps->size() == static_cast<std::size_t>(num_steps), "predictor: t_steps has ",
               t_steps ? t_steps->size() : 0, " entries, expected num_steps = ", num_steps);
   if (t_steps) TimeSteps{*t_steps};  // falling and positive, or throws
-  EPD_REQUIRE(parameters.size() == num_parameters(), "predictor: ", parameters.size(), " parameters, expected ",
-              num_parameters(), " for num_steps ", num_steps, " and num_points ", num_points);
-  const bool finite = std::all_of(parameters.begin(), parameters.end(), [](double p) { return std::isfinite(p); });
+  EPD_REQUIRE(p.raw.size() == num_parameters(), "predictor: ", p.raw.size(), " parameters, expected ", num_parameters(),
+              " for num_steps ", num_steps, " and num_points ", num_points);
+  const bool finite = std::ranges::all_of(p.raw, [](double value) { return std::isfinite(value); });
   EPD_REQUIRE(finite, "predictor: a parameter is not a finite number");
 }
 
 TimeSteps PredictorSpec::time_steps(const SigmaMap* map) const {
-  if (kind == StudentKind::kNs) return TimeSteps({plan.t_0, plan.end.sigma});
+  if (plan()) return TimeSteps({plan()->t_0, plan()->end.sigma});
   return t_steps ? TimeSteps(*t_steps) : make_time_steps(schedule, num_steps, map);
 }
 
 template <class S>
 std::vector<EpdCoefficients<S>> epd_table(const PredictorSpec& spec, const std::vector<S>& raw) {
+  const EpdParameters& bounds = spec.parameters();
   std::vector<EpdCoefficients<S>> table(spec.num_intervals());
   const auto num_points = static_cast<std::size_t>(spec.num_points);
   for (std::size_t n = 0; n < table.size(); ++n) {
     const auto at = [&](PredictorSpec::Group group, std::size_t k) { return raw.at(spec.index(group, n, k)); };
-    const bool plain_direction = spec.fcn && n + 1 == table.size();
+    const bool plain_direction = bounds.fcn && n + 1 == table.size();
     std::vector<S> logits;
     for (std::size_t k = 0; k < num_points; ++k) {
       table[n].r.push_back(sigmoid(at(PredictorSpec::kR, k)));
       logits.push_back(at(PredictorSpec::kWeight, k));
-      table[n].scale_dir.push_back(plain_direction ? S(1)
-                                                   : scale_around_one(at(PredictorSpec::kScaleDir, k), spec.scale_dir));
-      table[n].scale_time.push_back(scale_around_one(at(PredictorSpec::kScaleTime, k), spec.scale_time));
+      table[n].scale_dir.push_back(
+          plain_direction ? S(1) : scale_around_one(at(PredictorSpec::kScaleDir, k), bounds.scale_dir));
+      table[n].scale_time.push_back(scale_around_one(at(PredictorSpec::kScaleTime, k), bounds.scale_time));
     }
     table[n].weight = softmax(logits);
   }

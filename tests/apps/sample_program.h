@@ -71,7 +71,7 @@ class SampleProgram : public ::testing::Test {
     spec.resolution = model_.facts.resolution;
     spec.channels = model_.facts.channels;
     spec.label_dim = model_.facts.label_dim;
-    spec.parameters.assign(spec.num_parameters(), 0.25);
+    spec.parameters().raw.assign(spec.num_parameters(), 0.25);
     return spec;
   }
   std::string write(const std::string& name, const std::string& bytes) const {

@@ -71,7 +71,7 @@ class ByHand {
         model_.facts().text ? Condition{states(prompt), states(""), {}} : label_condition(labels, model_.facts());
     const auto map = make_sigma_map(model_.facts().noise);
     const auto t = spec_.time_steps(map.get());
-    const auto table = epd_table(spec_, spec_.parameters);
+    const auto table = epd_table(spec_, spec_.parameters().raw);
     history_.clear();
     auto x = latents.to(at::kDouble) * t[0];
     for (std::size_t n = 0; n < t.num_intervals(); ++n)
@@ -87,7 +87,7 @@ class ByHand {
   at::Tensor step(const at::Tensor& x, Interval t, const EpdCoefficients<double>& c, bool afs) {
     const auto d_cur = afs ? x / std::sqrt(1 + t.cur * t.cur) : (x - denoised(x, t.cur)) / t.cur;
     history_.push_back(d_cur);
-    const auto towards = spec_.kind == StudentKind::kIpndm ? adams_bashforth() : d_cur;
+    const auto towards = spec_.parameters().on_ipndm ? adams_bashforth() : d_cur;
     auto x_next = x;
     for (std::size_t k = 0; k < c.r.size(); ++k) {
       const double t_mid = std::pow(t.next, c.r[k]) * std::pow(t.cur, 1 - c.r[k]);
@@ -159,9 +159,9 @@ TEST_P(EveryFamily, IsTrainedAndSampledAsTheMethodSays) {
   EXPECT_THAT(folder.filename().string(), HasSubstr(text("-tiny-3-", nfe, "-")));
 
   const auto spec = read_predictor(folder / "predictor.json");
-  const auto before = run.options.initial_predictor(family_.facts()).parameters;
+  const auto before = run.options.initial_predictor(family_.facts()).parameters().raw;
   for (std::size_t i = 0; i < before.size(); ++i) {
-    EXPECT_NE(spec.parameters[i], before[i]) << "parameter " << i << " had no gradient";
+    EXPECT_NE(spec.parameters().raw[i], before[i]) << "parameter " << i << " had no gradient";
   }
 
   auto sampling = family_.sampling();

@@ -102,7 +102,7 @@ TEST(Presets, TrainEachPublishedRunAsItWasTrained) {
     EXPECT_EQ(text("-", run_name(train.run, made)), folder.filename().string().substr(5));
     published.t_steps.reset();
     made.source = published.source;
-    made.parameters = published.parameters;
+    made.parameters().raw = published.parameters().raw;
     if (made.guidance_type == GuidanceKind::kNone) made.guidance_rate.reset();
     EXPECT_EQ(predictor_text(made), predictor_text(published));
   }

@@ -10,6 +10,7 @@
 
 #include "distributed/job.h"
 #include "epd/files/atomic_file.h"
+#include "epd/solver/solvers.h"
 #include "support/test_files.h"
 
 namespace epd::test {
@@ -188,6 +189,12 @@ TEST(Readme, ShowsCodeAsItIs) {
   }
   EXPECT_EQ(blocks, 2U);
   if (update()) write_file(kRoot / "README.md", current + markdown);
+}
+
+TEST(Readme, ListsEverySolver) {
+  std::string names;
+  for (const auto& [name, kind] : kSolverNames) names += text(names.empty() ? "`" : ", `", name, "`");
+  EXPECT_THAT(read_file(kRoot / "README.md"), testing::HasSubstr("Solvers: " + names + "."));
 }
 
 TEST(Readme, IsShort) {

@@ -44,8 +44,8 @@ TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfThreads) {
 TEST_F(SampleProgram, MakesTheSameFloatsForAnyNumberOfProcessesAndAnyBatch) {
   auto spec = predictor();
   spec.num_points = 3;
-  spec.parameters.clear();
-  for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(std::sin(3.0 * (i + 1)));
+  spec.parameters().raw.clear();
+  for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters().raw.push_back(std::sin(3.0 * (i + 1)));
   const auto drawn_by = [&](int size, const std::string& batch) {
     const auto name = text("by-", size, "-batch-", batch);
     expect_success(run_by(size, command(name, spec,

@@ -235,7 +235,7 @@ TEST_F(TrainProgram, AWholePlanGoesOnToTheSamePredictor) {
   const auto resumed = start({command("").front(), "--resume", out("undisturbed").string()}).wait(120s);
   EXPECT_EQ(resumed.exit_code, 0) << resumed.errors;
   EXPECT_EQ(predictor("undisturbed"), expected);
-  EXPECT_EQ(read_predictor(out("undisturbed/predictor.json")).kind, StudentKind::kNs);
+  EXPECT_EQ(read_predictor(out("undisturbed/predictor.json")).kind(), StudentKind::kNs);
   EXPECT_TRUE(fs::exists(out("undisturbed/preview.png")));
 }
 

@@ -92,7 +92,7 @@ class Walkthrough : public ::testing::Test {
   void expect_predictor_zero() const {
     const auto spec = read_predictor(folder_ / "exp/00000-cifar10-4-5-epd-uni1.0-afs/predictor.json");
     EXPECT_EQ(spec.dataset_name, "cifar10");
-    EXPECT_EQ(spec.scale_time, 0);
+    EXPECT_EQ(spec.parameters().scale_time, 0);
   }
   void expect_images() const {
     const auto images = folder_ / "samples/cifar10/epd_nfe5_npoints_2";

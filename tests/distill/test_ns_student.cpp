@@ -58,7 +58,7 @@ PredictorSpec trained(const TrainOptions& options, TrainerResources resources = 
 TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
   const SmallMixture denoiser;
   const auto group = ProcessGroup::alone();
-  for (const char* init : {"dpmpp", "ipndm", "unipc", "deis", "heun", "dpm", "euler"}) {
+  for (const auto& [init, kind] : kSolverNames) {
     for (const bool afs : {false, true}) {
       auto options = ns_options();
       options.init = init;
@@ -66,7 +66,7 @@ TEST(NsStudent, BeginsWithTheImagesOfTheSolverThatItStartsFrom) {
       auto trainer = make_trainer(options, denoiser, *group);
       const auto student = trainer.preview(4).first;
       SolverOptions solver;
-      solver.kind = value_of(kSolverNames, init, "solver");
+      solver.kind = kind;
       solver.afs = afs ? Afs::kAnalytical : Afs::kNo;
       const auto times = make_time_steps({ScheduleKind::kTimeUniform, 1, 0.002, 80}, 5);
       const auto batch = teacher_of(options, denoiser)->batch(0, 4);
@@ -130,7 +130,7 @@ TEST(NsStudent, StartsFromAPredictor) {
   const auto start = options.initial_predictor(SmallMixture().facts());
   EXPECT_EQ(start.num_steps, 5);
   EXPECT_EQ(start.num_points, 2);
-  EXPECT_EQ(start.plan.stages[3].size(), 2U);
+  EXPECT_EQ(start.plan()->stages[3].size(), 2U);
   EXPECT_EQ(loss_of(start, options), loss_of(first, options));
   auto epd = options;
   epd.student = StudentKind::kEpd;
@@ -174,14 +174,15 @@ std::vector<Dual> learning(const std::vector<double>& raw) {
 TEST(NsStudent, GradientsOfItsLossAreSlopesInFloat64) {
   const SmallMixture denoiser;
   auto options = ns_options();
-  const auto plan = options.initial_predictor(denoiser.facts()).plan;
+  const auto plan = *options.initial_predictor(denoiser.facts()).plan();
   std::vector<double> raw;
   for (std::size_t i = 0; i < num_parameters(plan); ++i) raw.push_back(2 * std::sin(3.0 * (i + 1)));
   const auto start = 80 * at::randn({3, 3, 2, 2}, at::kDouble), target = at::randn({3, 3, 2, 2}, at::kDouble);
   const auto loss_at = [&](const std::vector<double>& at) {
-    return l2_loss()->compare(execute(write_plan(moved(plan, options.rates, at)), denoiser, {}, start), target);
+    return l2_loss()->compare(execute(write_plan(with_parameters(plan, options.rates, at)), denoiser, {}, start),
+                              target);
   };
-  const auto dual = write_plan(moved(plan, options.rates, learning(raw)));
+  const auto dual = write_plan(with_parameters(plan, options.rates, learning(raw)));
   epd::Run<Dual> run(denoiser, {}, start, KeepForAdjoint::kStates);
   run.advance(dual);
   const auto loss = l2_loss()->compare(run[dual.grid.back()], target);

@@ -109,7 +109,7 @@ TEST(RunDir, LeavesNothingBehindWhereItFails) {
 TEST(Stats, LinesOfWorkThatWasLostGoAndSoDoTornOnes) {
   const test::TemporaryFolder folder;
   PredictorSpec predictor;
-  predictor.parameters.assign(predictor.num_parameters(), 0.5);
+  predictor.parameters().raw.assign(predictor.num_parameters(), 0.5);
   std::string lines;
   for (const int iteration : {2, 4, 6}) {
     TickStats stats;

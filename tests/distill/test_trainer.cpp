@@ -44,7 +44,7 @@ std::vector<double> trained(const TrainOptions& options, TrainerResources resour
   const auto group = ProcessGroup::alone();
   auto trainer = make_trainer(options, denoiser, *group, resources);
   while (!trainer.done()) trainer.iterate();
-  return trainer.predictor().parameters;
+  return trainer.predictor().parameters().raw;
 }
 
 TEST(Trainer, PassesAndMemoryChangeNoBit) {
@@ -75,7 +75,7 @@ TEST(Trainer, AnIterationThatWasInterruptedNeverHappened) {
   trainer.restore(before);
   denoiser.left = forwards - 1;
   EXPECT_THROW(trainer.iterate(), Interrupted);
-  EXPECT_NE(trainer.predictor().parameters, before.parameters);
+  EXPECT_NE(trainer.predictor().parameters().raw, before.parameters().raw);
   EXPECT_EQ(trainer.state(), before);
 }
 
@@ -90,7 +90,7 @@ TEST(Trainer, GoesOnFromItsStateToTheSameBits) {
   second.restore(first.state());
   EXPECT_EQ(second.iteration(), 1);
   while (!second.done()) second.iterate();
-  EXPECT_EQ(second.predictor().parameters, expected);
+  EXPECT_EQ(second.predictor().parameters().raw, expected);
 }
 
 TEST(Trainer, StopsAtALossThatIsNoNumber) {
@@ -241,7 +241,7 @@ TEST(TrainOptions, TheMidpointStartIsTheMidpointRule) {
   options.init = "midpoint";
   options.num_points = 1;
   const auto spec = options.initial_predictor(SmallMixture().facts());
-  const auto table = epd_table(spec, spec.parameters);
+  const auto table = epd_table(spec, spec.parameters().raw);
   const auto t = spec.time_steps();
   for (std::size_t n = 0; n < table.size(); ++n) {
     const double t_mid = std::pow(t[n + 1], table[n].r[0]) * std::pow(t[n], 1 - table[n].r[0]);
@@ -258,7 +258,7 @@ TEST(TrainOptions, TheMidpointStartSpreadsItsPointsOverTheMiddle) {
   for (const int num_points : {2, 3, 4, 8}) {
     options.num_points = num_points;
     const auto spec = options.initial_predictor(SmallMixture().facts());
-    const auto table = epd_table(spec, spec.parameters);
+    const auto table = epd_table(spec, spec.parameters().raw);
     const auto t = spec.time_steps();
     for (std::size_t n = 0; n < table.size(); ++n) {
       std::vector<double> places;  // of the way from t_cur to t_next

@@ -165,7 +165,7 @@ void expect_training(const json& golden, const TrainerResources& resources) {
                   name + ", gradients");
     }
     const auto& after = golden.at("steps")[(iteration + 1) * num_steps - 1].at("parameters_after");
-    expect_near(trainer.predictor().parameters, flat(after), 1e-8, name + ", parameters");
+    expect_near(trainer.predictor().parameters().raw, flat(after), 1e-8, name + ", parameters");
   }
   EXPECT_EQ(trainer.iteration(), golden.at("options").at("iterations")) << name;
 }

@@ -31,10 +31,10 @@ std::vector<Plan<double>> every_plan() {
       make_plan({.kind = solver_kind("dpm"), .max_order = {}, .afs = Afs::kAnalytical, .inner_steps = 3}, t));
   for (const auto kind : {StudentKind::kEpd, StudentKind::kIpndm}) {
     PredictorSpec spec;
-    spec.kind = kind;
+    spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
     spec.num_steps = 5;
     spec.num_points = 3;
-    for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(std::sin(3.0 * (i + 1)));
+    for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters().raw.push_back(std::sin(3.0 * (i + 1)));
     plans.push_back(make_plan(spec, t));
   }
   return plans;

@@ -20,7 +20,7 @@ using LearningRun = Run<Dual>;  // inside a test, Run is gtest's
 
 PredictorSpec student(StudentKind kind, int num_points, bool afs) {
   PredictorSpec spec;
-  spec.kind = kind;
+  spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
   spec.dataset_name = "test";
   spec.resolution = spec.channels = 1;
   spec.num_steps = 4;
@@ -28,11 +28,11 @@ PredictorSpec student(StudentKind kind, int num_points, bool afs) {
   spec.schedule.kind = ScheduleKind::kTimeUniform;
   spec.schedule.rho = 1;
   spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
-  spec.scale_dir = 0.2;
-  spec.scale_time = 0.3;
-  if (kind == StudentKind::kIpndm) spec.max_order = 3;
+  spec.parameters().scale_dir = 0.2;
+  spec.parameters().scale_time = 0.3;
+  if (kind == StudentKind::kIpndm) spec.parameters().max_order = 3;
   for (std::size_t i = 0; i < spec.num_parameters(); ++i)
-    spec.parameters.push_back(std::sin(2.7 * static_cast<double>(i)));
+    spec.parameters().raw.push_back(std::sin(2.7 * static_cast<double>(i)));
   return spec;
 }
 
@@ -43,7 +43,7 @@ std::vector<Dual> learning(const std::vector<double>& raw) {
 }
 
 Plan<Dual> plan_of(const PredictorSpec& spec) {
-  auto solver = student_solver(spec, learning(spec.parameters));
+  auto solver = student_solver(spec, learning(spec.parameters().raw));
   PlanBuilder<Dual> plan;
   const auto t = spec.time_steps();
   auto x = plan.start();
@@ -51,7 +51,7 @@ Plan<Dual> plan_of(const PredictorSpec& spec) {
   return plan.plan();
 }
 
-/// The numbers of a plan as leaves of a tape, in float64 as the plan has them, and how each moves with the parameters.
+/// The numbers of a plan as leaves of a tape, in float64 as the plan has them, and their gradients by the parameters.
 struct Tape {
   std::vector<at::Tensor> leaves;
   std::vector<std::vector<double>> slopes;
@@ -155,12 +155,12 @@ TEST(Adjoint, AgreesWithDifferencesOfTheWholeRun) {
   const auto gradient = parameter_gradients(plan, run, {{end, 2 * run[end]}}, spec.num_parameters())[0];
   const auto loss = [&] { return execute(make_plan(spec, spec.time_steps()), denoiser, {}, start).square().sum(); };
   for (std::size_t p = 0; p < spec.num_parameters(); ++p) {
-    const double step = 1e-5, value = spec.parameters[p];
-    spec.parameters[p] = value + step;
+    const double step = 1e-5, value = spec.parameters().raw[p];
+    spec.parameters().raw[p] = value + step;
     const double up = loss().item<double>();
-    spec.parameters[p] = value - step;
+    spec.parameters().raw[p] = value - step;
     const double down = loss().item<double>();
-    spec.parameters[p] = value;
+    spec.parameters().raw[p] = value;
     EXPECT_NEAR(gradient[static_cast<std::int64_t>(p)].item<double>(), (up - down) / (2 * step), 1e-7) << p;
   }
 }

@@ -20,7 +20,7 @@ PredictorSpec tiny_predictor() {
   spec.resolution = 8;
   spec.channels = 3;
   spec.afs = Afs::kAnalytical;
-  spec.parameters.assign(spec.num_parameters(), 0.25);
+  spec.parameters().raw.assign(spec.num_parameters(), 0.25);
   return spec;
 }
 

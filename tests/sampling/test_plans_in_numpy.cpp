@@ -55,7 +55,7 @@ class PlansInNumpy : public ::testing::Test {
     for (const bool afs : {false, true}) {
       const auto facts = testing::mixture_facts();
       PredictorSpec spec;
-      spec.kind = kind;
+      spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
       spec.dataset_name = facts.dataset_name;
       spec.resolution = facts.resolution;
       spec.channels = facts.channels;
@@ -63,9 +63,9 @@ class PlansInNumpy : public ::testing::Test {
       spec.num_steps = 6;
       spec.num_points = num_points;
       spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
-      spec.fcn = num_points == 3;
-      spec.max_order = max_order;
-      for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(std::sin(3.0 * (i + 1)));
+      spec.parameters().fcn = num_points == 3;
+      spec.parameters().max_order = max_order;
+      for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters().raw.push_back(std::sin(3.0 * (i + 1)));
       const auto path = inputs_ / "predictor.json";
       write_file(path, predictor_text(spec));
       MethodOptions method;

@@ -70,11 +70,11 @@ TEST(Counts, OfStudentsTakeTheirPointsAsOneForward) {
       for (int num_points = 1; num_points <= 4; ++num_points) {
         for (const bool afs : {false, true}) {
           PredictorSpec spec;
-          spec.kind = kind;
+          spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
           spec.num_steps = num_steps;
           spec.num_points = num_points;
           spec.afs = afs ? Afs::kAnalytical : Afs::kNo;
-          spec.parameters.assign(spec.num_parameters(), 0.1);
+          spec.parameters().raw.assign(spec.num_parameters(), 0.1);
           const auto plan = make_plan(spec, grid(num_steps));
           const auto run = run_of(plan);
           SCOPED_TRACE(text(name, " N ", num_steps, " K ", num_points, " afs ", afs));
@@ -152,7 +152,7 @@ TEST(SolverOptions, ThatCannotBeAreUsageErrors) {
 
 TEST(Student, ForAnotherGridIsRefused) {
   PredictorSpec spec;
-  spec.parameters.assign(spec.num_parameters(), 0.0);
+  spec.parameters().raw.assign(spec.num_parameters(), 0.0);
   EXPECT_NO_THROW(make_plan(spec, grid(4)));
   EXPECT_THROW(make_plan(spec, grid(3)), Error);
   EXPECT_THROW(make_plan(spec, grid(5)), Error);

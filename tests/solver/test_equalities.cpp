@@ -46,20 +46,20 @@ Plan<double> baseline(SolverKind kind, const TimeSteps& t, std::optional<int> ma
 /// A student with the same raw parameters at all its points, and scales 1.
 PredictorSpec student(StudentKind kind, int num_steps, int num_points, double raw_r = 0) {
   PredictorSpec spec;
-  spec.kind = kind;
+  spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
   spec.num_steps = num_steps;
   spec.num_points = num_points;
-  spec.scale_dir = spec.scale_time = 0;
-  spec.parameters.assign(spec.num_parameters(), 0.0);
-  for (std::size_t i = 0; i < spec.num_parameters() / PredictorSpec::kNumGroups; ++i) spec.parameters[i] = raw_r;
+  spec.parameters().scale_dir = spec.parameters().scale_time = 0;
+  spec.parameters().raw.assign(spec.num_parameters(), 0.0);
+  for (std::size_t i = 0; i < spec.num_parameters() / PredictorSpec::kNumGroups; ++i) spec.parameters().raw[i] = raw_r;
   return spec;
 }
 
 PredictorSpec scattered_student(StudentKind kind, int num_steps, int num_points) {
   auto spec = student(kind, num_steps, num_points);
-  spec.scale_dir = 0.1;
-  spec.scale_time = 0.2;
-  for (std::size_t i = 0; i < spec.parameters.size(); ++i) spec.parameters[i] = std::sin(7.0 * (i + 1));
+  spec.parameters().scale_dir = 0.1;
+  spec.parameters().scale_time = 0.2;
+  for (std::size_t i = 0; i < spec.parameters().raw.size(); ++i) spec.parameters().raw[i] = std::sin(7.0 * (i + 1));
   return spec;
 }
 
@@ -114,7 +114,7 @@ TEST(Equality, EqualPointsAreOnePoint) {
 TEST(Equality, EpdOnIpndmOfOrderOneIsEpd) {
   const auto t = grid(6);
   auto spec = scattered_student(StudentKind::kIpndm, 6, 3);
-  spec.max_order = 1;
+  spec.parameters().max_order = 1;
   expect_same(make_plan(spec, t), make_plan(scattered_student(StudentKind::kEpd, 6, 3), t));
 }
 
@@ -122,8 +122,8 @@ TEST(Equality, TheOrderOfThePointsDoesNotMatter) {
   const auto t = grid(4);
   const auto spec = scattered_student(StudentKind::kEpd, 4, 2);
   auto swapped = spec;
-  for (std::size_t i = 0; i < spec.parameters.size(); i += 2)
-    std::swap(swapped.parameters[i], swapped.parameters[i + 1]);
+  for (std::size_t i = 0; i < spec.parameters().raw.size(); i += 2)
+    std::swap(swapped.parameters().raw[i], swapped.parameters().raw[i + 1]);
   const auto a = linear_form(make_plan(spec, t)), b = linear_form(make_plan(swapped, t));
   // One step: x and D_cur have the same coefficients, the two points' outputs change places.
   ASSERT_EQ(a.grid[1].size(), 4u);

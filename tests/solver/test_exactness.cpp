@@ -77,11 +77,11 @@ TEST(Exactness, StudentsWithoutScalesAreExactForAConstantImage) {
   for (const auto kind : {StudentKind::kEpd, StudentKind::kIpndm}) {
     const char* name = name_of(kStudentNames, kind);
     PredictorSpec spec;
-    spec.kind = kind;
+    spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
     spec.num_steps = 5;
     spec.num_points = 3;
-    spec.scale_dir = 0;
-    for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(std::sin(3.0 * (i + 1)));
+    spec.parameters().scale_dir = 0;
+    for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters().raw.push_back(std::sin(3.0 * (i + 1)));
     const auto run = run_plan(make_plan(spec, grid(5)), {9.0}, network_of_image([](double) { return 0.6; }));
     EXPECT_NEAR(run.end()[0], 0.6 + 8.4 * 0.05 / 10, 1e-13) << name;
   }

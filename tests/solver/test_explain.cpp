@@ -25,8 +25,8 @@ Plan<double> student_plan() {
   PredictorSpec spec;
   spec.num_steps = 3;
   spec.afs = Afs::kAnalytical;
-  spec.scale_time = 0;
-  spec.parameters.assign(spec.num_parameters(), 0.0);
+  spec.parameters().scale_time = 0;
+  spec.parameters().raw.assign(spec.num_parameters(), 0.0);
   return make_plan(spec, TimeSteps({64, 4, 0.25}));
 }
 

@@ -19,22 +19,23 @@ using nlohmann::json;
 
 PredictorSpec student(StudentKind kind, int num_points, bool fcn) {
   PredictorSpec spec;
-  spec.kind = kind;
+  spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
   spec.num_steps = 5;
   spec.num_points = num_points;
   spec.afs = Afs::kAnalytical;
-  spec.fcn = fcn;
-  spec.max_order = 3;
-  spec.scale_dir = 0.1;
-  spec.scale_time = 0.2;
-  for (std::size_t i = 0; i < spec.num_parameters(); ++i) spec.parameters.push_back(1.5 * std::sin(5.0 * (i + 1)));
+  spec.parameters().fcn = fcn;
+  spec.parameters().max_order = 3;
+  spec.parameters().scale_dir = 0.1;
+  spec.parameters().scale_time = 0.2;
+  for (std::size_t i = 0; i < spec.num_parameters(); ++i)
+    spec.parameters().raw.push_back(1.5 * std::sin(5.0 * (i + 1)));
   return spec;
 }
 
 std::vector<Dual> learning(const PredictorSpec& spec) {
   std::vector<Dual> raw;
-  for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
-    raw.push_back(Dual::parameter(spec.parameters[i], i, spec.parameters.size()));
+  for (std::size_t i = 0; i < spec.parameters().raw.size(); ++i) {
+    raw.push_back(Dual::parameter(spec.parameters().raw[i], i, spec.parameters().raw.size()));
   }
   return raw;
 }
@@ -63,7 +64,7 @@ std::vector<S> numbers_of(const Plan<S>& plan) {
 }
 
 std::vector<double> numbers_with(PredictorSpec spec, std::size_t parameter, double change, const TimeSteps& t) {
-  spec.parameters[parameter] += change;
+  spec.parameters().raw[parameter] += change;
   return numbers_of(make_plan(spec, t));
 }
 
@@ -79,7 +80,7 @@ void expect_slopes(const PredictorSpec& spec, const TimeSteps& t) {
   ASSERT_EQ(numbers.size(), plain.size());
   for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(numbers[i].value(), plain[i]);
   constexpr double kStep = 1e-5;
-  for (std::size_t p = 0; p < spec.parameters.size(); ++p) {
+  for (std::size_t p = 0; p < spec.parameters().raw.size(); ++p) {
     const auto above = numbers_with(spec, p, kStep, t), below = numbers_with(spec, p, -kStep, t);
     for (std::size_t i = 0; i < plain.size(); ++i) {
       const double expected = (above[i] - below[i]) / (2 * kStep);
@@ -104,7 +105,7 @@ TEST(Gradients, OfEveryCoefficientAreItsSlopes) {
 
 TEST(Gradients, OfParametersThatDoNothingAreZero) {
   auto spec = student(StudentKind::kEpd, 2, true);
-  spec.scale_time = 0;
+  spec.parameters().scale_time = 0;
   const auto t = make_time_steps({}, 5);
   for (const Dual& number : numbers_of(learning_plan(spec, t))) {
     for (std::size_t k = 0; k < 2; ++k) {
@@ -116,7 +117,7 @@ TEST(Gradients, OfParametersThatDoNothingAreZero) {
 
 TEST(Gradients, OfHugeRawParametersAreFinite) {
   auto spec = student(StudentKind::kEpd, 2, false);
-  for (std::size_t i = 0; i < spec.parameters.size(); ++i) spec.parameters[i] = i % 3 == 0 ? 800 : -800;
+  for (std::size_t i = 0; i < spec.parameters().raw.size(); ++i) spec.parameters().raw[i] = i % 3 == 0 ? 800 : -800;
   for (const Dual& number : numbers_of(learning_plan(spec, make_time_steps({}, 5)))) {
     EXPECT_TRUE(std::isfinite(number.value()));
     for (const double slope : number.gradient()) EXPECT_TRUE(std::isfinite(slope));

@@ -82,7 +82,7 @@ TEST(GlobalForm, IsTheSameMethodForThePublishedPredictors) {
 }
 
 TEST(GlobalForm, OfItsOwnPlanIsItself) {
-  const auto plan = with_twins(global(dpmpp(6), grid(6)), 2, 1.65);
+  const auto plan = with_extra_points(global(dpmpp(6), grid(6)), 2, 1.65);
   const auto again = global(write_plan(plan), grid(6));
   ASSERT_THAT(again.stages, SizeIs(plan.stages.size()));
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
@@ -114,7 +114,7 @@ TEST(GlobalForm, BeginsWithTheMeanWhereThePlanDoes) {
     EXPECT_TRUE(form.mean);
     const auto whole = write_plan(validated(form));
     EXPECT_EQ(whole.nfe(), plan.nfe());
-    // Any image may stand for the mean: here a hundredth of the start.
+    // Any image may serve as the mean: here a hundredth of the start.
     const auto end = [&](const Plan<double>& of) {
       auto steps = of;
       steps.instructions.insert(steps.instructions.begin(), Combine<double>{*of.mean, 0.01 * Expression<double>(0)});
@@ -124,18 +124,18 @@ TEST(GlobalForm, BeginsWithTheMeanWhereThePlanDoes) {
   }
 }
 
-TEST(Twins, LeaveTheEndAsItIs) {
+TEST(ExtraPoints, LeaveTheEndAsItIs) {
   const auto plan = global(dpmpp(6), grid(6));
   for (const int num_points : {1, 2, 3}) {
-    const auto twins = write_plan(validated(with_twins(plan, num_points, 1.65)));
-    EXPECT_EQ(twins.nfe(), 5);
-    EXPECT_EQ(twins.evaluations(), 1 + 4 * num_points);  // the first stage has one state only
-    EXPECT_EQ(end_of(twins), end_of(dpmpp(6)));
+    const auto extended = write_plan(validated(with_extra_points(plan, num_points, 1.65)));
+    EXPECT_EQ(extended.nfe(), 5);
+    EXPECT_EQ(extended.evaluations(), 1 + 4 * num_points);  // the first stage has one state only
+    EXPECT_EQ(end_of(extended), end_of(dpmpp(6)));
   }
 }
 
-TEST(Twins, StandOnTheLineToTheStateBefore) {
-  const auto plan = with_twins(global(dpmpp(4), grid(4)), 3, 1.25);
+TEST(ExtraPoints, LieOnTheLineToTheStateBefore) {
+  const auto plan = with_extra_points(global(dpmpp(4), grid(4)), 3, 1.25);
   for (std::size_t s = 1; s < plan.stages.size(); ++s) {
     const auto& stage = plan.stages[s];
     const auto& before = plan.stages[s - 1][0];
@@ -149,23 +149,23 @@ TEST(Twins, StandOnTheLineToTheStateBefore) {
   }
 }
 
-TEST(Twins, StayShortOfTheStateBefore) {
-  const auto plan = with_twins(global(dpmpp(9), grid(9)), 3, 100);
+TEST(ExtraPoints, StayShortOfTheStateBefore) {
+  const auto plan = with_extra_points(global(dpmpp(9), grid(9)), 3, 100);
   for (std::size_t s = 1; s < plan.stages.size(); ++s) {
     EXPECT_LT(plan.stages[s][1].sigma, plan.stages[s][2].sigma);
     EXPECT_LT(plan.stages[s][2].sigma, plan.stages[s - 1][0].sigma);
   }
 }
 
-TEST(Twins, StandInTheFirstStageTooWhereItFollowsTheMean) {
-  const auto plan =
-      with_twins(global(make_plan(solver(solver_kind("unipc"), 3, Afs::kMean, true), grid(6)), grid(6)), 2, 1.65);
+TEST(ExtraPoints, AreInTheFirstStageTooWhereItFollowsTheMean) {
+  const auto plan = with_extra_points(
+      global(make_plan(solver(solver_kind("unipc"), 3, Afs::kMean, true), grid(6)), grid(6)), 2, 1.65);
   ASSERT_THAT(plan.stages, SizeIs(4));
   EXPECT_EQ(write_plan(validated(plan)).evaluations(), 2 * 4);
-  const auto &first = plan.stages[0][0], &twin = plan.stages[0][1];
-  EXPECT_NEAR(twin.sigma, 1.65 * first.sigma, 1e-12);
-  EXPECT_NEAR(twin.start, twin.sigma / 80, 1e-15);
-  EXPECT_NEAR(twin.weights[0], 1 - twin.sigma / 80, 1e-15);  // the straight line from x_0 to the mean
+  const auto &first = plan.stages[0][0], &extra = plan.stages[0][1];
+  EXPECT_NEAR(extra.sigma, 1.65 * first.sigma, 1e-12);
+  EXPECT_NEAR(extra.start, extra.sigma / 80, 1e-15);
+  EXPECT_NEAR(extra.weights[0], 1 - extra.sigma / 80, 1e-15);  // the straight line from x_0 to the mean
 }
 
 /// Every number of a plan, in order.
@@ -184,15 +184,16 @@ std::vector<S> numbers_of(const NsPlan<S>& plan) {
 }
 
 TEST(Learning, BeginsAtTheStartToTheBit) {
-  const auto plan = with_twins(global(dpmpp(6), grid(6)), 2, 1.65);
+  const auto plan = with_extra_points(global(dpmpp(6), grid(6)), 2, 1.65);
   const std::vector<double> raw(num_parameters(plan), 0.0);
-  EXPECT_EQ(numbers_of(moved(plan, NsRates(), raw)), numbers_of(plan));
+  EXPECT_EQ(numbers_of(with_parameters(plan, NsRates(), raw)), numbers_of(plan));
 }
 
-TEST(Learning, MovesEveryGroupByItsOwnRate) {
+TEST(Learning, ChangesEveryGroupByItsOwnRate) {
   const auto plan = global(dpmpp(3), grid(3));  // two stages: x_0; time, sigma and weight of one point; two of the end
   ASSERT_EQ(num_parameters(plan), 5u);
-  const auto after = moved(plan, {.weights = 0.1, .times = 0.2, .sigmas = 0.3}, std::vector<double>{1, 2, 3, 4, 5});
+  const auto after =
+      with_parameters(plan, {.weights = 0.1, .times = 0.2, .sigmas = 0.3}, std::vector<double>{1, 2, 3, 4, 5});
   const auto& point = plan.stages[1][0];
   EXPECT_EQ(after.stages[0][0].sigma, 80);
   EXPECT_DOUBLE_EQ(after.stages[1][0].start, point.start * std::exp(0.2));
@@ -203,20 +204,20 @@ TEST(Learning, MovesEveryGroupByItsOwnRate) {
 }
 
 TEST(Learning, GradientsAreSlopes) {
-  const auto plan = with_twins(global(dpmpp(5), grid(5)), 2, 1.65);
+  const auto plan = with_extra_points(global(dpmpp(5), grid(5)), 2, 1.65);
   std::vector<double> raw;
   for (std::size_t i = 0; i < num_parameters(plan); ++i) raw.push_back(3 * std::sin(5.0 * (i + 1)));
   std::vector<Dual> learning;
   for (std::size_t i = 0; i < raw.size(); ++i) learning.push_back(Dual::parameter(raw[i], i, raw.size()));
   std::vector<Dual> start;
   for (const double value : kStart) start.emplace_back(value);
-  const auto end = run_plan(write_plan(moved(plan, NsRates(), learning)), start, MixtureDenoiser()).end();
+  const auto end = run_plan(write_plan(with_parameters(plan, NsRates(), learning)), start, MixtureDenoiser()).end();
   constexpr double kStep = 1e-4;
   for (std::size_t p = 0; p < raw.size(); ++p) {
     const auto end_with = [&](double change) {
       auto there = raw;
       there[p] += change;
-      return end_of(write_plan(moved(plan, NsRates(), there)));
+      return end_of(write_plan(with_parameters(plan, NsRates(), there)));
     };
     const auto above = end_with(kStep), below = end_with(-kStep);
     for (std::size_t i = 0; i < end.size(); ++i) {
@@ -226,7 +227,7 @@ TEST(Learning, GradientsAreSlopes) {
 }
 
 std::string refusal(const std::function<void(NsPlan<double>&)>& spoil) {
-  auto plan = with_twins(global(dpmpp(4), grid(4)), 2, 1.65);
+  auto plan = with_extra_points(global(dpmpp(4), grid(4)), 2, 1.65);
   spoil(plan);
   try {
     validated(plan);

@@ -171,11 +171,11 @@ TEST(IpndmOrder, OnOtherGridsIsAtMostTwo) {  // whose steps change, and the coef
 /// A student whose K points all lie at r = 1/2 (raw parameters 0) is DPM-Solver-2; any other r keeps order 1 only.
 PredictorSpec student(int n, StudentKind kind, double raw_r) {
   PredictorSpec spec;
-  spec.kind = kind;
+  spec.parameters().on_ipndm = kind == StudentKind::kIpndm;
   spec.num_steps = n + 1;
-  spec.scale_dir = spec.scale_time = 0;
-  spec.parameters.assign(spec.num_parameters(), 0.0);
-  for (std::size_t i = 0; i < spec.num_parameters() / PredictorSpec::kNumGroups; ++i) spec.parameters[i] = raw_r;
+  spec.parameters().scale_dir = spec.parameters().scale_time = 0;
+  spec.parameters().raw.assign(spec.num_parameters(), 0.0);
+  for (std::size_t i = 0; i < spec.num_parameters() / PredictorSpec::kNumGroups; ++i) spec.parameters().raw[i] = raw_r;
   return spec;
 }
 

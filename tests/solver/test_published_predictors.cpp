@@ -39,7 +39,7 @@ void expect_near(const std::vector<double>& values, const json& expected) {
 
 TEST(PublishedPredictors, GiveThePublishedCoefficients) {
   for_each_predictor([](const PredictorSpec& spec, const json& golden) {
-    const auto table = epd_table(spec, spec.parameters);
+    const auto table = epd_table(spec, spec.parameters().raw);
     ASSERT_EQ(table.size(), golden.at("r").size());
     for (std::size_t n = 0; n < table.size(); ++n) {
       expect_near(table[n].r, golden.at("r")[n]);
@@ -63,18 +63,18 @@ TEST(PublishedPredictors, CarryTheTimesThatThePublishedCodeComputed) {
 TEST(PublishedPredictors, KeepTheOptionsOfTheirRuns) {
   for_each_predictor([](const PredictorSpec& spec, const json& golden) {
     const auto& options = golden.at("options");
-    EXPECT_EQ(name_of(kStudentNames, spec.kind), options.at("sampler_stu"));
+    EXPECT_EQ(name_of(kStudentNames, spec.kind()), options.at("sampler_stu"));
     EXPECT_EQ(spec.dataset_name, options.at("dataset_name"));
     EXPECT_EQ(spec.num_steps, options.at("num_steps"));
     EXPECT_EQ(spec.num_points, options.at("num_points"));
     EXPECT_EQ(spec.afs == Afs::kAnalytical, options.at("afs"));
-    EXPECT_EQ(spec.fcn, options.at("fcn"));
-    EXPECT_EQ(spec.scale_dir, options.at("scale_dir"));
-    EXPECT_EQ(spec.scale_time, options.at("scale_time"));
+    EXPECT_EQ(spec.parameters().fcn, options.at("fcn"));
+    EXPECT_EQ(spec.parameters().scale_dir, options.at("scale_dir"));
+    EXPECT_EQ(spec.parameters().scale_time, options.at("scale_time"));
     EXPECT_EQ(name_of(kScheduleNames, spec.schedule.kind), options.at("schedule_type"));
     EXPECT_EQ(spec.schedule.rho, options.at("schedule_rho"));
     if (spec.kind == StudentKind::kIpndm) {
-      EXPECT_EQ(spec.max_order.value(), options.at("max_order"));
+      EXPECT_EQ(spec.parameters().max_order.value(), options.at("max_order"));
     }
   });
 }
@@ -91,7 +91,7 @@ TEST(PublishedPredictors, HaveTheNfeInTheirNames) {
 
 TEST(PublishedPredictors, AreWrittenAsTheyStand) {
   for_each_predictor([](const PredictorSpec& spec, const json&) {
-    EXPECT_EQ(parse_predictor(predictor_text(spec), "again").parameters, spec.parameters);
+    EXPECT_EQ(parse_predictor(predictor_text(spec), "again").parameters().raw, spec.parameters().raw);
     EXPECT_FALSE(spec.source.empty());
   });
 }

@@ -51,20 +51,20 @@ inline SolverOptions golden_options(const nlohmann::json& options) {
 inline PredictorSpec golden_predictor(const nlohmann::json& golden, const std::string& student) {
   const auto& options = golden.at("options");
   PredictorSpec spec;
-  spec.kind = value_of(kStudentNames, student, "student");
+  spec.parameters().on_ipndm = value_of(kStudentNames, student, "student") == StudentKind::kIpndm;
   spec.dataset_name = "golden";
   spec.resolution = spec.channels = 1;
   spec.num_steps = options.at("num_steps");
   spec.num_points = options.at("num_points");
   spec.afs = options.at("afs").get<bool>() ? Afs::kAnalytical : Afs::kNo;
-  spec.scale_dir = options.at("scale_dir");
-  spec.scale_time = options.at("scale_time");
-  spec.fcn = options.at("fcn");
-  if (options.contains("max_order")) spec.max_order = options.at("max_order").get<int>();
+  spec.parameters().scale_dir = options.at("scale_dir");
+  spec.parameters().scale_time = options.at("scale_time");
+  spec.parameters().fcn = options.at("fcn");
+  if (options.contains("max_order")) spec.parameters().max_order = options.at("max_order").get<int>();
   spec.t_steps = golden.at("t_steps").get<std::vector<double>>();
   for (const char* group : {"r_params", "weight_s", "scale_dir_params", "scale_time_params"}) {
     for (const auto& row : golden.at("parameters").at(group)) {
-      for (const double value : row) spec.parameters.push_back(value);
+      for (const double value : row) spec.parameters().raw.push_back(value);
     }
   }
   return spec;

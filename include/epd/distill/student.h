@@ -28,8 +28,8 @@ class Student {
   virtual std::unique_ptr<StudentRun> begin() const = 0;
 };
 
-/// The student that begins as the predictor `start` and walks the grid `t`, unless it has times of its own; `rates` are
-/// of kind ns.
+/// The student that begins as the predictor `start` on the grid `t`, unless it has times of its own; `rates` are of
+/// kind ns.
 std::unique_ptr<Student> make_student(PredictorSpec start, const NsRates& rates, const TimeSteps& t);
 
 }  // namespace epd

@@ -63,7 +63,7 @@ struct TrainOptions {
   // The teacher.
   SolverKind teacher = solver_kind("dpm");
   int num_inserted = 3;                      // M: grid points between two of the student's
-  std::optional<int> inner_steps;            // none: 3 for heun and dpm, as published
+  std::optional<int> inner_steps;            // none: 3 for solvers of two evaluations, else 2
   std::optional<ScheduleKind> schedule_tea;  // none: the student's; another one where the end alone is learned from
   std::optional<double> schedule_rho_tea;    // none: the student's
   bool predict_x0 = true, lower_order_final = true;

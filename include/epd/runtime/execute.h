@@ -20,8 +20,8 @@ enum class KeepForAdjoint {
 /// Called with the index of a grid point and the state there as soon as it is known, in the order of the grid.
 using GridObserver = std::function<void(std::size_t, const at::Tensor&)>;
 
-/// A plan meets a denoiser: the registers of one batch, filled instruction by instruction. `advance` may be called
-/// again after the plan has grown, where registers are kept.
+/// The execution of a plan with a denoiser: the registers of one batch, filled instruction by instruction. `advance`
+/// may be called again after the plan has grown, where registers are kept.
 template <class S>
 class Run {
  public:
@@ -31,7 +31,7 @@ class Run {
   /// Executes the instructions that have not run yet.
   void advance(const Plan<S>& plan, const GridObserver& observe = nullptr);
 
-  /// The tensor in a register; the state at grid point n is in plan.grid[n]. With kNothing only the end state is left.
+  /// The tensor in a register; the state at grid point n is in plan.grid[n]. With kNothing only the end state is kept.
   const at::Tensor& operator[](Register r) const { return registers_.at(static_cast<std::size_t>(r)); }
 
   std::int64_t batch() const { return batch_; }

@@ -9,12 +9,12 @@ namespace epd {
 
 /// A number that carries its gradient with respect to the learned parameters (forward-mode differentiation).
 /// A solver has a few dozen parameters, so a dense gradient beside each coefficient of its plan costs nothing, and a
-/// plan written in Dual says how every coefficient moves with every parameter without any tape. With r = 0.3 as the
+/// plan written in Dual says how every coefficient changes with every parameter without any tape. With r = 0.3 as the
 /// only parameter:
 ///   const Dual r = Dual::parameter(0.3, 0, 1);
 ///   const Dual t_mid = pow(2, r) * pow(8, 1 - r);    // t_next = 2, t_cur = 8
 ///   t_mid.value()                                    // 5.278, the point itself
-///   t_mid.gradient()[0]                              // -7.317 = t_mid ln(2 / 8), how it moves with r
+///   t_mid.gradient()[0]                              // -7.317 = t_mid ln(2 / 8), how it changes with r
 class Dual {
  public:
   Dual(double value = 0) : value_(value) {}  // NOLINT: a plain number is a constant

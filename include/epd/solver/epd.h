@@ -52,7 +52,7 @@ class EpdSolver {
     if (max_order) history_.emplace(*max_order);
   }
 
-  /// Coefficients that moved during the run: they hold from the next step on.
+  /// Coefficients that changed during the run: the next step is the first to use them.
   void set_table(std::vector<EpdCoefficients<S>> table) { table_ = std::move(table); }
 
   Expression<S> step(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) {

@@ -7,7 +7,7 @@
 
 namespace epd {
 
-/// A state of a run in global form, and the noise level that it stands at:
+/// A state of a run in global form, and its noise level:
 ///   x = start x_0 + sum_i weights_i D_i
 /// over x_0 = x(t_0) and the images that were denoised in the stages before.
 template <class S>
@@ -42,10 +42,11 @@ Plan<S> write_plan(const NsPlan<S>& plan);
 /// Any plan from t_0 to t_end in global form: the same states, with the registers between them eliminated.
 NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end);
 
-/// The plan with `num_points` points in every stage but one that is x_0 alone. A new point, a twin, has no weight yet,
-/// so that the end state is the same; it stands at `shift` times the stage's noise level (a third one at shift^2), on
-/// the line from the stage's first state to that of the stage before (or x_0), and short of it.
-NsPlan<double> with_twins(const NsPlan<double>& plan, int num_points, double shift);
+/// The plan with `num_points` points in every stage but one that is x_0 alone. Later points give an extra point's image
+/// no weight yet, so that the end state is the same. Its noise level is `shift` times the stage's (a third point's
+/// shift^2 times), its state on the line from the stage's first state to that of the stage before (or x_0), short of
+/// it.
+NsPlan<double> with_extra_points(const NsPlan<double>& plan, int num_points, double shift);
 
 /// Learning rates of the numbers of a plan.
 struct NsRates {
@@ -56,12 +57,12 @@ struct NsRates {
 /// end state and the start's share in it.
 std::size_t num_parameters(const NsPlan<double>& plan);
 
-/// The plan after learning: raw parameters, all 0 at `from`, move
+/// The plan after learning: raw parameters, all 0 at `start`, change
 ///   a point's time, and with it sigma and start    by the factor exp(rates.times raw),
 ///   its sigma alone                                by the factor exp(rates.sigmas raw),
 ///   each of its weights                            by rates.weights raw,
 /// so that a step of Adam in `raw` is one of the group's own rate.
 template <class S>
-NsPlan<S> moved(const NsPlan<double>& from, const NsRates& rates, const std::vector<S>& raw);
+NsPlan<S> with_parameters(const NsPlan<double>& start, const NsRates& rates, const std::vector<S>& raw);
 
 }  // namespace epd

@@ -9,8 +9,8 @@
 
 namespace epd {
 
-/// What stands for the first denoised image without an evaluation: nothing, the image that makes the first direction
-/// x / sqrt(1 + t^2), or the mean of the data, which is what a network shows at large t whatever it sees.
+/// What replaces the first denoised image without an evaluation: nothing, the image that makes the first direction
+/// x / sqrt(1 + t^2), or the mean of the data, which is what a network predicts at large t whatever its input.
 enum class Afs { kNo, kAnalytical, kMean };
 
 inline constexpr NameTable<Afs, 3> kAfsNames{{{"False", Afs::kNo}, {"True", Afs::kAnalytical}, {"mean", Afs::kMean}}};
@@ -47,7 +47,7 @@ struct SolverOptions {
   const SolverOptions& validated() const;
 };
 
-/// Where in the run a step stands.
+/// A step's place in the run.
 struct StepPosition {
   Interval t;
   int index = 0;  // 0 .. count - 1
@@ -73,7 +73,7 @@ Expression<S> analytical_direction(const Expression<S>& x, double t) {
   return x / std::sqrt(1 + t * t);
 }
 
-/// D(x; t_cur) as the step sees it: evaluated, or what stands for it.
+/// D(x; t_cur) as the step sees it: evaluated, or what replaces it.
 template <class S>
 Expression<S> denoised_at(PlanBuilder<S>& plan, const Expression<S>& x, const StepPosition& at) {
   if (at.afs == Afs::kMean) return plan.mean();

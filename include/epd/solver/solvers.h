@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -22,7 +23,8 @@ namespace epd {
 
 /// What programs, tests and documentation know of a classical solver.
 struct SolverInfo {
-  const char* name;
+  const char* name;           // of flags and files
+  const char* paper_name;     // of headings
   std::array<int, 4> orders;  // of convergence, with max_order 1, 2, ... (0: no such); an only one is fixed
   int evaluations;            // serial, of one step
   std::array<std::string_view, 3> options;  // those of SolverOptions that not every solver knows, but max_order
@@ -40,14 +42,16 @@ std::unique_ptr<Solver> make(const SolverOptions& options) {
 }
 
 /// Every classical solver: teachers of distillation and baselines of a comparison. A new one is a header and a row.
+/// The third order of dpmpp is as published (dpmpp.h), those of ipndm hold where all steps are equal, as its
+/// coefficients are, and those of unipc are of Theorem 3.1.
 inline constexpr SolverInfo kSolvers[]{
-    {"euler", {1}, 1, {"inner_steps"}, make<EulerSolver>},
-    {"heun", {2}, 2, {"inner_steps"}, make<HeunSolver>},
-    {"dpm", {2}, 2, {"inner_steps"}, make<Dpm2Solver>},
-    {"dpmpp", {1, 2, 2}, 1, {"predict_x0", "lower_order_final"}, make<DpmppSolver>},  // order 3 as published: dpmpp.h
-    {"ipndm", {1, 2, 2, 2}, 1, {}, make<IpndmSolver>},  // p where all steps are equal, as its coefficients are
-    {"unipc", {2, 3, 4}, 1, {"predict_x0", "lower_order_final", "unipc_variant"}, make<UnipcSolver>},  // Theorem 3.1
-    {"deis", {1, 2, 3, 4}, 1, {"deis_mode"}, make<DeisSolver>},
+    {"euler", "Euler", {1}, 1, {"inner_steps"}, make<EulerSolver>},
+    {"heun", "Heun", {2}, 2, {"inner_steps"}, make<HeunSolver>},
+    {"dpm", "DPM-Solver-2", {2}, 2, {"inner_steps"}, make<Dpm2Solver>},
+    {"dpmpp", "DPM-Solver++", {1, 2, 2}, 1, {"predict_x0", "lower_order_final"}, make<DpmppSolver>},
+    {"ipndm", "iPNDM", {1, 2, 2, 2}, 1, {}, make<IpndmSolver>},
+    {"unipc", "UniPC", {2, 3, 4}, 1, {"predict_x0", "lower_order_final", "unipc_variant"}, make<UnipcSolver>},
+    {"deis", "DEIS", {1, 2, 3, 4}, 1, {"deis_mode"}, make<DeisSolver>},
 };
 
 /// Their names, for flags, files and messages.
@@ -78,7 +82,8 @@ constexpr bool knows(SolverKind kind, std::string_view option) {
   return std::ranges::find(info_of(kind).options, option) != info_of(kind).options.end();
 }
 
-/// Their names, such as "euler, heun or dpm" for inner_steps and " or ".
+/// The names of those that `belongs` chooses, such as "heun or dpm" with " or ".
+std::string solver_names(const std::function<bool(SolverKind)>& belongs, const char* last_separator);
 std::string solvers_that_know(std::string_view option, const char* last_separator);
 
 }  // namespace epd
