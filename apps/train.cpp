@@ -1,6 +1,5 @@
 #include <filesystem>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli.h"

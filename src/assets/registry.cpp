@@ -2,7 +2,7 @@
 
 #include "epd/assets/paths.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
+#include "epd/files/json.h"
 
 namespace epd {
 namespace {

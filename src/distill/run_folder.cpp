@@ -15,22 +15,13 @@
 #include "epd/core/log.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/files/options_json.h"
 #include "epd/images/png.h"
 #include "epd/sampling/pixels.h"
 
 namespace epd {
 namespace {
-
-/// One group of coefficients, a list per step.
-std::string coefficients(const std::vector<EpdCoefficients<double>>& table,
-                         std::vector<double> EpdCoefficients<double>::*group) {
-  std::string rows = "[";
-  for (std::size_t n = 0; n < table.size(); ++n) rows += (n > 0 ? ", " : "") + json_numbers(table[n].*group);
-  return rows + "]";
-}
 
 double peak_memory_gib() {
   rusage usage{};
@@ -52,21 +43,28 @@ std::string snapshot_name(double kimg) {
 }  // namespace
 
 std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
-  JsonObject line;
-  line.add("tick", stats.tick).add("kimg", stats.kimg).add("iteration", stats.iteration);
-  line.raw("loss", json_numbers(stats.last.loss)).add("lr", stats.last.learning_rate);
-  if (stats.last.validation) line.add("validation", *stats.last.validation);
-  line.add("nonfinite_gradients", stats.last.nonfinite_gradients);
-  if (stats.frechet_distance) line.add("frechet_distance", *stats.frechet_distance);
-  line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);
-  line.add("peak_memory_gib", peak_memory_gib());
-  if (predictor.kind == StudentKind::kNs) return line.raw("plan", plan_text(predictor.plan)).line();
-  const auto table = epd_table(predictor, predictor.parameters);
-  line.raw("r", coefficients(table, &EpdCoefficients<double>::r));
-  line.raw("weight", coefficients(table, &EpdCoefficients<double>::weight));
-  line.raw("scale_dir", coefficients(table, &EpdCoefficients<double>::scale_dir));
-  line.raw("scale_time", coefficients(table, &EpdCoefficients<double>::scale_time));
-  return line.line();
+  Json line{{"tick", stats.tick},
+            {"kimg", stats.kimg},
+            {"iteration", stats.iteration},
+            {"loss", stats.last.loss},
+            {"lr", stats.last.learning_rate}};
+  if (stats.last.validation) line["validation"] = *stats.last.validation;
+  line["nonfinite_gradients"] = stats.last.nonfinite_gradients;
+  if (stats.frechet_distance) line["frechet_distance"] = *stats.frechet_distance;
+  line.update(
+      {{"sec_per_kimg", stats.seconds_per_kimg}, {"seconds", stats.seconds}, {"peak_memory_gib", peak_memory_gib()}});
+  if (predictor.kind == StudentKind::kNs) {
+    line["plan"] = json_of(predictor.plan);
+    return json_line(line);
+  }
+  for (const char* group : {"r", "weight", "scale_dir", "scale_time"}) line[group] = Json::array();
+  for (const auto& step : epd_table(predictor, predictor.parameters)) {
+    line["r"].push_back(step.r);
+    line["weight"].push_back(step.weight);
+    line["scale_dir"].push_back(step.scale_dir);
+    line["scale_time"].push_back(step.scale_time);
+  }
+  return json_line(line);
 }
 
 void trim_stats(const std::filesystem::path& path, std::int64_t iteration) {

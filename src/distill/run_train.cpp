@@ -3,7 +3,6 @@
 #include <ATen/Context.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
 

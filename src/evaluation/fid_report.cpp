@@ -248,7 +248,7 @@ std::string count_text(const Statistics& statistics) {
   return statistics.count > 0 ? text(statistics.count, " images, ") : std::string("number of images unknown, ");
 }
 
-std::string settings(const ImageSet& generated, const ImageSet& reference, const JsonObject& record) {
+std::string settings(const ImageSet& generated, const ImageSet& reference, const Json& record) {
   const auto& ours = generated.data.statistics;
   const auto& theirs = reference.data.statistics;
   return text(
@@ -256,7 +256,7 @@ std::string settings(const ImageSet& generated, const ImageSet& reference, const
       setting("reference", count_text(theirs) + theirs.source),
       setting("detector", text(ours.detector, ", ", ours.num_features(), " features, SHA-256 ", ours.detector_sha256)),
       setting("program", text("epd ", version())), "</dl>\n<details><summary>Everything, as JSON</summary><pre>",
-      html_text(record.pretty()), "</pre></details>\n");
+      html_text(json_text(record)), "</pre></details>\n");
 }
 
 /// What a reader should know before trusting the number.
@@ -272,7 +272,7 @@ std::string caution(const ImageSet& generated, const ImageSet& reference) {
 }  // namespace
 
 std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference,
-                        const JsonObject& record) {
+                        const Json& record) {
   const auto& ours = generated.data.statistics;
   return text(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <vector>
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/json.h"
 #include "epd/files/zip.h"
 #include "epd/images/jpeg.h"
 #include "epd/images/png.h"
@@ -70,7 +70,7 @@ void PictureNames::warn(const std::filesystem::path& where) const {
 /// name -> class from a dataset.json's text; empty where labels are null or (with a warning) not to be understood.
 std::unordered_map<std::string, int> parse_labels(std::string_view json, const std::string& where) {
   std::unordered_map<std::string, int> result;
-  const auto document = nlohmann::json::parse(json, nullptr, false);
+  const auto document = Json::parse(json, nullptr, false);
   const bool usable = document.is_object() && document.contains("labels");
   if (usable && document["labels"].is_null()) return result;
   bool good = usable && document["labels"].is_array();

@@ -12,7 +12,7 @@
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/files/npy.h"
 #include "epd/files/npz.h"
 #include "epd/files/zip.h"
@@ -57,11 +57,9 @@ void pack_grid(const OutputLayout& layout, const std::vector<std::uint64_t>& see
 /// EDM's labels: {"labels": [["000000/000000.png", 3], ...]}.
 std::string dataset_json(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
                          const std::vector<std::int64_t>& labels) {
-  std::string rows;
-  for (std::size_t i = 0; i < seeds.size(); ++i) {
-    rows += text(i == 0 ? "" : ", ", "[", json_string(layout.image_name(seeds[i])), ", ", labels[i], "]");
-  }
-  return text("{\"labels\": [", rows, "]}");
+  auto rows = Json::array();
+  for (std::size_t i = 0; i < seeds.size(); ++i) rows.push_back(Json::array({layout.image_name(seeds[i]), labels[i]}));
+  return json_line({{"labels", rows}});
 }
 
 void pack_zip(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,

@@ -110,7 +110,7 @@ class SampleRun {
         pack_images(layout_, options_.seeds, labels());
       }
     }
-    if (folder_ && scorer_) write_file(resolved_.outdir / "scores.json", summary.score_record.pretty() + "\n");
+    if (folder_ && scorer_) write_file(resolved_.outdir / "scores.json", json_text(summary.score_record) + "\n");
     return summary;
   }
 

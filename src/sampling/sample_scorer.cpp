@@ -35,9 +35,11 @@ ScoredSamples SampleScorer::finish(ProcessGroup& group, const std::string& sourc
   }
   result.scores = score(generated, reference_, options_.metrics, device_);
   result.record = result.scores.json();
-  result.record.add("images", source).add("num", generated.statistics.count);
-  result.record.add("reference", options_.reference.string());
-  result.record.add("detector", detector_->name()).add("detector_sha256", detector_->sha256());
+  result.record.update({{"images", source},
+                        {"num", generated.statistics.count},
+                        {"reference", options_.reference.string()},
+                        {"detector", detector_->name()},
+                        {"detector_sha256", detector_->sha256()}});
   return result;
 }
 

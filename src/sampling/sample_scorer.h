@@ -16,7 +16,7 @@ class ProcessGroup;
 /// What scoring found.
 struct ScoredSamples {
   Scores scores;
-  JsonObject record;  // the scores, and what they depend on
+  Json record;  // the scores, and what they depend on
 };
 
 /// Scores images as they are drawn. Added in the order in which `fid calc` reads their files, by as many processes,

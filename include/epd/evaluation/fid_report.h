@@ -21,7 +21,6 @@ struct ImageSet {
 /// real images, generated images beside the real ones that are nearest to them in feature space (memorised training
 /// images show up there), the spectra of both covariances, and `record`, the settings. What needs images or features
 /// that are not there says so. The same inputs give the same page. Throws Error for images that cannot be read.
-std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference,
-                        const JsonObject& record);
+std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference, const Json& record);
 
 }  // namespace epd

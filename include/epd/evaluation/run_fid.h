@@ -47,8 +47,8 @@ Options options_of(CalcOptions& options);
 Options options_of(RefOptions& options);
 
 struct CalcResult {
-  Scores scores;      // on the root
-  JsonObject record;  // the scores, and all that they depend on
+  Scores scores;  // on the root
+  Json record;    // the scores, and all that they depend on
 };
 
 /// Throws Error now, not after the work, where the file could not be written; creates its folder.

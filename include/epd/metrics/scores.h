@@ -7,7 +7,7 @@
 #include <string>
 
 #include "epd/core/options.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/kid.h"
 #include "epd/metrics/prdc.h"
@@ -46,7 +46,7 @@ struct Scores {
   /// What stands alone on the last line: the first of fid, the KID's mean and precision that was asked for.
   double headline() const;
   /// Every number with its settings.
-  JsonObject json() const;
+  Json json() const;
 };
 
 /// Compares the images with the reference. Throws Error where the detectors differ or features are missing.
