@@ -10,7 +10,7 @@
 #include <iostream>
 
 #include "epd/core/log.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
 #include "epd/distributed/environment.h"
 #include "epd/files/options_json.h"
 

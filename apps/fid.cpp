@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "cli.h"
-#include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"

@@ -2,7 +2,6 @@
 #include <memory>
 
 #include "cli.h"
-#include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/run_main.h"

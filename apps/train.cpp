@@ -4,7 +4,6 @@
 
 #include "cli.h"
 #include "epd/assets/paths.h"
-#include "epd/core/allocator.h"
 #include "epd/core/run_main.h"
 #include "epd/denoiser/guidance.h"
 #include "epd/distill/run_train.h"

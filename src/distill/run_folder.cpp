@@ -18,7 +18,7 @@
 #include "epd/files/json.h"
 #include "epd/files/options_json.h"
 #include "epd/images/png.h"
-#include "epd/sampling/pixels.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
@@ -131,7 +131,7 @@ void RunFolder::write_preview(const at::Tensor& student, const at::Tensor& teach
   if (!writes_) return;
   const auto pixels = to_pixels(at::cat({student, teacher})).to(at::kCPU);
   std::vector<Image> images;
-  for (std::int64_t i = 0; i < pixels.size(0); ++i) images.push_back(picture(pixels, i));
+  for (std::int64_t i = 0; i < pixels.size(0); ++i) images.push_back(image_of(pixels, i));
   write_file(path_ / "preview.png", encode_png(image_grid(images, static_cast<int>(student.size(0)))));
 }
 

@@ -2,8 +2,8 @@
 
 #include <torch/version.h>
 
+#include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
-#include "epd/core/version.h"
 #include "epd/denoiser/chunked.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/options_json.h"

@@ -1,5 +1,3 @@
-#include "epd/evaluation/fid_report.h"
-
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -8,10 +6,11 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
+#include "epd/evaluation/run_fid.h"
 #include "epd/images/html.h"
-#include "epd/images/resize.h"
-#include "epd/metrics/prdc.h"
+#include "epd/images/image.h"
+#include "epd/metrics/kid_prdc.h"
 #include "epd/metrics/random_state.h"
 #include "plot.h"
 

@@ -1,5 +1,3 @@
-#include "epd/evaluation/results.h"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,8 +8,9 @@
 #include <utility>
 
 #include "epd/core/error.h"
+#include "epd/evaluation/compare.h"
 #include "epd/files/json.h"
-#include "epd/images/label.h"
+#include "epd/images/image.h"
 
 namespace epd {
 namespace {

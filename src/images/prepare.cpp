@@ -16,11 +16,10 @@
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
-#include "epd/core/version.h"
-#include "epd/images/image_queue.h"
+#include "epd/core/run_main.h"
+#include "epd/images/image.h"
 #include "epd/images/image_source.h"
 #include "epd/images/image_writer.h"
-#include "epd/images/resize.h"
 
 namespace epd {
 namespace {

@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "epd/core/error.h"
-#include "epd/metrics/tensor_arrays.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {

@@ -18,22 +18,12 @@
 #include "epd/files/zip.h"
 #include "epd/images/image.h"
 #include "epd/images/png.h"
-#include "epd/metrics/tensor_arrays.h"
-#include "epd/sampling/pixels.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A contiguous tensor on the CPU as the bytes of a .npy.
-std::string npy_bytes(const at::Tensor& tensor) {
-  const auto contiguous = tensor.contiguous();
-  const auto sizes = contiguous.sizes();
-  Array array{contiguous.scalar_type() == at::kByte ? "|u1" : "<f4", {sizes.begin(), sizes.end()}, {}};
-  array.bytes.assign(static_cast<const char*>(contiguous.const_data_ptr()), contiguous.nbytes());
-  return encode_npy(array);
-}
 
 /// The text of a PNG holds no zero byte.
 std::string png_text(std::string text) {
@@ -149,12 +139,12 @@ void ImageFiles::write_copied() {
     const auto seed = batch.seeds[i];
     EPD_REQUIRE(batch.finite[row].item<bool>(), "the image of seed ", seed,
                 " is not finite: the network overflowed; try --precision fp32, or another schedule");
-    if (batch.states.defined()) writer_.push_bytes(layout_.states_file(seed), npy_bytes(batch.states[row]));
+    if (batch.states.defined()) writer_.push_bytes(layout_.states_file(seed), encode_npy(to_array(batch.states[row])));
     const auto name = layout_.image_file(seed);
     if (name.ends_with(".png")) {
-      writer_.push(name, picture(batch.content, row), text_of(batch, i));
+      writer_.push(name, image_of(batch.content, row), text_of(batch, i));
     } else {
-      writer_.push_bytes(name, npy_bytes(batch.content[row]));
+      writer_.push_bytes(name, encode_npy(to_array(batch.content[row])));
     }
   }
 }
@@ -175,7 +165,7 @@ Image read_image(const OutputLayout& layout, std::uint64_t seed) {
   if (path.extension() == ".png") return decode_png(read_file(path), path.string());
   const auto array = read_npy(path);
   EPD_REQUIRE(array.shape.size() == 3, path.string(), ": not the array of one image");
-  if (!array.is_uint8()) return picture(to_pixels(to_float_tensor(array).unsqueeze(0)), 0);
+  if (!array.is_uint8()) return image_of(to_pixels(to_float_tensor(array).unsqueeze(0)), 0);
   const auto* pixels = array.as_uint8();
   return Image(static_cast<int>(array.shape[0]), static_cast<int>(array.shape[1]), static_cast<int>(array.shape[2]),
                std::vector<std::uint8_t>(pixels, pixels + array.size()));

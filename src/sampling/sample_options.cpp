@@ -6,7 +6,7 @@
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
 #include "epd/denoiser/chunked.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/files/options_json.h"

@@ -9,8 +9,7 @@
 #include "epd/core/options.h"
 #include "epd/files/json.h"
 #include "epd/metrics/frechet.h"
-#include "epd/metrics/kid.h"
-#include "epd/metrics/prdc.h"
+#include "epd/metrics/kid_prdc.h"
 #include "epd/metrics/scorer.h"
 
 namespace epd {

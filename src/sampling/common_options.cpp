@@ -1,4 +1,4 @@
-#include "epd/sampling/same_record.h"
+#include "epd/sampling/common_options.h"
 
 #include "epd/core/error.h"
 #include "epd/files/options_json.h"
