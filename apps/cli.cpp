@@ -8,17 +8,14 @@
 #include <charconv>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "epd/core/log.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
 #include "epd/distributed/environment.h"
 #include "epd/files/options_json.h"
 
 namespace epd::cli {
 namespace {
-
-using nlohmann::ordered_json;
 
 /// "--num-steps=3-4" -> "--num_steps=3-4". Other tokens stay as they are.
 std::string with_underscores(std::string token) {
@@ -80,15 +77,15 @@ void add_option(CLI::App& command, Option& option) {
   if (option.kind == Option::Kind::kBool) added->expected(0, 1)->default_str("True");
 }
 
-ordered_json settings_of(const std::string& path) {
+Json settings_of(const std::string& path) {
   std::ifstream stream(path);
   EPD_REQUIRE_USAGE(stream.good() && stream.peek() != std::ifstream::traits_type::eof(), "cannot read the file");
   if (!path.ends_with(".toml")) {
-    auto json = ordered_json::parse(stream, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+    auto json = Json::parse(stream, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
     EPD_REQUIRE_USAGE(json.is_object(), "not a JSON object of options and values");
     return json;
   }
-  auto settings = ordered_json::object();
+  auto settings = Json::object();
   for (const auto& item : CLI::ConfigTOML().from_config(stream)) settings[item.name] = item.inputs;
   return settings;
 }

@@ -4,9 +4,7 @@
 #include <iostream>
 
 #include "cli.h"
-#include "epd/core/allocator.h"
 #include "epd/core/run_main.h"
-#include "epd/evaluation/results.h"
 #include "epd/files/atomic_file.h"
 #include "epd/images/png.h"
 

@@ -2,10 +2,8 @@
 #include <functional>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "cli.h"
-#include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
@@ -40,8 +38,8 @@ void calc(const CalcOptions& options, const Options& described, const cli::Commo
     if (group.is_root() && !options.json.empty()) prepare_output(options.json);
     auto result = run_calc(options, group, device);
     if (!group.is_root()) return;
-    result.record.raw("options", options_json(described).dump());
-    if (!options.json.empty()) write_file(options.json, result.record.pretty() + "\n");
+    result.record["options"] = options_json(described);
+    if (!options.json.empty()) write_file(options.json, json_text(result.record) + "\n");
     print(result.scores);
   });
 }
@@ -61,7 +59,7 @@ void prepare(const PrepareOptions& options, const cli::Common& common) {
     prepare_output(options.dest);
     if (!options.json.empty()) prepare_output(options.json);
     const auto record = prepare_dataset(options);
-    if (!options.json.empty()) write_file(options.json, record.pretty() + "\n");
+    if (!options.json.empty()) write_file(options.json, json_text(record) + "\n");
     std::cout << options.dest.string() << "\n";
   });
 }

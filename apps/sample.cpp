@@ -2,12 +2,11 @@
 #include <memory>
 
 #include "cli.h"
-#include "epd/core/allocator.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/run_main.h"
 #include "epd/documents/plan_json.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/sampling/run_sample.h"
 #include "epd/solver/explain.h"
 
@@ -25,13 +24,15 @@ void explain(const SampleOptions& options, bool as_json) {
   }
 }
 
-JsonObject to_json(const SampleSummary& done) {
-  JsonObject json;
-  json.add("outdir", done.outdir.string()).add("images", done.images).add("made", done.made);
-  json.add("seconds", done.seconds);
-  json.add("images_per_second", done.seconds > 0 ? static_cast<double>(done.made) / done.seconds : 0.0);
-  json.add("nfe", done.nfe).add("evaluations", done.evaluations);
-  if (done.scores) json.add("scores", done.score_record);
+Json json_of(const SampleSummary& done) {
+  Json json{{"outdir", done.outdir.string()},
+            {"images", done.images},
+            {"made", done.made},
+            {"seconds", done.seconds},
+            {"images_per_second", done.seconds > 0 ? static_cast<double>(done.made) / done.seconds : 0.0},
+            {"nfe", done.nfe},
+            {"evaluations", done.evaluations}};
+  if (done.scores) json["scores"] = done.score_record;
   return json;
 }
 
@@ -40,7 +41,7 @@ void report(const SampleSummary& done, bool as_json) {
   log::info(done.made, " images drawn", done.made < done.images ? " (the others existed)" : "", " in ",
             duration_text(done.seconds));
   if (as_json) {
-    std::cout << to_json(done).pretty() << "\n";
+    std::cout << json_text(json_of(done)) << "\n";
     return;
   }
   if (!done.outdir.empty()) std::cout << done.outdir.string() << "\n";

@@ -1,11 +1,9 @@
 #include <filesystem>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli.h"
 #include "epd/assets/paths.h"
-#include "epd/core/allocator.h"
 #include "epd/core/run_main.h"
 #include "epd/denoiser/guidance.h"
 #include "epd/distill/run_train.h"

@@ -14,13 +14,13 @@
 #include <thread>
 #include <vector>
 
-#include "epd/assets/registry.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
+#include "epd/files/atomic_file.h"
 #include "epd/files/file_lock.h"
+#include "epd/files/json.h"
 
 extern char** environ;  // NOLINT: POSIX names it so
-
 namespace epd {
 namespace {
 
@@ -158,6 +158,28 @@ fs::path find_statistics(const std::string& dataset_name) {
 fs::path find_reference(const fs::path& path_or_name) {
   const std::string name = path_or_name.string();
   return name.find_first_of("/.") == name.npos && !fs::exists(name) ? find_statistics(name) : path_or_name;
+}
+
+namespace {
+
+std::string name_in(JsonReader& entry, const std::string& field) {
+  return entry.is_null(field) ? "" : entry.object(field).string("name");
+}
+
+}  // namespace
+
+DatasetEntry find_dataset(const std::string& name) {
+  const auto path = project_dir() / "models" / "registry.json";
+  auto registry = JsonReader::parse(read_file(path), path.string());
+  if (!registry.has(name)) return {};
+  auto entry = registry.object(name);
+  DatasetEntry result;
+  if (entry.has("model")) result.model = entry.string("model");
+  if (entry.has("detector")) result.detector = entry.string("detector");
+  if (entry.has("end_to_end")) result.end_to_end = entry.boolean("end_to_end");
+  result.statistics = name_in(entry, "statistics");
+  result.captions = name_in(entry, "captions");
+  return result;
 }
 
 }  // namespace epd

@@ -1,11 +1,15 @@
 #include "epd/core/run_main.h"
 
-#include <algorithm>
+#include <cstdlib>
 #include <new>
 #include <string_view>
 
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace epd {
 namespace {
@@ -42,6 +46,18 @@ std::string one_line(const std::string& what) {
   rest.remove_prefix(first);
   return trimmed(rest.substr(0, rest.find('\n')));
 }
+
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  // Setting one of these also ends glibc's own moving of the threshold, so each is named.
+  constexpr int kNeverMap = 1 << 30;
+  if (!std::getenv("MALLOC_MMAP_THRESHOLD_")) mallopt(M_MMAP_THRESHOLD, kNeverMap);
+  if (!std::getenv("MALLOC_TRIM_THRESHOLD_")) mallopt(M_TRIM_THRESHOLD, kNeverMap);
+  if (!std::getenv("MALLOC_TOP_PAD_")) mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
+const char* version() { return EPD_VERSION; }
 
 int run_main(const std::function<void()>& work) {
   catch_signals();

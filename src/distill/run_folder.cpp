@@ -15,22 +15,13 @@
 #include "epd/core/log.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/files/options_json.h"
 #include "epd/images/png.h"
-#include "epd/sampling/pixels.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
-
-/// One group of coefficients, a list per step.
-std::string coefficients(const std::vector<EpdCoefficients<double>>& table,
-                         std::vector<double> EpdCoefficients<double>::*group) {
-  std::string rows = "[";
-  for (std::size_t n = 0; n < table.size(); ++n) rows += (n > 0 ? ", " : "") + json_numbers(table[n].*group);
-  return rows + "]";
-}
 
 double peak_memory_gib() {
   rusage usage{};
@@ -52,21 +43,28 @@ std::string snapshot_name(double kimg) {
 }  // namespace
 
 std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
-  JsonObject line;
-  line.add("tick", stats.tick).add("kimg", stats.kimg).add("iteration", stats.iteration);
-  line.raw("loss", json_numbers(stats.last.loss)).add("lr", stats.last.learning_rate);
-  if (stats.last.validation) line.add("validation", *stats.last.validation);
-  line.add("nonfinite_gradients", stats.last.nonfinite_gradients);
-  if (stats.frechet_distance) line.add("frechet_distance", *stats.frechet_distance);
-  line.add("sec_per_kimg", stats.seconds_per_kimg).add("seconds", stats.seconds);
-  line.add("peak_memory_gib", peak_memory_gib());
-  if (const auto* plan = predictor.plan()) return line.raw("plan", plan_text(*plan)).line();
-  const auto table = epd_table(predictor, predictor.parameters().raw);
-  line.raw("r", coefficients(table, &EpdCoefficients<double>::r));
-  line.raw("weight", coefficients(table, &EpdCoefficients<double>::weight));
-  line.raw("scale_dir", coefficients(table, &EpdCoefficients<double>::scale_dir));
-  line.raw("scale_time", coefficients(table, &EpdCoefficients<double>::scale_time));
-  return line.line();
+  Json line{{"tick", stats.tick},
+            {"kimg", stats.kimg},
+            {"iteration", stats.iteration},
+            {"loss", stats.last.loss},
+            {"lr", stats.last.learning_rate}};
+  if (stats.last.validation) line["validation"] = *stats.last.validation;
+  line["nonfinite_gradients"] = stats.last.nonfinite_gradients;
+  if (stats.frechet_distance) line["frechet_distance"] = *stats.frechet_distance;
+  line.update(
+      {{"sec_per_kimg", stats.seconds_per_kimg}, {"seconds", stats.seconds}, {"peak_memory_gib", peak_memory_gib()}});
+  if (const auto* plan = predictor.plan()) {
+    line["plan"] = json_of(*plan);
+    return json_line(line);
+  }
+  for (const char* group : {"r", "weight", "scale_dir", "scale_time"}) line[group] = Json::array();
+  for (const auto& step : epd_table(predictor, predictor.parameters().raw)) {
+    line["r"].push_back(step.r);
+    line["weight"].push_back(step.weight);
+    line["scale_dir"].push_back(step.scale_dir);
+    line["scale_time"].push_back(step.scale_time);
+  }
+  return json_line(line);
 }
 
 void trim_stats(const std::filesystem::path& path, std::int64_t iteration) {
@@ -138,7 +136,7 @@ void RunFolder::write_preview(const at::Tensor& student, const at::Tensor& teach
   if (!writes_) return;
   const auto pixels = to_pixels(at::cat({student, teacher})).to(at::kCPU);
   std::vector<Image> images;
-  for (std::int64_t i = 0; i < pixels.size(0); ++i) images.push_back(picture(pixels, i));
+  for (std::int64_t i = 0; i < pixels.size(0); ++i) images.push_back(image_of(pixels, i));
   write_file(path_ / "preview.png", encode_png(image_grid(images, static_cast<int>(student.size(0)))));
 }
 

@@ -2,8 +2,8 @@
 
 #include <ATen/Context.h>
 
+#include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
 
@@ -14,13 +14,17 @@
 #include "epd/core/progress.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distill/run_folder.h"
+#include "epd/distributed/shard.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/documents/run_dir.h"
 #include "epd/files/options_json.h"
 #include "epd/metrics/detector.h"
+#include "epd/metrics/frechet.h"
+#include "epd/metrics/statistics.h"
+#include "epd/sampling/common_options.h"
 #include "epd/sampling/conditions.h"
-#include "epd/sampling/same_record.h"
-#include "evaluator.h"
+#include "epd/sampling/sampler.h"
+#include "epd/solver/make_plan.h"
 #include "train_record.h"
 
 namespace epd {
@@ -30,6 +34,43 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kPreviewImages = 8;
 const std::string kRunFolder = "run folder";
+
+/// The Frechet distance of a student to a reference, on seeds of its own: what `sample --fid` finds with its predictor.
+class Evaluator {
+ public:
+  /// Reads the reference and the detector before any work is done. Throws Error where they do not fit.
+  Evaluator(const TrainRun& run, OpenedModel model, std::shared_ptr<const Conditions> conditions, ProcessGroup& group)
+      : run_(run),
+        model_(std::move(model)),
+        conditions_(std::move(conditions)),
+        group_(group),
+        reference_(read_statistics(find_reference(run.evaluation.reference))) {
+    const auto& o = run.evaluation;
+    EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a Frechet distance needs at least 2 images");
+    EPD_REQUIRE_USAGE(*std::ranges::max_element(o.seeds) < kFirstTrainingSeed, "eval_seeds: seeds from ",
+                      kFirstTrainingSeed, " on are used in training");
+    detector_ = open_scoring_detector(run.options.dataset_name, o.detector, run.resources.device);
+    require_same_detector(*detector_, reference_);
+    mine_ = share_of(o.seeds, group.rank(), group.size());
+  }
+
+  /// Called by all processes, each of which draws its share. The student's training is not touched.
+  double distance(const PredictorSpec& student) const {
+    const auto times = student.time_steps(make_sigma_map(model_.facts().noise).get());
+    const Sampler sampler(model_, conditions_, make_plan(student, times), times[0], {});
+    const auto drawn = draw_statistics(sampler, mine_, run_.options.batch, detector_, group_, "student");
+    return std::max(0.0, frechet_distance(drawn.statistics, reference_, run_.resources.device));
+  }
+
+ private:
+  const TrainRun& run_;
+  const OpenedModel model_;
+  const std::shared_ptr<const Conditions> conditions_;
+  ProcessGroup& group_;
+  Statistics reference_;
+  std::shared_ptr<const Detector> detector_;
+  std::vector<std::uint64_t> mine_;
+};
 
 OpenedModel open(const TrainRun& run, std::int64_t chunk) {
   const auto& o = run.options;

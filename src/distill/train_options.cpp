@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "epd/assets/registry.h"
+#include "epd/assets/paths.h"
 #include "epd/sampling/common_options.h"
 
 namespace epd {

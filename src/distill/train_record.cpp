@@ -2,10 +2,8 @@
 
 #include <torch/version.h>
 
-#include <nlohmann/json.hpp>
-
+#include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
-#include "epd/core/version.h"
 #include "epd/denoiser/chunked.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/options_json.h"
@@ -72,8 +70,7 @@ const TrainRun& TrainRun::validated() const {
   return *this;
 }
 
-nlohmann::ordered_json train_record(TrainRun run, const PredictorSpec& start, const OpenedModel& model,
-                                    const Detector* detector) {
+Json train_record(TrainRun run, const PredictorSpec& start, const OpenedModel& model, const Detector* detector) {
   const auto device = run.resources.device;
   auto& o = run.options;
   o.init = o.resolved_init();
@@ -83,13 +80,12 @@ nlohmann::ordered_json train_record(TrainRun run, const PredictorSpec& start, co
   o.guidance_rate = o.guidance_rate.value_or(1);
   run.chunk = chunk_or_default(run.chunk, device);
   run.precision = model.model->precision();
-  const nlohmann::ordered_json found{
-      {"model_sha256", model.model->sha256()},
-      {"detector_sha256", detector != nullptr ? nlohmann::ordered_json(detector->sha256()) : nullptr},
-      {"start_sha256", sha256_hex(predictor_text(start))},
-      {"device", device.is_cpu() ? "cpu" : "cuda"},
-      {"torch_version", TORCH_VERSION},
-      {"software_version", version()}};
+  const Json found{{"model_sha256", model.model->sha256()},
+                   {"detector_sha256", detector != nullptr ? Json(detector->sha256()) : nullptr},
+                   {"start_sha256", sha256_hex(predictor_text(start))},
+                   {"device", device.is_cpu() ? "cpu" : "cuda"},
+                   {"torch_version", TORCH_VERSION},
+                   {"software_version", version()}};
   return decisive_options(options_of(run), found);
 }
 

@@ -4,8 +4,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/names.h"
-#include "epd/files/json_reader.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/files/zip.h"
 #include "epd/schedule/schedule.h"
 
@@ -107,16 +106,12 @@ ModelFacts read_fields(JsonReader& json) {
   return facts;
 }
 
-std::string noise_text(const Noise& noise) {
-  JsonObject json;
+Json json_of(const Noise& noise) {
   if (const auto* vp = std::get_if<VpNoise>(&noise)) {
-    json.add("kind", "vp").add("beta_d", vp->beta_d).add("beta_min", vp->beta_min);
-  } else if (const auto* table = std::get_if<TableNoise>(&noise)) {
-    json.add("kind", "table").raw("alphas_cumprod", json_numbers(table->alphas_cumprod));
-  } else {
-    return "null";
+    return {{"kind", "vp"}, {"beta_d", vp->beta_d}, {"beta_min", vp->beta_min}};
   }
-  return json.pretty();
+  const auto* table = std::get_if<TableNoise>(&noise);
+  return table != nullptr ? Json{{"kind", "table"}, {"alphas_cumprod", table->alphas_cumprod}} : Json();
 }
 
 }  // namespace
@@ -133,29 +128,29 @@ ModelFacts parse_model_facts(std::string_view content, const std::string& where)
 }
 
 std::string model_facts_text(const ModelFacts& facts) {
-  JsonObject json, source;
-  json.add("contract_version", ModelFacts::kContractVersion).add("dataset_name", facts.dataset_name);
-  json.add("resolution", facts.resolution).add("channels", facts.channels).add("label_dim", facts.label_dim);
-  json.add("sigma_min", facts.sigma_min).add("sigma_max", facts.sigma_max);
-  json.add("condition", name_of(kConditionNames, facts.condition));
+  Json json{{"contract_version", ModelFacts::kContractVersion},
+            {"dataset_name", facts.dataset_name},
+            {"resolution", facts.resolution},
+            {"channels", facts.channels},
+            {"label_dim", facts.label_dim},
+            {"sigma_min", facts.sigma_min},
+            {"sigma_max", facts.sigma_max},
+            {"condition", name_of(kConditionNames, facts.condition)}};
   if (facts.condition == ConditionKind::kLabel) {
-    json.add("label_format", name_of(kLabelFormatNames, facts.label_format));
+    json["label_format"] = name_of(kLabelFormatNames, facts.label_format);
   }
-  json.add("precision", name_of(kNetworkPrecisions, facts.precision)).add("clamp", facts.clamp);
-  json.raw("noise", noise_text(facts.noise));
-  if (facts.latent) {
-    const auto& [resolution, channels] = *facts.latent;
-    json.add("latent", JsonObject().add("image_resolution", resolution).add("image_channels", channels));
-  } else {
-    json.null("latent");
-  }
-  if (facts.text) {
-    json.add("text", JsonObject().add("tokens", facts.text->tokens).add("width", facts.text->width));
-  } else {
-    json.null("text");
-  }
-  for (const auto& [name, sha256] : facts.source) source.add(name, sha256);
-  return json.add("classifier", facts.classifier).add("source", source).pretty() + "\n";
+  json["precision"] = name_of(kNetworkPrecisions, facts.precision);
+  json["clamp"] = facts.clamp;
+  json["noise"] = json_of(facts.noise);
+  auto& latent = json["latent"];
+  if (facts.latent)
+    latent = {{"image_resolution", facts.latent->image_resolution}, {"image_channels", facts.latent->image_channels}};
+  auto& text = json["text"];
+  if (facts.text) text = {{"tokens", facts.text->tokens}, {"width", facts.text->width}};
+  json["classifier"] = facts.classifier;
+  json["source"] = Json::object();
+  for (const auto& [name, sha256] : facts.source) json["source"][name] = sha256;
+  return json_text(json) + "\n";
 }
 
 ModelFacts read_model_facts(const std::filesystem::path& path) {

@@ -3,33 +3,31 @@
 #include <variant>
 #include <vector>
 
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 
 namespace epd {
 namespace {
 
-JsonObject to_json(const Combine<double>& combine) {
+Json json_of(const Combine<double>& combine) {
   std::vector<int> registers;
   std::vector<double> coefficients;
   for (const auto& term : combine.sum.terms()) {
     registers.push_back(term.source);
     coefficients.push_back(term.coefficient);
   }
-  JsonObject json;
-  json.add("combine", combine.target).raw("registers", json_integers(registers));
-  return json.raw("coefficients", json_numbers(coefficients));
+  return {{"combine", combine.target}, {"registers", registers}, {"coefficients", coefficients}};
 }
 
-JsonObject to_json(const Evaluate<double>& evaluate) {
-  JsonObject json;
-  json.raw("evaluate", json_integers(evaluate.denoised)).raw("states", json_integers(evaluate.states));
-  return json.raw("sigmas", json_numbers(evaluate.sigmas));
+Json json_of(const Evaluate<double>& evaluate) {
+  return {{"evaluate", evaluate.denoised}, {"states", evaluate.states}, {"sigmas", evaluate.sigmas}};
 }
 
-JsonObject to_json(const PlanStep& step) {
-  JsonObject json;
-  json.add("t_cur", step.t.cur).add("t_next", step.t.next).add("afs", step.analytical);
-  return json.add("first", step.first).add("last", step.last);
+Json json_of(const PlanStep& step) {
+  return {{"t_cur", step.t.cur},
+          {"t_next", step.t.next},
+          {"afs", step.analytical},
+          {"first", step.first},
+          {"last", step.last}};
 }
 
 /// The noise level of every grid point. All intervals of a plan have the same number of steps.
@@ -46,19 +44,21 @@ std::vector<double> grid_times(const Plan<double>& plan) {
 }  // namespace
 
 std::string plan_json(const Plan<double>& plan, std::string_view solver, int cost_factor) {
-  std::vector<JsonObject> steps, instructions;
-  for (const auto& step : plan.steps) steps.push_back(to_json(step));
+  Json steps = Json::array(), instructions = Json::array();
+  for (const auto& step : plan.steps) steps.push_back(json_of(step));
   for (const auto& instruction : plan.instructions) {
-    instructions.push_back(std::visit([](const auto& one) { return to_json(one); }, instruction));
+    instructions.push_back(std::visit([](const auto& one) { return json_of(one); }, instruction));
   }
-  JsonObject json;
-  json.add("format", "epd-plan").add("version", 1).add("solver", solver);
-  json.add("nfe", plan.nfe() * cost_factor).add("evaluations", plan.evaluations() * cost_factor);
-  json.add("cost_factor", cost_factor).add("num_registers", plan.num_registers);
-  if (plan.mean) json.add("mean", *plan.mean);
-  json.raw("times", json_numbers(grid_times(plan))).raw("grid", json_integers(plan.grid));
-  json.raw("steps", json_lines(steps)).raw("instructions", json_lines(instructions));
-  return json.pretty() + "\n";
+  Json json{{"format", "epd-plan"},
+            {"version", 1},
+            {"solver", solver},
+            {"nfe", plan.nfe() * cost_factor},
+            {"evaluations", plan.evaluations() * cost_factor},
+            {"cost_factor", cost_factor},
+            {"num_registers", plan.num_registers}};
+  if (plan.mean) json["mean"] = *plan.mean;
+  json.update({{"times", grid_times(plan)}, {"grid", plan.grid}, {"steps", steps}, {"instructions", instructions}});
+  return json_text(json) + "\n";
 }
 
 }  // namespace epd

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 
 namespace epd {
 namespace {
@@ -99,36 +98,30 @@ NsPlan<double> read_plan(JsonReader json, Afs afs) {
   return plan;
 }
 
-JsonObject& add_point(JsonObject& json, const NsPoint<double>& point) {
-  json.add("sigma", point.sigma).add("start", point.start);
-  return json.raw("weights", json_numbers(point.weights));
+Json json_of(const NsPoint<double>& point) {
+  return {{"sigma", point.sigma}, {"start", point.start}, {"weights", point.weights}};
 }
 
-JsonObject plan_object(const NsPlan<double>& plan) {
-  JsonObject json, end;
-  std::vector<JsonObject> points;
-  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
-    for (const auto& point : plan.stages[s]) add_point(points.emplace_back().add("stage", s), point);
-  }
-  json.add("t_0", plan.t_0).raw("points", json_lines(points));
-  return json.raw("end", add_point(end, plan.end).line());
-}
+Json json_of(Afs afs) { return afs == Afs::kMean ? Json("mean") : Json(afs == Afs::kAnalytical); }
 
-JsonObject schedule_object(const PredictorSpec& spec) {
-  JsonObject schedule;
-  schedule.add("type", name_of(kScheduleNames, spec.schedule.kind)).add("rho", spec.schedule.rho);
-  schedule.add("sigma_min", spec.schedule.sigma_min).add("sigma_max", spec.schedule.sigma_max);
-  if (spec.t_steps) schedule.raw("t_steps", json_numbers(*spec.t_steps));
+Json schedule_json(const PredictorSpec& spec) {
+  Json schedule{{"type", name_of(kScheduleNames, spec.schedule.kind)},
+                {"rho", spec.schedule.rho},
+                {"sigma_min", spec.schedule.sigma_min},
+                {"sigma_max", spec.schedule.sigma_max}};
+  if (spec.t_steps) schedule["t_steps"] = *spec.t_steps;
   return schedule;
 }
 
-JsonObject parameters_object(const PredictorSpec& spec) {
-  JsonObject parameters;
-  const auto group_size = static_cast<std::ptrdiff_t>(spec.num_parameters() / PredictorSpec::kNumGroups);
-  auto first = spec.parameters().raw.begin();
+Json parameters_json(const PredictorSpec& spec) {
+  Json parameters;
+  auto next = spec.parameters().raw.begin();
   for (const char* group : PredictorSpec::kGroupNames) {
-    parameters.raw(group, json_matrix({first, first + group_size}, static_cast<std::size_t>(spec.num_points)));
-    first += group_size;
+    auto& steps = parameters[group] = Json::array();
+    for (std::size_t n = 0; n < spec.num_intervals(); ++n) {
+      steps.push_back(std::vector<double>(next, next + spec.num_points));
+      next += spec.num_points;
+    }
   }
   return parameters;
 }
@@ -166,31 +159,42 @@ PredictorSpec read_predictor(const fs::path& path) {
 
 std::string predictor_text(const PredictorSpec& spec) {
   spec.validated();
-  JsonObject json;
-  json.add("format", kFormat).add("version", PredictorSpec::kVersion).add("kind", name_of(kStudentNames, spec.kind()));
-  json.add("dataset_name", spec.dataset_name).add("resolution", spec.resolution).add("channels", spec.channels);
-  json.add("label_dim", spec.label_dim).add("num_steps", spec.num_steps).add("num_points", spec.num_points);
-  json.add("schedule", schedule_object(spec));
-  json.raw("afs", json_afs(spec.afs));
+  Json json{{"format", kFormat},
+            {"version", PredictorSpec::kVersion},
+            {"kind", name_of(kStudentNames, spec.kind())},
+            {"dataset_name", spec.dataset_name},
+            {"resolution", spec.resolution},
+            {"channels", spec.channels},
+            {"label_dim", spec.label_dim},
+            {"num_steps", spec.num_steps},
+            {"num_points", spec.num_points},
+            {"schedule", schedule_json(spec)},
+            {"afs", json_of(spec.afs)}};
   const auto* plan = spec.plan();
   if (!plan) {
-    const auto& parameters = spec.parameters();
-    parameters.max_order ? json.add("max_order", *parameters.max_order) : json.null("max_order");
-    json.add("scale_dir", parameters.scale_dir).add("scale_time", parameters.scale_time).add("fcn", parameters.fcn);
+    const auto& p = spec.parameters();
+    json.update({{"max_order", json_or_null(p.max_order)},
+                 {"scale_dir", p.scale_dir},
+                 {"scale_time", p.scale_time},
+                 {"fcn", p.fcn}});
   }
   const bool guided = spec.guidance_type != GuidanceKind::kNone;
-  guided ? json.add("guidance_type", name_of(kGuidanceNames, spec.guidance_type)) : json.null("guidance_type");
-  spec.guidance_rate ? json.add("guidance_rate", *spec.guidance_rate) : json.null("guidance_rate");
-  plan ? json.raw("plan", plan_text(*plan)) : json.add("parameters", parameters_object(spec));
-  json.add("source", spec.source);
-  return json.pretty() + "\n";
+  json["guidance_type"] = guided ? Json(name_of(kGuidanceNames, spec.guidance_type)) : Json();
+  json["guidance_rate"] = json_or_null(spec.guidance_rate);
+  json[plan ? "plan" : "parameters"] = plan ? json_of(*plan) : parameters_json(spec);
+  json["source"] = spec.source;
+  return json_text(json) + "\n";
 }
 
-std::string json_afs(Afs afs) {
-  if (afs == Afs::kMean) return json_string("mean");
-  return afs == Afs::kAnalytical ? "true" : "false";
+Json json_of(const NsPlan<double>& plan) {
+  auto points = Json::array();
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    for (const auto& point : plan.stages[s]) {
+      points.push_back({{"stage", s}});
+      points.back().update(json_of(point));
+    }
+  }
+  return {{"t_0", plan.t_0}, {"points", points}, {"end", json_of(plan.end)}};
 }
-
-std::string plan_text(const NsPlan<double>& plan) { return plan_object(plan).pretty(); }
 
 }  // namespace epd

@@ -8,8 +8,7 @@
 #include "epd/core/log.h"
 #include "epd/core/sha256.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 
 namespace epd {
 namespace {
@@ -21,15 +20,15 @@ constexpr const char* kNewest = "state.bin";
 constexpr const char* kPrevious = "state-previous.bin";
 
 std::string body_of(const TrainingState& s) {
-  JsonObject body;
-  body.add("format", "epd-training-state").add("version", kVersion).add("iteration", s.iteration);
-  body.raw("parameters", json_numbers(s.parameters)).raw("adam_mean", json_numbers(s.adam_mean));
-  body.raw("adam_square", json_numbers(s.adam_square)).add("adam_steps", s.adam_steps).add("seconds", s.seconds);
+  Json body{{"format", "epd-training-state"}, {"version", kVersion},      {"iteration", s.iteration},
+            {"parameters", s.parameters},     {"adam_mean", s.adam_mean}, {"adam_square", s.adam_square},
+            {"adam_steps", s.adam_steps},     {"seconds", s.seconds}};
   if (s.best) {
-    body.add("best_iteration", s.best->iteration).add("best_loss", s.best->loss);
-    body.raw("best_parameters", json_numbers(s.best->parameters));
+    body.update(
+        {{"best_iteration", s.best->iteration}, {"best_loss", s.best->loss}, {"best_parameters", s.best->parameters}});
   }
-  return body.add("fingerprint", s.fingerprint).pretty() + "\n";
+  body["fingerprint"] = s.fingerprint;
+  return json_text(body) + "\n";
 }
 
 TrainingState parsed(std::string_view bytes, const std::string& where) {

@@ -3,7 +3,7 @@
 #include <sstream>
 
 #include "epd/core/error.h"
-#include "epd/evaluation/results.h"
+#include "epd/evaluation/compare.h"
 #include "epd/images/html.h"
 #include "plot.h"
 

@@ -18,8 +18,8 @@
 #include "epd/metrics/detector.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/scorer.h"
+#include "epd/metrics/tensor_images.h"
 #include "epd/runtime/linear.h"
-#include "epd/sampling/pixels.h"
 #include "epd/sampling/sampler.h"
 
 namespace epd {
@@ -126,7 +126,7 @@ MethodSamples draw(const Setting& setting, const Method& method, const std::stri
     const auto missing = o.picture_images - static_cast<std::int64_t>(samples.images.size());
     if (setting.group.is_root() && missing > 0) {
       const auto pixels = to_pixels(drawn.images.narrow(0, 0, std::min(missing, drawn.images.size(0)))).cpu();
-      for (std::int64_t i = 0; i < pixels.size(0); ++i) samples.images.push_back(picture(pixels, i));
+      for (std::int64_t i = 0; i < pixels.size(0); ++i) samples.images.push_back(image_of(pixels, i));
     }
     progress.advance(method.evaluations() * drawn.end.size(0));
   };

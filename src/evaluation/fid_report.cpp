@@ -1,5 +1,3 @@
-#include "epd/evaluation/fid_report.h"
-
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -8,10 +6,11 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
+#include "epd/evaluation/run_fid.h"
 #include "epd/images/html.h"
-#include "epd/images/resize.h"
-#include "epd/metrics/prdc.h"
+#include "epd/images/image.h"
+#include "epd/metrics/kid_prdc.h"
 #include "epd/metrics/random_state.h"
 #include "plot.h"
 
@@ -248,7 +247,7 @@ std::string count_text(const Statistics& statistics) {
   return statistics.count > 0 ? text(statistics.count, " images, ") : std::string("number of images unknown, ");
 }
 
-std::string settings(const ImageSet& generated, const ImageSet& reference, const JsonObject& record) {
+std::string settings(const ImageSet& generated, const ImageSet& reference, const Json& record) {
   const auto& ours = generated.data.statistics;
   const auto& theirs = reference.data.statistics;
   return text(
@@ -256,7 +255,7 @@ std::string settings(const ImageSet& generated, const ImageSet& reference, const
       setting("reference", count_text(theirs) + theirs.source),
       setting("detector", text(ours.detector, ", ", ours.num_features(), " features, SHA-256 ", ours.detector_sha256)),
       setting("program", text("epd ", version())), "</dl>\n<details><summary>Everything, as JSON</summary><pre>",
-      html_text(record.pretty()), "</pre></details>\n");
+      html_text(json_text(record)), "</pre></details>\n");
 }
 
 /// What a reader should know before trusting the number.
@@ -272,7 +271,7 @@ std::string caution(const ImageSet& generated, const ImageSet& reference) {
 }  // namespace
 
 std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference,
-                        const JsonObject& record) {
+                        const Json& record) {
   const auto& ours = generated.data.statistics;
   return text(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "

@@ -1,5 +1,3 @@
-#include "epd/evaluation/results.h"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,8 +8,9 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/files/json_writer.h"
-#include "epd/images/label.h"
+#include "epd/evaluation/compare.h"
+#include "epd/files/json.h"
+#include "epd/images/image.h"
 
 namespace epd {
 namespace {
@@ -113,19 +112,18 @@ std::string comparison_table(const std::vector<CompareRow>& rows) {
 }
 
 std::string comparison_json(const std::vector<CompareRow>& rows) {
-  std::vector<JsonObject> objects;
+  auto objects = Json::array();
   for (const auto& row : rows) {
-    JsonObject object;
-    object.add("solver", row.solver).add("schedule", row.schedule).add("nfe", row.nfe);
-    object.add("evaluations", row.evaluations).add("rmse", row.rmse).add("fd_exact", row.fd_exact);
-    if (std::isnan(row.fd_data)) {
-      object.null("fd_data");
-    } else {
-      object.add("fd_data", row.fd_data);
-    }
-    objects.push_back(object.add("images_per_second", row.images_per_second));
+    objects.push_back({{"solver", row.solver},
+                       {"schedule", row.schedule},
+                       {"nfe", row.nfe},
+                       {"evaluations", row.evaluations},
+                       {"rmse", row.rmse},
+                       {"fd_exact", row.fd_exact},
+                       {"fd_data", std::isnan(row.fd_data) ? Json() : Json(row.fd_data)},
+                       {"images_per_second", row.images_per_second}});
   }
-  return JsonObject().raw("rows", json_lines(objects)).pretty() + "\n";
+  return json_text({{"rows", objects}}) + "\n";
 }
 
 Image comparison_image(const Comparison& comparison, int max_rows) {

@@ -8,9 +8,8 @@
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
-#include "epd/evaluation/fid_report.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
 #include "epd/metrics/random_state.h"
@@ -58,23 +57,24 @@ ImageSet read_reference(const CalcOptions& options, const std::shared_ptr<const 
   return read_pictures(pictures, detector, group);
 }
 
-JsonObject describe(const Statistics& statistics) {
-  JsonObject json;
-  json.add("path", statistics.source);
-  statistics.count > 0 ? json.add("num", statistics.count) : json.null("num");
-  return json;
+Json describe(const Statistics& statistics) {
+  return {{"path", statistics.source}, {"num", statistics.count > 0 ? Json(statistics.count) : Json()}};
 }
 
-JsonObject make_record(const Scores& scores, const Statistics& generated, const Statistics& reference,
-                       const CalcOptions& options, const Detector& detector) {
+Json make_record(const Scores& scores, const Statistics& generated, const Statistics& reference,
+                 const CalcOptions& options, const Detector& detector) {
   auto record = scores.json();
   auto images = describe(generated);
-  if (options.pictures.num) images.add("seed", options.pictures.seed);
-  record.add("images", images).add("reference", describe(reference));
-  record.add("detector", detector.name()).add("detector_sha256", detector.sha256());
-  record.add("num_features", detector.num_features()).add("chunk", detector.chunk());
-  record.add("device", detector.device().str()).add("alpha", name_of(kAlphaNames, options.pictures.alpha));
-  record.add("version", text("epd ", version()));
+  if (options.pictures.num) images["seed"] = options.pictures.seed;
+  record.update({{"images", images},
+                 {"reference", describe(reference)},
+                 {"detector", detector.name()},
+                 {"detector_sha256", detector.sha256()},
+                 {"num_features", detector.num_features()},
+                 {"chunk", detector.chunk()},
+                 {"device", detector.device().str()},
+                 {"alpha", name_of(kAlphaNames, options.pictures.alpha)},
+                 {"version", text("epd ", version())}});
   return record;
 }
 
@@ -107,8 +107,10 @@ CalcResult run_calc(const CalcOptions& given, ProcessGroup& group, at::Device de
   const Stopwatch scoring;
   result.scores = score(generated.data, reference.data, options.metrics, device);
   result.record = make_record(result.scores, generated.data.statistics, reference.data.statistics, options, *detector);
-  result.record.add("processes", group.size()).add("threads", at::get_num_threads());
-  result.record.add("seconds_features", seconds_features).add("seconds_scores", scoring.seconds());
+  result.record.update({{"processes", group.size()},
+                        {"threads", at::get_num_threads()},
+                        {"seconds_features", seconds_features},
+                        {"seconds_scores", scoring.seconds()}});
   if (!options.report.empty()) {
     write_file(options.report, report_page(result.scores, generated, reference, result.record));
   }

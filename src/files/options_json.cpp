@@ -1,20 +1,18 @@
 #include "epd/files/options_json.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "epd/core/sha256.h"
 
 namespace epd {
 namespace {
 
-using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-ordered_json json_of(Option::Kind kind, const std::string& word) {
-  if (kind == Option::Kind::kNumber) return ordered_json::parse(word);
+Json json_of(Option::Kind kind, const std::string& word) {
+  if (kind == Option::Kind::kNumber) return Json::parse(word);
   const auto yes_or_no = kind == Option::Kind::kBool ? read_bool(word) : std::nullopt;
-  return yes_or_no ? ordered_json(*yes_or_no) : ordered_json(word);
+  return yes_or_no ? Json(*yes_or_no) : Json(word);
 }
 
 /// "model_path" -> "model_sha256".
@@ -23,7 +21,7 @@ std::string hash_name(std::string name) {
   return name + "_sha256";
 }
 
-void add_decisive(ordered_json& record, const Option& option) {
+void add_decisive(Json& record, const Option& option) {
   const auto words = option.get();
   std::error_code ignored;
   if (option.info.decides == Decides::kContent && !words.empty() && fs::is_regular_file(words.front(), ignored)) {
@@ -33,17 +31,15 @@ void add_decisive(ordered_json& record, const Option& option) {
   }
 }
 
-std::string shown_json(const ordered_json& value) {
-  return shown(value.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
-}
+std::string shown_json(const Json& value) { return shown(value.dump(-1, ' ', false, Json::error_handler_t::replace)); }
 
-std::string scalar_text(const ordered_json& value, const std::string& name) {
+std::string scalar_text(const Json& value, const std::string& name) {
   EPD_REQUIRE_USAGE(value.is_string() || value.is_number() || value.is_boolean(), name,
                     ": expected text, a number or a boolean, got ", shown_json(value));
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-std::vector<std::string> words_of(const ordered_json& value, const std::string& name) {
+std::vector<std::string> words_of(const Json& value, const std::string& name) {
   if (!value.is_array()) return {scalar_text(value, name)};
   std::vector<std::string> words;
   for (const auto& item : value) words.push_back(scalar_text(item, name));
@@ -56,7 +52,7 @@ std::string joined(const std::vector<std::string>& words) {
   return result;
 }
 
-void set(Options& options, std::string name, const ordered_json& value) {
+void set(Options& options, std::string name, const Json& value) {
   std::ranges::replace(name, '-', '_');
   Option* const option = options.find(name);
   EPD_REQUIRE_USAGE(option != nullptr && option->name != "config", "unknown option '", shown(name), "'");
@@ -70,24 +66,24 @@ void set(Options& options, std::string name, const ordered_json& value) {
 
 }  // namespace
 
-ordered_json option_json(const Option& option) {
+Json option_json(const Option& option) {
   const auto words = option.get();
-  if (!option.is_list) return words.empty() ? ordered_json() : json_of(option.kind, words.front());
-  auto list = ordered_json::array();
+  if (!option.is_list) return words.empty() ? Json() : json_of(option.kind, words.front());
+  auto list = Json::array();
   for (const auto& word : words) list.push_back(json_of(option.kind, word));
   return list;
 }
 
-ordered_json options_json(const Options& options) {
-  auto json = ordered_json::object();
+Json options_json(const Options& options) {
+  auto json = Json::object();
   for (const Option& option : options) {
     if (option.name != "config") json[option.name] = option_json(option);
   }
   return json;
 }
 
-ordered_json decisive_options(const Options& options, const ordered_json& found) {
-  auto record = ordered_json::object();
+Json decisive_options(const Options& options, const Json& found) {
+  auto record = Json::object();
   for (const Option& option : options) {
     const bool decides = option.info.decides == Decides::kResult || option.info.decides == Decides::kContent;
     if (decides && !found.contains(option.name) && !found.contains(hash_name(option.name))) {
@@ -98,15 +94,15 @@ ordered_json decisive_options(const Options& options, const ordered_json& found)
   return record;
 }
 
-ordered_json job_options(const Options& options) {
-  auto record = ordered_json::object();
+Json job_options(const Options& options) {
+  auto record = Json::object();
   for (const Option& option : options) {
     if (option.info.decides == Decides::kJob) record[option.name] = option_json(option);
   }
   return record;
 }
 
-std::optional<std::string> first_difference(const ordered_json& there, const ordered_json& here) {
+std::optional<std::string> first_difference(const Json& there, const Json& here) {
   for (const auto& [name, value] : here.items()) {
     if (!there.contains(name)) return text(name, " is not recorded there and ", shown_json(value), " here");
     if (there[name] != value) {
@@ -120,12 +116,12 @@ std::optional<std::string> first_difference(const ordered_json& there, const ord
 }
 
 std::string first_difference(const std::string& there, const std::string& here) {
-  const auto a = ordered_json::parse(there, nullptr, false), b = ordered_json::parse(here, nullptr, false);
+  const auto a = Json::parse(there, nullptr, false), b = Json::parse(here, nullptr, false);
   if (!a.is_object() || !b.is_object()) return "it was recorded by another version";
   return first_difference(a, b).value_or("it was recorded by another version");
 }
 
-void set_options(Options& options, const ordered_json& settings) {
+void set_options(Options& options, const Json& settings) {
   for (const auto& [name, value] : settings.items()) set(options, name, value);
 }
 

@@ -2,15 +2,15 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/json.h"
 #include "epd/files/zip.h"
-#include "epd/images/jpeg.h"
 #include "epd/images/png.h"
 #include "image_sources.h"
 
@@ -70,7 +70,7 @@ void PictureNames::warn(const std::filesystem::path& where) const {
 /// name -> class from a dataset.json's text; empty where labels are null or (with a warning) not to be understood.
 std::unordered_map<std::string, int> parse_labels(std::string_view json, const std::string& where) {
   std::unordered_map<std::string, int> result;
-  const auto document = nlohmann::json::parse(json, nullptr, false);
+  const auto document = Json::parse(json, nullptr, false);
   const bool usable = document.is_object() && document.contains("labels");
   if (usable && document["labels"].is_null()) return result;
   bool good = usable && document["labels"].is_array();
@@ -200,6 +200,45 @@ std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path
   EPD_REQUIRE(extension == ".zip", "images: ", path.string(),
               " is neither a folder nor a .zip, .npz or .npy file nor CIFAR-10's .tar.gz");
   return std::make_unique<ZipImages>(path, alpha);
+}
+
+namespace {
+
+std::size_t num_threads(const PrefetchOptions& options, std::size_t num_images) {
+  return std::clamp<std::size_t>(static_cast<std::size_t>(std::max(options.threads, 1)), 1,
+                                 std::max<std::size_t>(num_images, 1));
+}
+
+}  // namespace
+
+Prefetcher::Prefetcher(const ImageSource& source, std::vector<std::size_t> indices, PrefetchOptions options)
+    : source_(source),
+      indices_(std::move(indices)),
+      window_(std::max(options.window, num_threads(options, indices_.size()))),
+      pool_(num_threads(options, indices_.size())) {
+  fill_window();
+}
+
+void Prefetcher::fill_window() {
+  while (ahead_.size() < window_ && next_ + ahead_.size() < indices_.size()) {
+    const std::size_t index = indices_[next_ + ahead_.size()];
+    ahead_.push_back(pool_.submit([this, index] { return source_.load(index); }));
+  }
+}
+
+std::optional<Prefetcher::Item> Prefetcher::next() {
+  if (failure_) std::rethrow_exception(failure_);
+  if (ahead_.empty()) return std::nullopt;
+  try {
+    Item item{indices_[next_], ahead_.front().get()};
+    ahead_.pop_front();
+    ++next_;
+    fill_window();
+    return item;
+  } catch (...) {
+    failure_ = std::current_exception();
+    throw;
+  }
 }
 
 }  // namespace epd

@@ -1,5 +1,3 @@
-#include "epd/images/jpeg.h"
-
 // jpeglib.h needs FILE.
 #include <jpeglib.h>
 
@@ -8,6 +6,7 @@
 #include <cstdio>
 
 #include "epd/core/error.h"
+#include "image_sources.h"
 
 namespace epd {
 namespace {

@@ -1,8 +1,8 @@
-#include "epd/images/label.h"
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
+
+#include "epd/images/image.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"

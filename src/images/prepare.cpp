@@ -16,11 +16,10 @@
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
-#include "epd/core/version.h"
-#include "epd/images/image_queue.h"
+#include "epd/core/run_main.h"
+#include "epd/images/image.h"
 #include "epd/images/image_source.h"
 #include "epd/images/image_writer.h"
-#include "epd/images/resize.h"
 
 namespace epd {
 namespace {
@@ -132,7 +131,7 @@ class Dataset {
     if (options.max_images) order_.resize(std::min(*options.max_images, order_.size()));
   }
 
-  JsonObject write() {
+  Json write() {
     const TransformedImages transformed(source_, options_);
     ImageWriter writer(zip_sink(options_.dest, Durability::kSync));
     Progress progress("preparing " + options_.source.string(), static_cast<std::int64_t>(order_.size()), "images");
@@ -181,11 +180,11 @@ class Dataset {
   /// As Python's json.dumps writes it.
   std::string labels_json() const {
     if (!has_labels()) return R"({"labels": null})";
-    std::string list;
+    auto list = Json::array();
     for (std::size_t i = 0; i < written_labels_.size(); ++i) {
-      list += text(i == 0 ? "" : ", ", "[\"", name_of_picture(i), "\", ", *written_labels_[i], "]");
+      list.push_back(Json::array({name_of_picture(i), *written_labels_[i]}));
     }
-    return text("{\"labels\": [", list, "]}");
+    return json_line({{"labels", list}});
   }
 
   void warn() const {
@@ -204,14 +203,18 @@ class Dataset {
     }
   }
 
-  JsonObject record() const {
-    JsonObject json;
-    json.add("dest", options_.dest.string()).add("source", options_.source.string());
-    json.add("num_images", written_labels_.size()).add("left_out", left_out_).add("labels", has_labels());
-    json.add("width", width_).add("height", height_).add("transform", name_of(kCropNames, options_.transform));
-    options_.resolution ? json.add("resize", resize_method()) : json.null("resize");
-    json.add("alpha", name_of(kAlphaNames, options_.alpha)).add("version", text("epd ", version()));
-    return json;
+  Json record() const {
+    return {{"dest", options_.dest.string()},
+            {"source", options_.source.string()},
+            {"num_images", written_labels_.size()},
+            {"left_out", left_out_},
+            {"labels", has_labels()},
+            {"width", width_},
+            {"height", height_},
+            {"transform", name_of(kCropNames, options_.transform)},
+            {"resize", options_.resolution ? Json(resize_method()) : Json()},
+            {"alpha", name_of(kAlphaNames, options_.alpha)},
+            {"version", text("epd ", version())}};
   }
 
   const PrepareOptions& options_;
@@ -258,7 +261,7 @@ const PrepareOptions& PrepareOptions::validated() const {
   return *this;
 }
 
-JsonObject prepare_dataset(const PrepareOptions& options) {
+Json prepare_dataset(const PrepareOptions& options) {
   options.validated();
   const auto source = open_image_source(options.source, options.alpha);
   return Dataset(options, *source).write();

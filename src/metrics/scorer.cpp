@@ -11,7 +11,7 @@
 #include "epd/core/progress.h"
 #include "epd/distributed/process_group.h"
 #include "epd/distributed/shard.h"
-#include "epd/images/image_queue.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
@@ -33,18 +33,6 @@ at::Tensor from_bytes(const std::vector<std::string>& pieces, std::int64_t num_f
 
 bool same_size(const Image& a, const Image& b) { return a.height == b.height && a.width == b.width; }
 
-/// [N, 3, H, W] uint8 of images of one size.
-at::Tensor to_tensor(const std::vector<Image>& images) {
-  const auto& first = images.front();
-  auto tensor = at::empty({static_cast<std::int64_t>(images.size()), first.height, first.width, 3}, at::kByte);
-  auto* target = tensor.data_ptr<std::uint8_t>();
-  for (const auto& image : images) {
-    std::memcpy(target, image.pixels.data(), image.pixels.size());
-    target += image.pixels.size();
-  }
-  return tensor.permute({0, 3, 1, 2});
-}
-
 /// Images of one size on their way to the scorer.
 class Batch {
  public:
@@ -59,7 +47,7 @@ class Batch {
   void flush() {
     if (images_.empty()) return;
     check_interrupt();
-    scorer_.add(to_tensor(images_));
+    scorer_.add(for_detector(to_pixels(images_)));
     progress_.advance(static_cast<std::int64_t>(images_.size()));
     images_.clear();
   }

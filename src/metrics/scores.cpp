@@ -6,33 +6,32 @@
 #include <sstream>
 
 #include "epd/core/error.h"
-#include "epd/metrics/tensor_arrays.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
 
-JsonObject to_json(const FrechetTerms& terms) {
-  JsonObject json;
-  json.add("distance", terms.distance()).add("mean_gap", terms.mean_gap);
-  json.add("trace_generated", terms.trace_a).add("trace_reference", terms.trace_b).add("cross", terms.cross);
-  json.add("rank_generated", terms.rank_a).add("rank_reference", terms.rank_b);
-  return json;
+Json json_of(const FrechetTerms& terms) {
+  return {{"distance", terms.distance()},     {"mean_gap", terms.mean_gap}, {"trace_generated", terms.trace_a},
+          {"trace_reference", terms.trace_b}, {"cross", terms.cross},       {"rank_generated", terms.rank_a},
+          {"rank_reference", terms.rank_b}};
 }
 
-JsonObject to_json(const Kid& kid) {
-  JsonObject json;
-  json.add("mean", kid.mean).add("std", kid.deviation).add("better", "lower");
-  json.add("subsets", kid.subsets).add("subset_size", kid.subset_size).add("seed", kid.seed);
-  return json;
+Json json_of(const Kid& kid) {
+  return {{"mean", kid.mean},       {"std", kid.deviation},           {"better", "lower"},
+          {"subsets", kid.subsets}, {"subset_size", kid.subset_size}, {"seed", kid.seed}};
 }
 
-JsonObject to_json(const Prdc& prdc) {
-  JsonObject json;
-  json.add("precision", prdc.precision).add("recall", prdc.recall);
-  json.add("density", prdc.density).add("coverage", prdc.coverage).add("better", "higher");
-  json.add("k_precision_recall", prdc.manifold_k).add("k_density_coverage", prdc.density_k);
-  json.add("num_generated", prdc.num_generated).add("num_real", prdc.num_real);
-  return json;
+Json json_of(const Prdc& prdc) {
+  return {{"precision", prdc.precision},
+          {"recall", prdc.recall},
+          {"density", prdc.density},
+          {"coverage", prdc.coverage},
+          {"better", "higher"},
+          {"k_precision_recall", prdc.manifold_k},
+          {"k_density_coverage", prdc.density_k},
+          {"num_generated", prdc.num_generated},
+          {"num_real", prdc.num_real}};
 }
 
 void require_features(const FeatureSet& set) {
@@ -67,11 +66,11 @@ double Scores::fid() const { return std::max(0.0, frechet.value().distance()); }
 
 double Scores::headline() const { return frechet ? fid() : kid ? kid->mean : prdc.value().precision; }
 
-JsonObject Scores::json() const {
-  JsonObject json;
-  if (frechet) json.add("fid", fid()).add("frechet", to_json(*frechet));
-  if (kid) json.add("kid", to_json(*kid));
-  if (prdc) json.add("prdc", to_json(*prdc));
+Json Scores::json() const {
+  auto json = Json::object();
+  if (frechet) json.update({{"fid", fid()}, {"frechet", json_of(*frechet)}});
+  if (kid) json["kid"] = json_of(*kid);
+  if (prdc) json["prdc"] = json_of(*prdc);
   return json;
 }
 

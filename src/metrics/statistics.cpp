@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "epd/core/error.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
 #include "epd/files/npz.h"
-#include "epd/metrics/tensor_arrays.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {

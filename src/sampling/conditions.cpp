@@ -9,7 +9,7 @@
 #include "epd/core/log.h"
 #include "epd/denoiser/lanes.h"
 #include "epd/files/npz.h"
-#include "epd/metrics/tensor_arrays.h"
+#include "epd/metrics/tensor_images.h"
 #include "epd/sampling/seed_noise.h"
 #include "epd/text/clip_tokenizer.h"
 #include "epd/text/prompts.h"

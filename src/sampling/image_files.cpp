@@ -12,28 +12,18 @@
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/files/npy.h"
 #include "epd/files/npz.h"
 #include "epd/files/zip.h"
 #include "epd/images/image.h"
 #include "epd/images/png.h"
-#include "epd/metrics/tensor_arrays.h"
-#include "epd/sampling/pixels.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A contiguous tensor on the CPU as the bytes of a .npy.
-std::string npy_bytes(const at::Tensor& tensor) {
-  const auto contiguous = tensor.contiguous();
-  const auto sizes = contiguous.sizes();
-  Array array{contiguous.scalar_type() == at::kByte ? "|u1" : "<f4", {sizes.begin(), sizes.end()}, {}};
-  array.bytes.assign(static_cast<const char*>(contiguous.const_data_ptr()), contiguous.nbytes());
-  return encode_npy(array);
-}
 
 /// The text of a PNG holds no zero byte.
 std::string png_text(std::string text) {
@@ -57,11 +47,9 @@ void pack_grid(const OutputLayout& layout, const std::vector<std::uint64_t>& see
 /// EDM's labels: {"labels": [["000000/000000.png", 3], ...]}.
 std::string dataset_json(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
                          const std::vector<std::int64_t>& labels) {
-  std::string rows;
-  for (std::size_t i = 0; i < seeds.size(); ++i) {
-    rows += text(i == 0 ? "" : ", ", "[", json_string(layout.image_name(seeds[i])), ", ", labels[i], "]");
-  }
-  return text("{\"labels\": [", rows, "]}");
+  auto rows = Json::array();
+  for (std::size_t i = 0; i < seeds.size(); ++i) rows.push_back(Json::array({layout.image_name(seeds[i]), labels[i]}));
+  return json_line({{"labels", rows}});
 }
 
 void pack_zip(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
@@ -151,12 +139,12 @@ void ImageFiles::write_copied() {
     const auto seed = batch.seeds[i];
     EPD_REQUIRE(batch.finite[row].item<bool>(), "the image of seed ", seed,
                 " is not finite: the network overflowed; try --precision fp32, or another schedule");
-    if (batch.states.defined()) writer_.push_bytes(layout_.states_file(seed), npy_bytes(batch.states[row]));
+    if (batch.states.defined()) writer_.push_bytes(layout_.states_file(seed), encode_npy(to_array(batch.states[row])));
     const auto name = layout_.image_file(seed);
     if (name.ends_with(".png")) {
-      writer_.push(name, picture(batch.content, row), text_of(batch, i));
+      writer_.push(name, image_of(batch.content, row), text_of(batch, i));
     } else {
-      writer_.push_bytes(name, npy_bytes(batch.content[row]));
+      writer_.push_bytes(name, encode_npy(to_array(batch.content[row])));
     }
   }
 }
@@ -177,7 +165,7 @@ Image read_image(const OutputLayout& layout, std::uint64_t seed) {
   if (path.extension() == ".png") return decode_png(read_file(path), path.string());
   const auto array = read_npy(path);
   EPD_REQUIRE(array.shape.size() == 3, path.string(), ": not the array of one image");
-  if (!array.is_uint8()) return picture(to_pixels(to_float_tensor(array).unsqueeze(0)), 0);
+  if (!array.is_uint8()) return image_of(to_pixels(to_float_tensor(array).unsqueeze(0)), 0);
   const auto* pixels = array.as_uint8();
   return Image(static_cast<int>(array.shape[0]), static_cast<int>(array.shape[1]), static_cast<int>(array.shape[2]),
                std::vector<std::uint8_t>(pixels, pixels + array.size()));

@@ -1,23 +1,27 @@
 #include "epd/sampling/run_sample.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <memory>
 #include <unordered_set>
 #include <utility>
 
+#include "epd/assets/paths.h"
+#include "epd/core/error.h"
 #include "epd/core/interrupt.h"
+#include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/seeds.h"
 #include "epd/distributed/shard.h"
 #include "epd/files/atomic_file.h"
+#include "epd/metrics/scorer.h"
+#include "epd/metrics/tensor_images.h"
+#include "epd/sampling/common_options.h"
 #include "epd/sampling/output_folder.h"
-#include "epd/sampling/pixels.h"
-#include "epd/sampling/same_record.h"
 #include "epd/sampling/sampler.h"
 #include "epd/sampling/seed_noise.h"
 #include "image_files.h"
-#include "sample_scorer.h"
 
 namespace epd {
 namespace {
@@ -32,6 +36,56 @@ PngText text_for(const Method& method) {
   if (method.predictor) text.emplace_back("predictor", method.predictor->sha256);
   return text;
 }
+
+/// What scoring found.
+struct ScoredSamples {
+  Scores scores;
+  Json record;  // the scores, and what they depend on
+};
+
+/// Scores images as they are drawn. Added in the order in which `fid calc` reads their files, by as many processes,
+/// they give the same bits on the CPU.
+class SampleScorer {
+ public:
+  /// Reads the reference before any work is done. Throws Error where it does not fit the detector or the metrics.
+  SampleScorer(const ScoreOptions& options, const std::string& dataset_name, at::Device device)
+      : options_(options),
+        device_(device),
+        reference_(read_feature_set(find_reference(options.reference), options.metrics.need_features())),
+        detector_(open_scoring_detector(dataset_name, options.detector, device)),
+        scorer_(detector_, options.metrics.need_features()) {
+    require_same_detector(*detector_, reference_.statistics);
+  }
+
+  /// Pixels uint8 [B, H, W, C], C 1 or 3.
+  void add(const at::Tensor& pixels) { scorer_.add(for_detector(pixels)); }
+
+  /// Called by all processes; the scores are the root's. `source` names the images in the record.
+  ScoredSamples finish(ProcessGroup& group, const std::string& source) {
+    const auto generated = scorer_.collect(group, source);
+    ScoredSamples result;
+    if (!group.is_root()) return result;
+    if (generated.statistics.count < generated.statistics.num_features()) {
+      log::warning(generated.statistics.count, " images are fewer than the ", generated.statistics.num_features(),
+                   " features; the FID is strongly biased");
+    }
+    result.scores = score(generated, reference_, options_.metrics, device_);
+    result.record = result.scores.json();
+    result.record.update({{"images", source},
+                          {"num", generated.statistics.count},
+                          {"reference", options_.reference.string()},
+                          {"detector", detector_->name()},
+                          {"detector_sha256", detector_->sha256()}});
+    return result;
+  }
+
+ private:
+  ScoreOptions options_;
+  at::Device device_;
+  FeatureSet reference_;
+  std::shared_ptr<const Detector> detector_;
+  Scorer scorer_;
+};
 
 /// One run: what it was told, what it opened, and its three parts - prepare, sample, pack.
 class SampleRun {
@@ -110,7 +164,7 @@ class SampleRun {
         pack_images(layout_, options_.seeds, labels());
       }
     }
-    if (folder_ && scorer_) write_file(resolved_.outdir / "scores.json", summary.score_record.pretty() + "\n");
+    if (folder_ && scorer_) write_file(resolved_.outdir / "scores.json", json_text(summary.score_record) + "\n");
     return summary;
   }
 
@@ -168,7 +222,7 @@ class SampleRun {
     std::int64_t next = 0;
     for (const std::uint64_t seed : batch) {
       const bool is_fresh = next < static_cast<std::int64_t>(drawn.size()) && drawn[next] == seed;
-      rows.push_back(is_fresh ? fresh[next++] : pixels(read_image(layout_, seed)).to(device_));
+      rows.push_back(is_fresh ? fresh[next++] : to_pixels(std::array{read_image(layout_, seed)})[0].to(device_));
     }
     return at::stack(rows);
   }

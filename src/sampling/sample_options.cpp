@@ -2,12 +2,11 @@
 
 #include <torch/version.h>
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
-#include "epd/core/version.h"
+#include "epd/core/run_main.h"
 #include "epd/denoiser/chunked.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/files/options_json.h"
@@ -117,8 +116,6 @@ Options options_of(SampleOptions& o) {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
-
 /// The dataset's name from the command line or the predictor; empty where only --model_path says what is drawn.
 std::string dataset_for(const SampleOptions& o, const std::optional<NamedPredictor>& predictor) {
   if (!predictor) return o.dataset_name;
@@ -196,9 +193,9 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
   o.chunk = chunk_or_default(o.chunk, model.device());
   o.decode_batch = decode_batch_or_default(o.decode_batch, model.device());
   o.precision = model.precision();
-  ordered_json found{{"model_sha256", model.sha256()}, {"solver", method.solver},
-                     {"times", method.times.values()}, {"device", model.device().is_cpu() ? "cpu" : "cuda"},
-                     {"software_version", version()},  {"torch_version", TORCH_VERSION}};
+  Json found{{"model_sha256", model.sha256()}, {"solver", method.solver},
+             {"times", method.times.values()}, {"device", model.device().is_cpu() ? "cpu" : "cuda"},
+             {"software_version", version()},  {"torch_version", TORCH_VERSION}};
   if (method.predictor) found["predictor_sha256"] = method.predictor->sha256;
   // A folder of images grows with every run; a file of images holds the seeds that it was made of.
   const bool packed = o.grid || o.format != SampleFormat::kPng;

@@ -9,8 +9,8 @@
 #include "epd/core/interrupt.h"
 #include "epd/distributed/shard.h"
 #include "epd/metrics/scorer.h"
+#include "epd/metrics/tensor_images.h"
 #include "epd/runtime/execute.h"
-#include "epd/sampling/pixels.h"
 #include "epd/sampling/seed_noise.h"
 
 namespace epd {
@@ -89,7 +89,7 @@ DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::u
     const auto start = std::chrono::steady_clock::now();
     const auto drawn = sampler.draw(batch);
     result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    scorer.add(to_pixels(drawn.images).permute({0, 3, 1, 2}).expand({-1, 3, -1, -1}));
+    scorer.add(for_detector(to_pixels(drawn.images)));
     if (seen) seen(drawn);
   }
   result.statistics = scorer.collect(group, source).statistics;

@@ -15,7 +15,7 @@
 
 #include "epd/core/error.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
+#include "epd/files/json.h"
 
 namespace epd {
 namespace {

@@ -12,7 +12,7 @@
 #include "distributed/job.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
+#include "epd/files/json.h"
 #include "epd/files/npz.h"
 #include "epd/images/image.h"
 #include "epd/images/png.h"

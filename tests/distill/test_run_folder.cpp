@@ -5,7 +5,7 @@
 #include "epd/documents/run_dir.h"
 #include "epd/documents/training_state.h"
 #include "epd/files/atomic_file.h"
-#include "epd/files/json_reader.h"
+#include "epd/files/json.h"
 #include "support/test_files.h"
 
 namespace epd {

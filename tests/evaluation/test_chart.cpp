@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "epd/evaluation/results.h"
+#include "epd/evaluation/compare.h"
 
 namespace epd {
 namespace {

@@ -4,7 +4,7 @@
 #include <regex>
 #include <vector>
 
-#include "epd/evaluation/fid_report.h"
+#include "epd/evaluation/run_fid.h"
 #include "epd/images/html.h"
 #include "metrics/support.h"
 #include "support/test_files.h"

@@ -4,8 +4,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "epd/evaluation/results.h"
-#include "epd/images/label.h"
+#include "epd/evaluation/compare.h"
+#include "epd/images/image.h"
 
 namespace epd {
 namespace {

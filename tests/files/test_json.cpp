@@ -5,8 +5,7 @@
 #include <string>
 
 #include "epd/core/error.h"
-#include "epd/files/json_reader.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "support/test_files.h"
 
 namespace epd {
@@ -99,33 +98,52 @@ TEST(JsonReader, DeepNestingIsNoTrouble) {
 
 TEST(JsonNumber, ReadsBackAsTheSameFloat64) {
   for (const double value : {0.1, 1.0 / 3, 80.0, 0.002, 5e-324, 1.7976931348623157e308, -0.0, 1e21, 123456789.123}) {
-    EXPECT_EQ(reader("{\"x\": " + json_number(value) + "}").number("x"), value) << json_number(value);
+    EXPECT_EQ(reader("{\"x\": " + json_line(value) + "}").number("x"), value) << json_line(value);
   }
-  EXPECT_EQ(json_number(0.002), "0.002");
-  EXPECT_THROW(json_number(std::numeric_limits<double>::quiet_NaN()), Error);
-  EXPECT_THROW(json_number(std::numeric_limits<double>::infinity()), Error);
+  EXPECT_EQ(json_line(0.002), "0.002");
+  EXPECT_THROW(json_line(std::numeric_limits<double>::quiet_NaN()), Error);
+  EXPECT_THROW(json_line(std::numeric_limits<double>::infinity()), Error);
 }
 
 TEST(JsonString, ReadsBackAsTheSameText) {
   for (const std::string& text :
        {std::string("plain"), std::string("\"quoted\" \\ / \n\t\x01"), std::string("\xc3\xa9")}) {
-    EXPECT_EQ(reader("{\"s\": " + json_string(text) + "}").string("s"), text);
+    EXPECT_EQ(reader("{\"s\": " + json_line(text) + "}").string("s"), text);
   }
 }
 
-TEST(JsonObject, PrettyAndLineHoldTheSameFieldsInOrder) {
-  JsonObject inner;
-  inner.add("b", true).raw("m", json_matrix({1, 2, 3, 4}, 2));
-  JsonObject json;
-  json.add("z", 1).add("a", "two  words\n").add("inner", inner).null("none").raw("list", json_lines({inner, inner}));
-  EXPECT_EQ(json.pretty().substr(0, 12), "{\n  \"z\": 1,\n");
-  EXPECT_EQ(json.line().substr(0, 60), R"({"z": 1, "a": "two  words\n", "inner": {"b": true, "m": [[1,)");
-  EXPECT_THAT(json.line(), Not(HasSubstr("\n")));
-  for (const auto& text : {json.pretty(), json.line()}) {
+TEST(JsonText, TextAndLineHoldTheSameFieldsInOrder) {
+  const Json inner{{"b", true}, {"m", {{1, 2}, {3, 4}}}};
+  const Json json{{"z", 1}, {"a", "two  words\n"}, {"inner", inner}, {"none", nullptr}, {"list", {inner, inner}}};
+  EXPECT_EQ(json_text(json).substr(0, 12), "{\n  \"z\": 1,\n");
+  EXPECT_EQ(json_line(json).substr(0, 60), R"({"z": 1, "a": "two  words\n", "inner": {"b": true, "m": [[1,)");
+  EXPECT_THAT(json_line(json), Not(HasSubstr("\n")));
+  for (const auto& text : {json_text(json), json_line(json)}) {
     auto read = reader(text);
     EXPECT_EQ(read.string("a"), "two  words\n");
     EXPECT_THAT(read.object("inner").matrix("m", 2, 2), ElementsAre(1, 2, 3, 4));
   }
+}
+
+TEST(JsonText, TwoLevelsOfObjectsAndTheEntriesOfAListStandOnLines) {
+  const Json json{
+      {"list", {1.5, 80.0}},
+      {"inner", {{"rows", {{1, 2}, {3, 4}}}, {"deep", {{"x", 1}, {"y", {{1, 2}}}}}, {"none", Json::object()}}},
+      {"objects", Json::array({{{"a", 1}, {"b", {2}}}})}};
+  EXPECT_EQ(json_text(json), R"({
+  "list": [1.5, 80],
+  "inner": {
+    "rows": [
+      [1, 2],
+      [3, 4]
+    ],
+    "deep": {"x": 1, "y": [[1, 2]]},
+    "none": {}
+  },
+  "objects": [
+    {"a": 1, "b": [2]}
+  ]
+})");
 }
 
 }  // namespace

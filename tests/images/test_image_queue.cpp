@@ -6,7 +6,7 @@
 #include <numeric>
 #include <thread>
 
-#include "epd/images/image_queue.h"
+#include "epd/images/image_source.h"
 #include "support/test_files.h"
 
 namespace epd {

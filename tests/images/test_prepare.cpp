@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "epd/files/npz.h"
+#include "epd/images/image.h"
 #include "epd/images/image_source.h"
 #include "epd/images/prepare.h"
-#include "epd/images/resize.h"
 #include "support/test_files.h"
 
 namespace epd {

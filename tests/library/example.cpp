@@ -3,7 +3,7 @@
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
 #include "epd/images/png.h"
-#include "epd/sampling/pixels.h"
+#include "epd/metrics/tensor_images.h"
 #include "epd/sampling/sampler.h"
 #include "epd/solver/make_plan.h"
 
@@ -16,6 +16,6 @@ int main() {
   const epd::Sampler sampler(model, labels, epd::make_plan(predictor, t), t[0], {});
   const auto pixels = epd::to_pixels(sampler.draw({0, 1, 2, 3}).images);
   for (int seed = 0; seed < 4; ++seed) {
-    epd::write_file("seed" + std::to_string(seed) + ".png", epd::encode_png(epd::picture(pixels, seed)));
+    epd::write_file("seed" + std::to_string(seed) + ".png", epd::encode_png(epd::image_of(pixels, seed)));
   }
 }

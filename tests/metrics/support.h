@@ -6,7 +6,7 @@
 
 #include "epd/files/npz.h"
 #include "epd/metrics/statistics.h"
-#include "epd/metrics/tensor_arrays.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd::test {
 

@@ -1,8 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "epd/core/error.h"
-#include "epd/metrics/kid.h"
-#include "epd/metrics/prdc.h"
+#include "epd/metrics/kid_prdc.h"
 #include "metrics/support.h"
 
 namespace epd::test {

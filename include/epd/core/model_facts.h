@@ -6,6 +6,8 @@
 #include <variant>
 #include <vector>
 
+#include "epd/core/names.h"
+
 namespace epd {
 
 /// sigma(u) = sqrt(exp(beta_d u^2 / 2 + beta_min u) - 1): the continuous variance-preserving schedule.
@@ -52,5 +54,16 @@ struct ModelFacts {
   bool classifier = false;
   std::map<std::string, std::string> source;  // file name -> sha256
 };
+
+/// How a run steers the network towards its condition; denoiser/guidance.h has the equations.
+enum class GuidanceKind { kNone, kClassifier, kClassifierFree, kUnconditional };
+
+inline constexpr NameTable<GuidanceKind, 4> kGuidanceNames{{
+    {"none", GuidanceKind::kNone},
+    {"cg", GuidanceKind::kClassifier},
+    {"cfg", GuidanceKind::kClassifierFree},
+    {"uncond", GuidanceKind::kUnconditional},
+}};
+constexpr const auto& names_of(GuidanceKind) { return kGuidanceNames; }
 
 }  // namespace epd

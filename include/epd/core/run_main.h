@@ -31,4 +31,12 @@ int run_main(const std::function<void()>& work);
 /// error at its end.
 std::string one_line(const std::string& what);
 
+/// Tells the C library's allocator to keep big blocks that were freed instead of handing them back to the kernel.
+/// A network allocates and frees the same large activations at every call; by default each of them is mapped, zeroed
+/// page by page and unmapped again. Call it once, at the start of `main`. MALLOC_* variables of the user win.
+void keep_freed_memory();
+
+/// The version of the product, such as "0.1.0".
+const char* version();
+
 }  // namespace epd

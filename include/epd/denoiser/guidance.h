@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "epd/core/guidance.h"
+#include "epd/core/model_facts.h"
 #include "epd/denoiser/denoiser.h"
 #include "epd/denoiser/torchscript.h"
 

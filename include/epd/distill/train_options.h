@@ -4,7 +4,6 @@
 #include <optional>
 #include <string>
 
-#include "epd/core/guidance.h"
 #include "epd/core/model_facts.h"
 #include "epd/core/names.h"
 #include "epd/core/options.h"

@@ -1,9 +1,10 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+
+#include "epd/files/json.h"
 
 namespace epd {
 
@@ -15,8 +16,8 @@ struct Manifest {
   static constexpr int kVersion = 1;
   static constexpr const char* kFileName = "manifest.json";
 
-  nlohmann::ordered_json settings = nlohmann::ordered_json::object();
-  nlohmann::ordered_json run = nlohmann::ordered_json::object();
+  Json settings = Json::object();
+  Json run = Json::object();
 };
 
 /// The text of a manifest: the same bytes for the same fields.

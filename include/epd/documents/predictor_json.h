@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "epd/files/json.h"
 #include "epd/solver/predictor_spec.h"
 
 namespace epd {
@@ -33,10 +34,7 @@ PredictorSpec parse_predictor(std::string_view text, const std::string& where);
 /// The text of a predictor.json: the same bytes for the same predictor, and numbers that read back unchanged.
 std::string predictor_text(const PredictorSpec& predictor);
 
-/// An AFS as it stands there: true, false or "mean".
-std::string json_afs(Afs afs);
-
 /// The plan of a predictor of kind ns, as it stands there.
-std::string plan_text(const NsPlan<double>& plan);
+Json json_of(const NsPlan<double>& plan);
 
 }  // namespace epd

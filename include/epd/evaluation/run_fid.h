@@ -2,12 +2,15 @@
 
 #include <c10/core/Device.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "epd/images/image_source.h"
 #include "epd/images/png.h"
 #include "epd/metrics/scorer.h"
 #include "epd/metrics/scores.h"
@@ -47,8 +50,8 @@ Options options_of(CalcOptions& options);
 Options options_of(RefOptions& options);
 
 struct CalcResult {
-  Scores scores;      // on the root
-  JsonObject record;  // the scores, and all that they depend on
+  Scores scores;  // on the root
+  Json record;    // the scores, and all that they depend on
 };
 
 /// Throws Error now, not after the work, where the file could not be written; creates its folder.
@@ -59,5 +62,18 @@ CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device 
 
 /// Writes the statistics of the images, whole or not at all. Called by all processes.
 void run_ref(const RefOptions& options, ProcessGroup& group, at::Device device);
+
+/// A set of images, or statistics alone, as a report shows it.
+struct ImageSet {
+  FeatureSet data;
+  std::shared_ptr<const ImageSource> source;  // none where only statistics are known
+  std::vector<std::size_t> indices;           // of the source's images, in the order of the features
+};
+
+/// One HTML file that needs no other: the scores with their meaning and direction, a random grid of generated beside
+/// real images, generated images beside the real ones that are nearest to them in feature space (memorised training
+/// images show up there), the spectra of both covariances, and `record`, the settings. What needs images or features
+/// that are not there says so. The same inputs give the same page. Throws Error for images that cannot be read.
+std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference, const Json& record);
 
 }  // namespace epd

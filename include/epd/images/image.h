@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -36,5 +37,24 @@ void require_sane_size(std::uint64_t width, std::uint64_t height, const std::str
 
 /// Three channels from one (repeated); a picture of three is returned as it is. Throws Error for others.
 Image to_rgb(Image image);
+
+using Colour = std::array<std::uint8_t, 3>;
+
+/// Puts the image into the target, cut off at its edges; both of as many channels.
+void paste(const Image& image, int top, int left, Image& target);
+
+/// The width in pixels of a line of text, ASCII, in a font of this height (from ascenders to descenders).
+int text_width(const std::string& text, int height);
+
+/// Draws a line of text, anti-aliased, into an image of 3 channels; what does not fit is cut off.
+void draw_text(const std::string& text, int height, int top, int left, const Colour& colour, Image& target);
+
+/// The image at another size by the antialiasing Lanczos filter (three lobes, as wide as the scale asks for), rounded
+/// to 8 bits after the rows and after the columns, the filter cut off at the edges, in integers: the very bytes of
+/// Pillow's resize(LANCZOS). Any number of channels.
+Image resize(const Image& image, int height, int width);
+
+/// What resize() does, for records.
+std::string resize_method();
 
 }  // namespace epd

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "epd/core/options.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/images/png.h"
 
 namespace epd {
@@ -60,6 +60,6 @@ Options options_of(PrepareOptions& options);
 /// warning). Pictures smaller than a wide crop are left out. Throws Error, naming the picture, for one that cannot be
 /// read, or whose size is another than the first's where no resolution is given. Returns the record: what was made of
 /// what, and how.
-JsonObject prepare_dataset(const PrepareOptions& options);
+Json prepare_dataset(const PrepareOptions& options);
 
 }  // namespace epd

@@ -7,10 +7,9 @@
 #include <string>
 
 #include "epd/core/options.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/metrics/frechet.h"
-#include "epd/metrics/kid.h"
-#include "epd/metrics/prdc.h"
+#include "epd/metrics/kid_prdc.h"
 #include "epd/metrics/scorer.h"
 
 namespace epd {
@@ -46,7 +45,7 @@ struct Scores {
   /// What stands alone on the last line: the first of fid, the KID's mean and precision that was asked for.
   double headline() const;
   /// Every number with its settings.
-  JsonObject json() const;
+  Json json() const;
 };
 
 /// Compares the images with the reference. Throws Error where the detectors differ or features are missing.

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "epd/core/options.h"
+#include "epd/distributed/process_group.h"
+#include "epd/files/json.h"
 #include "epd/solver/solver.h"
 
 namespace epd {
@@ -17,6 +19,9 @@ struct OptionValue<Afs> {
   }
   static std::string write(Afs value) { return name_of(kAfsNames, value); }
 };
+
+/// Throws Error, naming the first difference, on every rank whose record is not the root's. Called by all ranks.
+void require_same_record(ProcessGroup& group, const Json& record);
 
 }  // namespace epd
 

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "epd/distributed/process_group.h"
-#include "epd/files/json_writer.h"
+#include "epd/files/json.h"
 #include "epd/sampling/sample_options.h"
 
 namespace epd {
@@ -20,7 +20,7 @@ struct SampleSummary {
   double seconds = 0;            // drawing and writing, without loading the model
   int nfe = 0, evaluations = 0;
   std::optional<Scores> scores;  // on the root, where asked for
-  JsonObject score_record;       // the scores, and what they depend on
+  Json score_record;             // the scores, and what they depend on
 };
 
 /// Draws an image for every seed and writes it: the work of `sample`. The processes share the seeds that are missing;

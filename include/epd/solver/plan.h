@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "epd/core/error.h"
-#include "epd/schedule/time_steps.h"
+#include "epd/schedule/schedule.h"
 #include "epd/solver/expression.h"
 
 namespace epd {

@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "epd/core/guidance.h"
+#include "epd/core/model_facts.h"
 #include "epd/core/names.h"
 #include "epd/schedule/schedule.h"
 #include "epd/solver/epd.h"

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "epd/sampling/pixels.h"
+#include "epd/metrics/tensor_images.h"
 
 namespace epd {
 namespace {
@@ -17,7 +17,7 @@ TEST(Pixels, KeepTheChannelsOfAPixelTogether) {
   x[1][2][3][4] = 1;
   const auto pixels = to_pixels(x);
   EXPECT_EQ(pixels.sizes(), (std::vector<std::int64_t>{2, 4, 5, 3}));
-  const auto image = picture(pixels, 1);
+  const auto image = image_of(pixels, 1);
   EXPECT_EQ(image.height, 4);
   EXPECT_EQ(image.width, 5);
   EXPECT_EQ(image.channels, 3);

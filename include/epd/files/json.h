@@ -3,12 +3,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace epd {
+
+/// JSON to be written: the fields of an object stay in the order in which they were added.
+using Json = nlohmann::ordered_json;
+
+/// The text of a document, without a newline at the end: the fields of two levels of objects stand on lines of their
+/// own, and so do the entries of a list of lists or objects; all else is on one line. A number is the shortest text
+/// that reads back as the same float64, so the same values give the same bytes. Throws Error for NaN and infinities.
+std::string json_text(const Json& json);
+/// The same on one line.
+std::string json_line(const Json& json);
+/// null where there is none.
+template <class T>
+Json json_or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json();
+}
 
 /// A JSON object read field by field, strictly. Every error is one line that names the file and the field: broken or
 /// truncated JSON, a field that is missing, of another type, out of its bounds, given twice or unknown.

@@ -1,8 +1,10 @@
-#include "epd/files/json_reader.h"
+#include "epd/files/json.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -58,7 +60,50 @@ json parse_strictly(std::string_view text_, const std::string& where) {
   }
 }
 
+constexpr int kOneLine = 3;  // levels of a document; what is deeper stands on one line
+
+std::string scalar_text(const Json& value) {
+  if (!value.is_number_float()) return value.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  const auto number = value.get<double>();
+  EPD_REQUIRE(std::isfinite(number), "a number that is not finite (", number, ") cannot be written as JSON");
+  std::array<char, 32> digits;
+  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr};
+}
+
+void append(std::string& out, const Json& value, int level) {
+  if (!value.is_structured()) {
+    out += scalar_text(value);
+    return;
+  }
+  const bool is_object = value.is_object();
+  const bool stacked =
+      !value.empty() && level < kOneLine && (is_object ? level + 1 < kOneLine : value.front().is_structured());
+  const auto line = [&](int indent) { return "\n" + std::string(2 * static_cast<std::size_t>(indent), ' '); };
+  out += is_object ? '{' : '[';
+  bool first = true;
+  for (const auto& [name, entry] : value.items()) {
+    out += stacked ? (first ? "" : ",") + line(level + 1) : first ? "" : ", ";
+    if (is_object) out += scalar_text(name) + ": ";
+    append(out, entry, is_object ? level + 1 : kOneLine);
+    first = false;
+  }
+  if (stacked) out += line(level);
+  out += is_object ? '}' : ']';
+}
+
 }  // namespace
+
+std::string json_text(const Json& value) {
+  std::string out;
+  append(out, value, 0);
+  return out;
+}
+
+std::string json_line(const Json& value) {
+  std::string out;
+  append(out, value, kOneLine);
+  return out;
+}
 
 struct JsonReader::Node {
   json value;

@@ -1,7 +1,0 @@
-#include "epd/core/version.h"
-
-namespace epd {
-
-const char* version() { return EPD_VERSION; }
-
-}  // namespace epd
