@@ -1,9 +1,9 @@
-// jpeglib.h needs FILE.
-#include <jpeglib.h>
-
 #include <array>
 #include <csetjmp>
 #include <cstdio>
+
+// After <cstdio>: it needs FILE.
+#include <jpeglib.h>
 
 #include "epd/core/error.h"
 #include "image_sources.h"
