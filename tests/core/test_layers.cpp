@@ -138,7 +138,9 @@ TEST(Layers, HeadersOfTheSolverAndTheDenoiserShowNoJson) {
   };
   for (const auto& [path, room] : source_files()) {
     const bool is_public = path.string().find("/include/") != std::string::npos;
-    if (is_public && kWithoutJson.contains(room)) EXPECT_FALSE(shows_json(path)) << path;
+    if (is_public && kWithoutJson.contains(room)) {
+      EXPECT_FALSE(shows_json(path)) << path;
+    }
   }
   EXPECT_TRUE(shows_json(fs::path(EPD_SOURCE_DIR) / "include/epd/sampling/run_sample.h"));
 }
