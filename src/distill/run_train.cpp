@@ -150,7 +150,7 @@ TrainRun with_dataset_name(TrainRun run) {
 std::string run_name(const TrainRun& run, const PredictorSpec& student) {
   std::ostringstream name;
   name << run.options.dataset_name << "-" << student.num_steps << "-"
-       << student_nfe(student) * guidance_cost(student.guidance_type) << "-" << name_of(kStudentNames, student.kind)
+       << student_nfe(student) * guidance_cost(student.guidance_type) << "-" << name_of(kStudentNames, student.kind())
        << "-" << schedule_tag(student.schedule);
   if (student.afs != Afs::kNo) name << (student.afs == Afs::kMean ? "-mean" : "-afs");
   if (!run.desc.empty()) name << "-" << run.desc;
