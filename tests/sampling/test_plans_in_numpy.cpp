@@ -100,23 +100,23 @@ TEST_F(PlansInNumpy, OfClassicalSolversGiveWhatIsDrawn) {
       MethodOptions method;
       method.solver = kind;
       if (order > 0) method.max_order = order;
-      if (kind == solver_kind("deis")) {
+      if (knows(kind, "deis_mode")) {
         for (const auto& [mode_name, mode] : kDeisModeNames) {
           method.deis_mode = mode;
           add_solver(method);
         }
-      } else if (kind == solver_kind("dpmpp") || kind == solver_kind("unipc")) {
+      } else if (knows(kind, "predict_x0")) {
         for (const bool data : {true, false}) {
           for (const bool lower : {true, false}) {
             method.predict_x0 = data;
             method.lower_order_final = lower;
-            if (kind == solver_kind("unipc")) method.unipc_variant = lower ? UnipcVariant::kBh2 : UnipcVariant::kBh1;
+            if (knows(kind, "unipc_variant")) method.unipc_variant = lower ? UnipcVariant::kBh2 : UnipcVariant::kBh1;
             add_solver(method);
           }
         }
       } else {
         add_solver(method);
-        if (order > 0) continue;
+        if (!knows(kind, "inner_steps")) continue;
         method.inner_steps = 3;
         add_solver(method);
       }

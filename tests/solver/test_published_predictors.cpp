@@ -73,7 +73,7 @@ TEST(PublishedPredictors, KeepTheOptionsOfTheirRuns) {
     EXPECT_EQ(spec.parameters().scale_time, options.at("scale_time"));
     EXPECT_EQ(name_of(kScheduleNames, spec.schedule.kind), options.at("schedule_type"));
     EXPECT_EQ(spec.schedule.rho, options.at("schedule_rho"));
-    if (spec.kind == StudentKind::kIpndm) {
+    if (spec.kind() == StudentKind::kIpndm) {
       EXPECT_EQ(spec.parameters().max_order.value(), options.at("max_order"));
     }
   });
