@@ -39,7 +39,7 @@ void calc(const CalcOptions& options, const Options& described, const cli::Commo
     auto result = run_calc(options, group, device);
     if (!group.is_root()) return;
     result.record["options"] = options_json(described);
-    if (!options.json.empty()) write_file(options.json, json_text(result.record) + "\n");
+    if (!options.json.empty()) write_output(options.json, json_text(result.record) + "\n");
     print(result.scores);
   });
 }
@@ -59,9 +59,19 @@ void prepare(const PrepareOptions& options, const cli::Common& common) {
     prepare_output(options.dest);
     if (!options.json.empty()) prepare_output(options.json);
     const auto record = prepare_dataset(options);
-    if (!options.json.empty()) write_file(options.json, json_text(record) + "\n");
+    if (!options.json.empty()) write_output(options.json, json_text(record) + "\n");
     std::cout << options.dest.string() << "\n";
   });
+}
+
+/// "fid A B", as other programs are called.
+void refuse_two_paths(int argc, const char* const* argv) {
+  const auto is_path = [&](int i) {
+    const std::string word = argv[i];
+    return !word.starts_with('-') && word != "calc" && word != "ref" && word != "prepare";
+  };
+  EPD_REQUIRE_USAGE(argc != 3 || !is_path(1) || !is_path(2), "two paths without a command; their distance is fid calc ",
+                    "--images ", argv[1], " --ref ", argv[2]);
 }
 
 }  // namespace
@@ -82,6 +92,7 @@ int main(int argc, char** argv) {
        {"prepare", "Make a dataset in EDM's format: a zip of PNGs of one size, with class labels",
         with_common(options_of(prepare_options))}}};
   return run_main([&] {
+    report_once([&] { refuse_two_paths(argc, argv); });
     const auto* command = program.parse(argc, argv);
     if (command == nullptr) return;
     cli::apply(common);

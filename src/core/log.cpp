@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdio>
 
+#include "epd/core/run_main.h"
+
 namespace epd::log {
 namespace {
 
@@ -63,7 +65,7 @@ void unfinished_line(bool stands) { line_stands = stands; }
 
 void write(Level level, const std::string& message) {
   if (line_stands.exchange(false)) std::fputs("\r\033[K", stderr);
-  logger().log(to_spdlog(level), message);
+  logger().log(to_spdlog(level), level == Level::kDebug ? message : printable(message));
 }
 
 }  // namespace epd::log

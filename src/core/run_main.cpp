@@ -35,6 +35,22 @@ void report(const std::string& what) {
 
 }  // namespace
 
+std::string printable(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string result;
+  for (const char c : text) {
+    const auto value = static_cast<unsigned char>(c);
+    if (value >= 0x20 && value != 0x7f) {
+      result += c;
+    } else if (c == '\n' || c == '\t' || c == '\r') {
+      result.append({'\\', c == '\n' ? 'n' : c == '\t' ? 't' : 'r'});
+    } else {
+      result.append({'\\', 'x', kHex[value >> 4], kHex[value & 15]});
+    }
+  }
+  return result;
+}
+
 std::string one_line(const std::string& what) {
   std::string_view rest = what;
   // c10::Error: the message, then where it was raised and the C++ stack.
@@ -68,7 +84,7 @@ int run_main(const std::function<void()>& work) {
     log::debug(e.what());
     return e.exit_code();
   } catch (const Error& e) {
-    report(e.what());
+    report(printable(e.what()));
     return e.exit_code();
   } catch (const std::bad_alloc&) {
     report("out of memory: try smaller --batch, --batch_gpu or --chunk");

@@ -254,6 +254,7 @@ std::string settings(const ImageSet& generated, const ImageSet& reference, const
       "<dl>\n", setting("generated", count_text(ours) + ours.source),
       setting("reference", count_text(theirs) + theirs.source),
       setting("detector", text(ours.detector, ", ", ours.num_features(), " features, SHA-256 ", ours.detector_sha256)),
+      setting("its limits", limits_of_detector(ours.detector)), setting("date", record.value("date", "not known")),
       setting("program", text("epd ", version())), "</dl>\n<details><summary>Everything, as JSON</summary><pre>",
       html_text(json_text(record)), "</pre></details>\n");
 }

@@ -13,10 +13,12 @@ Options options_of(PictureOptions& o) {
       .add("seed", o.seed, help("seed of the subset (NumPy's RandomState, as in EDM)"))
       .add("transparency,alpha", o.alpha, help(kTransparencyHelp))
       .add("allow_mixed_sizes", o.pass.allow_mixed_sizes, help("accept images of different sizes"))
+      .add("on_bad", o.pass.on_bad, help(kOnBadHelp))
       .group("Network")
       .add("detector", o.detector,
-           help("feature network: inception (the default), inception-pytorch, demo, a TorchScript file, or NAME for "
+           help("feature network: inception, inception-pytorch, demo, a TorchScript file, or NAME for "
                 "models/NAME/NAME.ts in the cache")
+               .otherwise("the one that --ref names, or inception")
                .as("NAME|FILE"))
       .add("chunk", o.chunk, help("images per forward pass, padded (0: 32 on the CPU, 128 on a GPU)").in(at_least(0)))
       .add("batch", o.pass.batch, help("images decoded ahead (affects memory only)").in(between(1, 1e6)))
@@ -29,7 +31,7 @@ Options options_of(CalcOptions& o) {
       .add("ref", o.reference,
            help("reference: statistics (.npz), images, or a dataset name (cifar10, ...)").as("PATH|NAME").needed())
       .add("metrics", o.metrics, help(kMetrics))
-      .add("json", o.json, help("write all scores and settings to this JSON file"))
+      .add("json", o.json, help("write all scores and settings to this JSON file (-: stdout)"))
       .add("report", o.report, help("write an HTML page with scores, images and plots"))
       .add(options_of(o.pictures));
 }

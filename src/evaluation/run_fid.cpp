@@ -2,7 +2,10 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <chrono>
+#include <ctime>
+#include <iostream>
 #include <utility>
 
 #include "epd/assets/paths.h"
@@ -25,40 +28,73 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::shared_ptr<const Detector> open_detector(const PictureOptions& options, at::Device device) {
-  return open_scoring_detector("", options.detector, device, options.chunk);
+/// The detector that is asked for; else the one that the reference names, else Inception.
+std::shared_ptr<const Detector> open_detector(const PictureOptions& options, at::Device device,
+                                              const Statistics& reference = {}) {
+  const auto& named = reference.detector;
+  if (!options.detector.empty() || named.empty()) {
+    return open_scoring_detector("", options.detector, device, options.chunk);
+  }
+  try {
+    EPD_REQUIRE(named.find_first_of("/.") == named.npos, "it is not a plain name");
+    return open_scoring_detector("", named, device, options.chunk);
+  } catch (const Error& e) {
+    throw Error(text(reference.source, " is of the detector ", shown(named),
+                     ", which cannot be opened; name its file with --detector (", e.what(), ")"));
+  }
 }
 
-/// The features of the chosen images of a source.
-ImageSet read_pictures(const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
-                       ProcessGroup& group) {
-  const std::shared_ptr<const ImageSource> source = open_image_source(options.path, options.alpha);
+/// The chosen images of a source, not read yet.
+ImageSet open_images(const PictureOptions& options) {
+  const std::shared_ptr<const ImageSource> source = open_image_source(options.path, {.alpha = options.alpha});
   const auto wanted = options.num.value_or(source->size());
   EPD_REQUIRE(wanted <= source->size(), options.path.string(), ": found ", source->size(), " images, --num asks for ",
               wanted);
-  auto indices = random_subset(source->size(), wanted, options.seed);
-  auto set = score_images(*source, indices, detector, options.pass, group, options.path.string());
-  if (group.is_root() && set.statistics.count < set.statistics.num_features()) {
-    log::warning(options.path.string(), ": ", set.statistics.count, " images are fewer than the ",
-                 set.statistics.num_features(), " features; the FID is strongly biased");
-  }
-  return {std::move(set), source, std::move(indices)};
+  EPD_REQUIRE(wanted >= 2, options.path.string(), ": a Frechet distance needs at least 2 images, there is 1");
+  return {{}, source, random_subset(source->size(), wanted, options.seed)};
 }
 
-ImageSet read_reference(const CalcOptions& options, const std::shared_ptr<const Detector>& detector,
-                        ProcessGroup& group) {
-  if (is_statistics_file(options.reference)) {
-    return {read_feature_set(options.reference, options.metrics.need_features()), nullptr, {}};
+/// Their features.
+void read_features(ImageSet& set, const PictureOptions& options, const std::shared_ptr<const Detector>& detector,
+                   ProcessGroup& group) {
+  set.data = score_images(*set.source, set.indices, detector, options.pass, group, options.path.string());
+  std::erase_if(set.indices, [&](std::size_t i) { return std::ranges::binary_search(set.data.skipped, i); });
+  const auto& statistics = set.data.statistics;
+  if (group.is_root() && statistics.count < statistics.num_features()) {
+    log::warning(options.path.string(), ": ", statistics.count, " images are fewer than the ",
+                 statistics.num_features(), " features; the FID is strongly biased");
   }
+}
+
+PictureOptions reference_pictures(const CalcOptions& options) {
   auto pictures = options.pictures;
   pictures.path = options.reference;
   pictures.num.reset();
-  pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
-  return read_pictures(pictures, detector, group);
+  return pictures;
+}
+
+/// Statistics as they are, or images that are not read yet.
+ImageSet open_reference(const CalcOptions& options) {
+  if (!is_statistics_file(options.reference)) return open_images(reference_pictures(options));
+  ImageSet set{read_feature_set(options.reference, options.metrics.need_features()), nullptr, {}};
+  require_features(set.data, options.metrics);
+  return set;
+}
+
+/// 2024-02-29, in UTC.
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm date{};
+  gmtime_r(&now, &date);
+  char digits[16];
+  std::strftime(digits, sizeof(digits), "%Y-%m-%d", &date);
+  return digits;
 }
 
 Json describe(const Statistics& statistics) {
-  return {{"path", statistics.source}, {"num", statistics.count > 0 ? Json(statistics.count) : Json()}};
+  return {{"path", statistics.source},
+          {"num", statistics.count > 0 ? Json(statistics.count) : Json()},
+          {"skipped", statistics.skipped}};
 }
 
 Json make_record(const Scores& scores, const Statistics& generated, const Statistics& reference,
@@ -74,8 +110,13 @@ Json make_record(const Scores& scores, const Statistics& generated, const Statis
                  {"chunk", detector.chunk()},
                  {"device", detector.device().str()},
                  {"alpha", name_of(kAlphaNames, options.pictures.alpha)},
-                 {"version", text("epd ", version())}});
+                 {"version", text("epd ", version())},
+                 {"date", today()}});
   return record;
+}
+
+bool is_stdout(const std::filesystem::path& path) {
+  return path == "-" || path == "/dev/stdout" || path == "/dev/fd/1" || path == "/proc/self/fd/1";
 }
 
 }  // namespace
@@ -89,18 +130,20 @@ const PictureOptions& PictureOptions::validated() const {
 CalcResult run_calc(const CalcOptions& given, ProcessGroup& group, at::Device device) {
   const Stopwatch total;
   CalcOptions options = given;
-  options.reference = find_reference(given.reference);
   options.pictures.validated();
+  options.pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
   if (group.is_root() && !options.report.empty()) prepare_output(options.report);
-  const bool early = is_statistics_file(options.reference);  // a bad reference is refused before the long work
-  ImageSet reference;
-  if (early) reference = read_reference(options, nullptr, group);
-  const auto detector = open_detector(options.pictures, device);
-  if (!early) reference = read_reference(options, detector, group);
-  auto pictures = options.pictures;
-  pictures.pass.keep_features = options.metrics.need_features() || !options.report.empty();
-  require_same_detector(*detector, reference.data.statistics);
-  const auto generated = read_pictures(pictures, detector, group);
+  auto generated = open_images(options.pictures);
+  options.reference = find_reference(given.reference);
+  auto reference = open_reference(options);
+  const auto detector = open_detector(options.pictures, device, reference.data.statistics);
+  if (reference.source) {
+    read_features(reference, reference_pictures(options), detector, group);
+  } else {
+    require_same_detector(*detector, reference.data.statistics);
+    if (options.pictures.detector.empty()) warn_of_unknown_detector(*detector, reference.data.statistics);
+  }
+  read_features(generated, options.pictures, detector, group);
   const double seconds_features = total.seconds();
   CalcResult result;
   if (!group.is_root()) return result;
@@ -112,12 +155,13 @@ CalcResult run_calc(const CalcOptions& given, ProcessGroup& group, at::Device de
                         {"seconds_features", seconds_features},
                         {"seconds_scores", scoring.seconds()}});
   if (!options.report.empty()) {
-    write_file(options.report, report_page(result.scores, generated, reference, result.record));
+    write_output(options.report, report_page(result.scores, generated, reference, result.record));
   }
   return result;
 }
 
 void prepare_output(const std::filesystem::path& path) {
+  if (is_stdout(path)) return;
   if (path.has_parent_path()) {
     std::error_code error;
     std::filesystem::create_directories(path.parent_path(), error);
@@ -126,11 +170,16 @@ void prepare_output(const std::filesystem::path& path) {
   const AtomicFile probe(path);
 }
 
+void write_output(const std::filesystem::path& path, const std::string& bytes) {
+  is_stdout(path) ? void(std::cout << bytes) : write_file(path, bytes);
+}
+
 void run_ref(const RefOptions& options, ProcessGroup& group, at::Device device) {
   auto pictures = options.pictures.validated();
   pictures.pass.keep_features = options.save_features;
   if (group.is_root()) prepare_output(options.dest);
-  const auto set = read_pictures(pictures, open_detector(pictures, device), group);
+  auto set = open_images(pictures);
+  read_features(set, pictures, open_detector(pictures, device), group);
   if (group.is_root()) write_feature_set(options.dest, set.data);
 }
 

@@ -71,6 +71,16 @@ Image to_rgb(Image image) {
   return rgb;
 }
 
+Image to_grey(const Image& image) {
+  Image grey(image.height, image.width, 1);
+  const auto* in = image.pixels.data();
+  for (auto& value : grey.pixels) {
+    value = *in;
+    in += image.channels;
+  }
+  return grey;
+}
+
 namespace {
 
 constexpr int kLobes = 3;

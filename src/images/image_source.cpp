@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -28,60 +29,90 @@ std::string lower_case_extension(const std::string& name) {
 
 bool is_hidden(const std::string& name) {
   for (const auto& part : std::filesystem::path(name)) {
-    if ((part.string().starts_with('.') && part != ".") || part == "__MACOSX") return true;
+    if ((part.string().starts_with('.') && part != "." && part != "..") || part == "__MACOSX") return true;
   }
   return false;
 }
 
-/// Sorts out the names of a folder or archive.
-class PictureNames {
- public:
-  /// Whether the name (a path with '/') is a picture to be read; keeps count of what is not.
-  bool accept(const std::string& name);
-  /// One warning for all that was left out.
-  void warn(const std::filesystem::path& where) const;
+/// Names that are left out of a set, for one warning.
+struct LeftOut {
+  std::size_t count = 0;
+  std::string first;
 
- private:
-  std::size_t hidden_ = 0;
-  std::size_t others_ = 0;
-  std::string first_other_;
+  void add(const std::string& name) {
+    if (count++ == 0) first = name;
+  }
+  void warn(const std::filesystem::path& where, const char* what) const {
+    if (count > 0) log::warning(where.string(), ": ", count, ' ', what, " (", first, count > 1 ? ", ...)" : ")");
+  }
 };
 
-bool PictureNames::accept(const std::string& name) {
-  if (is_hidden(name)) {
-    ++hidden_;
-    return false;
-  }
+/// Sorts out the names of a folder or archive.
+class ImageNames {
+ public:
+  /// Adds the name (a path with '/') if it is an image's; keeps count of what is not. `regular`: it is a regular file.
+  void add(const std::string& name, bool regular = true);
+  /// The names, sorted, each once; one warning for each kind that was left out.
+  std::vector<std::string> sorted(const std::filesystem::path& where);
+
+ private:
+  std::vector<std::string> names_;
+  LeftOut hidden_, others_, irregular_, repeated_;
+};
+
+void ImageNames::add(const std::string& name, bool regular) {
   const std::string extension = lower_case_extension(name);
-  if (extension == ".png" || extension == ".jpg" || extension == ".jpeg") return true;
-  if (name == kLabelFile) return false;
-  if (others_++ == 0) first_other_ = name;
-  return false;
-}
-
-void PictureNames::warn(const std::filesystem::path& where) const {
-  if (others_ > 0) {
-    log::warning(where.string(), ": ", others_, " files that are neither .png, .jpg nor .jpeg are ignored (",
-                 first_other_, others_ > 1 ? ", ...)" : ")");
+  if (is_hidden(name)) {
+    hidden_.add(name);
+  } else if (!regular) {
+    irregular_.add(name);
+  } else if (extension == ".png" || extension == ".jpg" || extension == ".jpeg") {
+    names_.push_back(name);
+  } else if (name != kLabelFile) {
+    others_.add(name);
   }
-  if (hidden_ > 0) log::info(where.string(), ": ", hidden_, " hidden files are ignored");
 }
 
-/// name -> class from a dataset.json's text; empty where labels are null or (with a warning) not to be understood.
-std::unordered_map<std::string, int> parse_labels(std::string_view json, const std::string& where) {
-  std::unordered_map<std::string, int> result;
+std::vector<std::string> ImageNames::sorted(const std::filesystem::path& where) {
+  std::ranges::sort(names_);
+  for (std::size_t i = 1; i < names_.size(); ++i) {
+    if (names_[i] == names_[i - 1]) repeated_.add(names_[i]);
+  }
+  names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
+  others_.warn(where, "files that are neither .png, .jpg nor .jpeg are ignored");
+  irregular_.warn(where, "names that are not regular files (pipes, sockets, devices, links to nothing) are ignored");
+  repeated_.warn(where, "names appear again; the last image of each name counts");
+  if (hidden_.count > 0) log::info(where.string(), ": ", hidden_.count, " hidden files are ignored");
+  return std::move(names_);
+}
+
+using Classes = std::unordered_map<std::string, int>;
+
+int class_of(const Json& value, const std::string& name, const std::string& where) {
+  const bool fits = value.is_number_unsigned()
+                        ? std::in_range<int>(value.get<std::uint64_t>())
+                        : value.is_number_integer() && std::in_range<int>(value.get<std::int64_t>());
+  EPD_REQUIRE(fits, where, ": class ", shown(value.dump()), " of '", name, "' is not a whole number up to ",
+              std::numeric_limits<int>::max());
+  return value.get<int>();
+}
+
+/// name -> class from a dataset.json's text; empty where labels are null. Throws Error where they are not understood.
+Classes parse_labels(std::string_view json, const std::string& where) {
+  constexpr const char* kExpected = ": unknown label format, expected {\"labels\": [[name, class], ...]}";
   const auto document = Json::parse(json, nullptr, false);
-  const bool usable = document.is_object() && document.contains("labels");
-  if (usable && document["labels"].is_null()) return result;
-  bool good = usable && document["labels"].is_array();
-  for (std::size_t i = 0; good && i < document["labels"].size(); ++i) {
-    const auto& pair = document["labels"][i];
-    good = pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_number_integer();
-    if (good) result[pair[0].get<std::string>()] = pair[1].get<int>();
+  EPD_REQUIRE(document.is_object() && document.contains("labels"), where, kExpected);
+  const auto& labels = document["labels"];
+  EPD_REQUIRE(labels.is_array() || labels.is_null(), where, kExpected);
+  Classes classes;
+  for (const auto& pair : labels) {
+    EPD_REQUIRE(pair.is_array() && pair.size() == 2 && pair[0].is_string(), where, kExpected);
+    const auto& name = pair[0].get_ref<const std::string&>();
+    const int number = class_of(pair[1], name, where);
+    const int first = classes.emplace(name, number).first->second;
+    EPD_REQUIRE(first == number, where, ": '", name, "' has two classes, ", first, " and ", number);
   }
-  if (good) return result;
-  log::warning(where, ": unknown label format, expected {\"labels\": [[name, class], ...]}; labels are ignored");
-  return {};
+  return classes;
 }
 
 /// What folders and archives share: sorted names and labels.
@@ -92,56 +123,77 @@ class NamedImages : public ImageSource {
   std::optional<int> label(std::size_t i) const override { return labels_.empty() ? std::nullopt : labels_.at(i); }
 
  protected:
-  explicit NamedImages(Alpha alpha) : alpha_(alpha) {}
-  Image decode(std::string_view bytes, const std::string& where) const { return decode_image(bytes, where, alpha_); }
-  void set_names(std::vector<std::string> names, const std::filesystem::path& path) {
-    EPD_REQUIRE(!names.empty(), "there are no images in ", path.string(),
+  explicit NamedImages(const ImageReading& reading) : reading_(reading) {}
+  Image decode(std::string_view bytes, const std::string& where) const {
+    return decode_image(bytes, where, reading_.alpha, reading_.channels);
+  }
+  void set_names(std::vector<std::string> sorted_names, const std::filesystem::path& path) {
+    EPD_REQUIRE(!sorted_names.empty(), "there are no images in ", path.string(),
                 " (searched for *.png, *.jpg and *.jpeg at every depth)");
-    std::ranges::sort(names);
-    names_ = std::move(names);
+    names_ = std::move(sorted_names);
   }
   void set_labels(std::string_view json, const std::string& where) {
-    const auto by_name = parse_labels(json, where);
-    if (by_name.empty()) return;
-    for (const std::string& name : names_) {
-      const auto found = by_name.find(name);
-      labels_.push_back(found == by_name.end() ? std::nullopt : std::optional(found->second));
+    try {
+      use(parse_labels(json, where), where);
+    } catch (const Error& e) {
+      refuse_labels(e.what(), reading_);
     }
   }
 
  private:
+  void use(const Classes& classes, const std::string& where);
+
   std::vector<std::string> names_;
   std::vector<std::optional<int>> labels_;
-  Alpha alpha_;
+  ImageReading reading_;
 };
+
+/// Images without a class are the reader's to judge. Classes without an image are refused where none has one, and
+/// dropped with a warning otherwise, as EDM's tool drops them.
+void NamedImages::use(const Classes& classes, const std::string& where) {
+  if (classes.empty()) return;
+  LeftOut unknown;
+  for (const auto& [name, number] : classes) {
+    if (!std::ranges::binary_search(names_, name)) unknown.add(name);
+  }
+  EPD_REQUIRE(unknown.count < classes.size(), where, ": none of its ", classes.size(), " names is that of an image ('",
+              unknown.first, "'; an image is '", names_.front(), "')");
+  if (reading_.labels_matter) unknown.warn(where, "names are not those of images; their classes are dropped");
+  for (const std::string& name : names_) {
+    const auto found = classes.find(name);
+    labels_.push_back(found == classes.end() ? std::nullopt : std::optional(found->second));
+  }
+}
 
 /// The files below a folder, as paths relative to it; not the overview that `sample --grid` leaves. Links to files
 /// count, links to folders are not followed: they could lead back.
-std::vector<std::string> pictures_below(const std::filesystem::path& folder) {
-  std::vector<std::string> names;
-  PictureNames filter;
-  std::size_t linked_folders = 0;
+std::vector<std::string> images_below(const std::filesystem::path& folder) {
+  ImageNames names;
+  LeftOut linked_folders;
+  std::error_code ignored;  // of a link to nothing or to itself
   try {
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-      if (entry.is_symlink() && entry.is_directory()) ++linked_folders;
-      if (entry.is_directory()) continue;
       const std::string name = entry.path().lexically_relative(folder).generic_string();
+      if (entry.is_directory(ignored)) {
+        if (entry.is_symlink()) linked_folders.add(name);
+        continue;
+      }
       if (name == "grid.png" && std::filesystem::exists(folder / "manifest.json")) continue;
-      if (filter.accept(name)) names.push_back(name);
+      names.add(name, entry.is_regular_file(ignored));
     }
   } catch (const std::filesystem::filesystem_error& e) {
     throw Error(
         text("cannot read the folder ", folder.string(), ": ", e.code().message(), " (", e.path1().string(), ")"));
   }
-  filter.warn(folder);
-  if (linked_folders > 0) log::warning(folder.string(), ": ", linked_folders, " links to folders are not followed");
-  return names;
+  linked_folders.warn(folder, "links to folders are not followed");
+  return names.sorted(folder);
 }
 
 class FolderImages : public NamedImages {
  public:
-  FolderImages(const std::filesystem::path& folder, Alpha alpha) : NamedImages(alpha), folder_(folder) {
-    set_names(pictures_below(folder), folder);
+  FolderImages(const std::filesystem::path& folder, const ImageReading& reading)
+      : NamedImages(reading), folder_(folder) {
+    set_names(images_below(folder), folder);
     const auto labels = folder / kLabelFile;
     if (std::filesystem::is_regular_file(labels)) set_labels(read_file(labels), labels.string());
   }
@@ -156,16 +208,10 @@ class FolderImages : public NamedImages {
 
 class ZipImages : public NamedImages {
  public:
-  ZipImages(const std::filesystem::path& path, Alpha alpha) : NamedImages(alpha), zip_(path) {
-    std::vector<std::string> names;
-    PictureNames filter;
-    for (const auto& entry : zip_.entries()) {
-      if (filter.accept(entry.name)) names.push_back(entry.name);
-    }
-    filter.warn(path);
-    std::ranges::sort(names);
-    names.erase(std::unique(names.begin(), names.end()), names.end());  // a name that stands twice is one picture
-    set_names(std::move(names), path);
+  ZipImages(const std::filesystem::path& path, const ImageReading& reading) : NamedImages(reading), zip_(path) {
+    ImageNames names;
+    for (const auto& entry : zip_.entries()) names.add(entry.name);
+    set_names(names.sorted(path), path);
     for (std::size_t i = 0; i < size(); ++i) entries_.push_back(*zip_.find(name(i)));
     if (const auto labels = zip_.find(kLabelFile)) {
       set_labels(zip_.read(*labels, kMaxEncodedBytes), text(kLabelFile, " in ", path.string()));
@@ -182,24 +228,49 @@ class ZipImages : public NamedImages {
 
 }  // namespace
 
-Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha) {
+void refuse_labels(const std::string& why, const ImageReading& reading) {
+  EPD_REQUIRE(!reading.labels_matter, why);
+  log::warning(why, "; labels are ignored");
+}
+
+Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
   EPD_REQUIRE(!bytes.empty(), "cannot read the image ", name, ": it is empty");
-  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha);
-  if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name);
+  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha, channels);
+  if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name, channels);
   throw Error(text("cannot read the image ", name, ": it is neither PNG nor JPEG"));
 }
 
-std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha) {
+Image ReadableImages::load(std::size_t i) const {
+  try {
+    return source_.load(i);
+  } catch (const Error& e) {
+    const std::lock_guard lock(mutex_);
+    unreadable_.emplace(i, e.what());
+    return {};
+  }
+}
+
+std::map<std::size_t, std::string> ReadableImages::unreadable() const {
+  const std::lock_guard lock(mutex_);
+  return unreadable_;
+}
+
+std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, const ImageReading& reading) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
+  EPD_REQUIRE(path.string().find("://") == std::string::npos || std::filesystem::exists(status),
+              "images: ", path.string(), " is a URL; download it first (curl -LO ", path.string(),
+              ") and give the file");
   EPD_REQUIRE(std::filesystem::exists(status), "images: ", path.string(), " does not exist");
-  if (std::filesystem::is_directory(status)) return std::make_unique<FolderImages>(path, alpha);
+  if (std::filesystem::is_directory(status)) return std::make_unique<FolderImages>(path, reading);
+  EPD_REQUIRE(std::filesystem::is_regular_file(status), "images: ", path.string(),
+              " is neither a folder nor a regular file; pipes, sockets and devices are not read");
   const std::string extension = lower_case_extension(path.filename().string());
-  if (extension == ".npy" || extension == ".npz") return open_image_array(path);
+  if (extension == ".npy" || extension == ".npz") return open_image_array(path, reading);
   if (path.filename().string().ends_with(".tar.gz")) return open_image_cifar(path);
   EPD_REQUIRE(extension == ".zip", "images: ", path.string(),
               " is neither a folder nor a .zip, .npz or .npy file nor CIFAR-10's .tar.gz");
-  return std::make_unique<ZipImages>(path, alpha);
+  return std::make_unique<ZipImages>(path, reading);
 }
 
 namespace {

@@ -2,8 +2,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "epd/core/error.h"
+#include "epd/core/log.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
 #include "image_sources.h"
@@ -45,8 +47,9 @@ ReadData from_compressed(const NpzReader& npz, const std::string& name, std::uin
 
 class ArrayImages : public ImageSource {
  public:
-  ArrayImages(const NpyHeader& header, const std::string& array, ReadData read, std::vector<std::int64_t> labels = {})
-      : read_(std::move(read)), labels_(std::move(labels)) {
+  ArrayImages(const NpyHeader& header, const std::string& array, ReadData read, Channels read_as,
+              std::vector<int> labels = {})
+      : read_(std::move(read)), read_as_(read_as), labels_(std::move(labels)) {
     height_ = static_cast<int>(header.shape[1]);
     width_ = static_cast<int>(header.shape[2]);
     channels_ = static_cast<int>(header.shape[3]);
@@ -55,7 +58,7 @@ class ArrayImages : public ImageSource {
   std::size_t size() const override { return names_.size(); }
   const std::string& name(std::size_t i) const override { return names_.at(i); }
   std::optional<int> label(std::size_t i) const override {
-    return labels_.empty() ? std::nullopt : std::optional(static_cast<int>(labels_.at(i)));
+    return labels_.empty() ? std::nullopt : std::optional(labels_.at(i));
   }
   Image load(std::size_t i) const override {
     Image image(height_, width_, channels_);
@@ -65,12 +68,13 @@ class ArrayImages : public ImageSource {
     } catch (const Error& e) {
       throw Error(text(name(i), ": ", e.what()));
     }
-    return to_rgb(std::move(image));
+    return read_as_ == Channels::kRgb ? to_rgb(std::move(image)) : image;
   }
 
  private:
   ReadData read_;
-  std::vector<std::int64_t> labels_;
+  Channels read_as_;
+  std::vector<int> labels_;
   int height_ = 0, width_ = 0, channels_ = 0;
   std::vector<std::string> names_;
 };
@@ -92,7 +96,7 @@ void require_pictures(const NpyHeader& header, const std::string& what) {
               ": no image has the size of shape ", shape_text(shape));
 }
 
-std::unique_ptr<ImageSource> open_npy(const std::filesystem::path& path) {
+std::unique_ptr<ImageSource> open_npy(const std::filesystem::path& path, Channels channels) {
   Descriptor file = Descriptor::open_to_read(path);
   const std::uint64_t size = std::filesystem::file_size(path);
   std::string start(static_cast<std::size_t>(std::min<std::uint64_t>(size, kNpyHeaderRead)), '\0');
@@ -103,21 +107,32 @@ std::unique_ptr<ImageSource> open_npy(const std::filesystem::path& path) {
               size - header.header_bytes, " bytes of data instead of ", header.data_bytes);
   ReadData read = header.fortran_order ? from_memory(std::make_shared<const Array>(read_npy(path)))
                                        : from_file(std::move(file), header.header_bytes, path);
-  return std::make_unique<ArrayImages>(header, path.stem().string(), std::move(read));
+  return std::make_unique<ArrayImages>(header, path.stem().string(), std::move(read), channels);
 }
 
-/// The classes beside the pictures, as guided diffusion's tools store them; nothing where there are none.
-std::vector<std::int64_t> labels_beside(const NpzReader& npz, std::size_t num_pictures) {
+/// The classes beside the images, as guided diffusion's tools store them; nothing where there are none.
+std::vector<int> labels_beside(const NpzReader& npz, std::size_t num_images, const ImageReading& reading) {
   for (const char* name : {"labels", "arr_1"}) {
     if (!npz.has(name)) continue;
+    const std::string where = text("array '", name, "' in ", npz.zip().path().string());
     const auto header = npz.header(name);
     const bool integers = header.dtype.find_first_of("iu") != header.dtype.npos;
-    if (integers && header.shape == std::vector<std::size_t>{num_pictures}) return npz.read(name).as_int64s();
+    if (!integers || header.shape != std::vector<std::size_t>{num_images}) {
+      if (reading.labels_matter) {
+        log::warning(where, " gives no classes: it is ", header.dtype, ' ', shape_text(header.shape),
+                     ", not integers [", num_images, ']');
+      }
+      continue;
+    }
+    const auto labels = npz.read(name).as_int64s();
+    const auto large = std::ranges::find_if_not(labels, [](std::int64_t label) { return std::in_range<int>(label); });
+    if (large == labels.end()) return {labels.begin(), labels.end()};
+    refuse_labels(text(where, ": class ", *large, " of image ", large - labels.begin(), " is too large"), reading);
   }
   return {};
 }
 
-std::unique_ptr<ImageSource> open_npz(const std::filesystem::path& path) {
+std::unique_ptr<ImageSource> open_npz(const std::filesystem::path& path, const ImageReading& reading) {
   const auto npz = std::make_shared<NpzReader>(path);
   const auto names = npz->names();
   EPD_REQUIRE(npz->has("arr_0") || names.size() == 1, "images: ", path.string(), " has ", names.size(),
@@ -133,13 +148,15 @@ std::unique_ptr<ImageSource> open_npz(const std::filesystem::path& path) {
   } else {
     read = from_compressed(*npz, name, header.header_bytes);
   }
-  return std::make_unique<ArrayImages>(header, name, std::move(read), labels_beside(*npz, header.shape[0]));
+  return std::make_unique<ArrayImages>(header, name, std::move(read), reading.channels,
+                                       labels_beside(*npz, header.shape[0], reading));
 }
 
 }  // namespace
 
-std::unique_ptr<ImageSource> open_image_array(const std::filesystem::path& path) {
-  return path.extension() == ".npz" || path.extension() == ".NPZ" ? open_npz(path) : open_npy(path);
+std::unique_ptr<ImageSource> open_image_array(const std::filesystem::path& path, const ImageReading& reading) {
+  const bool npz = path.extension() == ".npz" || path.extension() == ".NPZ";
+  return npz ? open_npz(path, reading) : open_npy(path, reading.channels);
 }
 
 }  // namespace epd

@@ -11,12 +11,16 @@
 namespace epd {
 
 /// An .npy, or an .npz by its "arr_0" or only array.
-std::unique_ptr<ImageSource> open_image_array(const std::filesystem::path& path);
+std::unique_ptr<ImageSource> open_image_array(const std::filesystem::path& path, const ImageReading& reading);
 /// The training pictures of CIFAR-10 from cifar-10-python.tar.gz, whose pickles are read as data.
 std::unique_ptr<ImageSource> open_image_cifar(const std::filesystem::path& path);
 
-/// A JPEG as RGB, pixel for pixel as Pillow (libjpeg-turbo's default settings; grey repeated). `name` stands in
-/// errors. CMYK, corrupt data and a file that ends early throw Error.
-Image decode_jpeg(std::string_view bytes, const std::string& name);
+/// A JPEG as RGB (or grey), pixel for pixel as Pillow's convert("RGB") (libjpeg-turbo's default settings; CMYK taken
+/// for Adobe's, which is stored inverted). `name` stands in errors. Corrupt data and a file that ends early throw
+/// Error.
+Image decode_jpeg(std::string_view bytes, const std::string& name, Channels channels = Channels::kRgb);
+
+/// Says why classes cannot be used: an Error where they matter.
+void refuse_labels(const std::string& why, const ImageReading& reading);
 
 }  // namespace epd

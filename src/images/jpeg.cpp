@@ -60,7 +60,7 @@ bool read_header(JpegReader& reader, std::string_view bytes) {
 
 bool read_pixels(JpegReader& reader, Image& image) {
   if (setjmp(reader.failure.jump) != 0) return false;
-  reader.state.out_color_space = image.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  reader.state.out_color_space = image.channels == 1 ? JCS_GRAYSCALE : image.channels == 4 ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&reader.state);
   while (reader.state.output_scanline < reader.state.output_height) {
     JSAMPROW row = image.row(static_cast<int>(reader.state.output_scanline));
@@ -70,9 +70,23 @@ bool read_pixels(JpegReader& reader, Image& image) {
   return true;
 }
 
+/// Inverted CMYK as RGB in Pillow's integers: R = K - (255 - C) K / 255, rounded to the nearest.
+Image rgb_of_cmyk(const Image& cmyk) {
+  Image rgb(cmyk.height, cmyk.width, 3);
+  auto* out = rgb.pixels.data();
+  for (std::size_t i = 0; i < cmyk.pixels.size(); i += 4) {
+    const int black = cmyk.pixels[i + 3];
+    for (std::size_t c = 0; c < 3; ++c) {
+      const int product = (255 - cmyk.pixels[i + c]) * black + 128;
+      *out++ = static_cast<std::uint8_t>(black - ((product + (product >> 8)) >> 8));
+    }
+  }
+  return rgb;
+}
+
 }  // namespace
 
-Image decode_jpeg(std::string_view bytes, const std::string& name) {
+Image decode_jpeg(std::string_view bytes, const std::string& name, Channels channels) {
   EPD_REQUIRE(!bytes.empty(), "cannot read the JPEG ", name, ": it is empty");
   JpegReader reader;
   const auto require = [&](bool ok) {
@@ -80,14 +94,13 @@ Image decode_jpeg(std::string_view bytes, const std::string& name) {
   };
   require(read_header(reader, bytes));
   const int components = reader.state.num_components;
-  EPD_REQUIRE(components != 4, "cannot read the JPEG ", name,
-              ": it is CMYK, which is not supported; convert it to RGB first");
-  EPD_REQUIRE(components == 1 || components == 3, "cannot read the JPEG ", name, ": it has ", components,
-              " components, neither grey nor colour");
+  EPD_REQUIRE(components == 1 || components == 3 || components == 4, "cannot read the JPEG ", name, ": it has ",
+              components, " components, neither grey nor colour");
   require_sane_size(reader.state.image_width, reader.state.image_height, name);
   Image image(static_cast<int>(reader.state.image_height), static_cast<int>(reader.state.image_width), components);
   require(read_pixels(reader, image));
-  return to_rgb(std::move(image));
+  if (components == 4) return rgb_of_cmyk(image);
+  return channels == Channels::kGreyStaysGrey ? image : to_rgb(std::move(image));
 }
 
 }  // namespace epd

@@ -203,7 +203,7 @@ Image on_white(const Image& rgba) {
 
 }  // namespace
 
-Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha) {
+Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
   Reading reading{bytes};
   PngReader reader(reading);
   const auto require = [&](bool ok) { EPD_REQUIRE(ok, "cannot read the PNG ", name, ": ", reading.message.data()); };
@@ -215,6 +215,7 @@ Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha) {
       width * height * png_get_bit_depth(reader.png, reader.info) * png_get_channels(reader.png, reader.info);
   EPD_REQUIRE(bits / 8 <= kMaxDeflateRatio * bytes.size(), "cannot read the PNG ", name, ": ", bytes.size(),
               " bytes cannot hold the ", width, "x", height, " pixels that its header declares");
+  const bool grey = (png_get_color_type(reader.png, reader.info) & PNG_COLOR_MASK_COLOR) == 0;
   require(choose_pixels(reader, reading, alpha));
 
   Image image(static_cast<int>(height), static_cast<int>(width), alpha == Alpha::kDrop ? 3 : 4);
@@ -223,7 +224,8 @@ Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha) {
   std::vector<png_bytep> rows;
   for (int y = 0; y < image.height; ++y) rows.push_back(image.row(y));
   require(read_pixels(reader, reading, rows.data()));
-  return alpha == Alpha::kDrop ? image : on_white(image);
+  if (alpha == Alpha::kWhite) image = on_white(image);
+  return grey && channels == Channels::kGreyStaysGrey ? to_grey(image) : image;
 }
 
 }  // namespace epd

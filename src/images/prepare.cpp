@@ -39,7 +39,7 @@ Image cropped(const Image& image, int top, int left, int height, int width) {
 Image center_crop(const Image& image, const PrepareOptions::Resolution& wanted) {
   const int side = std::min(image.height, image.width);
   const auto square = cropped(image, (image.height - side) / 2, (image.width - side) / 2, side, side);
-  return resize(square, wanted.height, wanted.width);
+  return to_rgb(resize(square, wanted.height, wanted.width));
 }
 
 /// An empty picture where the given one is too small.
@@ -48,7 +48,7 @@ Image center_crop_wide(const Image& image, const PrepareOptions::Resolution& wan
   const int height = static_cast<int>(std::nearbyint(static_cast<double>(wanted.width) * image.height / image.width));
   if (image.width < wanted.width || height < wanted.height) return {};
   const auto rows = cropped(image, (image.height - height) / 2, 0, height, image.width);
-  const auto part = resize(rows, wanted.height, wanted.width);
+  const auto part = to_rgb(resize(rows, wanted.height, wanted.width));
   Image square(wanted.width, wanted.width, 3, 0);
   const int top = (wanted.width - wanted.height) / 2;
   std::copy(part.pixels.begin(), part.pixels.end(), square.row(top));
@@ -65,7 +65,7 @@ class TransformedImages : public ImageSource {
   std::optional<int> label(std::size_t i) const override { return source_.label(i); }
   Image load(std::size_t i) const override {
     auto image = source_.load(i);
-    if (!options_.resolution) return image;
+    if (!options_.resolution || image.pixels.empty()) return image;
     const auto& wanted = *options_.resolution;
     switch (options_.transform) {
       case Crop::kNone:
@@ -132,7 +132,9 @@ class Dataset {
   }
 
   Json write() {
-    const TransformedImages transformed(source_, options_);
+    const ReadableImages readable(source_);
+    const bool skip = options_.on_bad == OnBad::kSkip;
+    const TransformedImages transformed(skip ? static_cast<const ImageSource&>(readable) : source_, options_);
     ImageWriter writer(zip_sink(options_.dest, Durability::kSync));
     Progress progress("preparing " + options_.source.string(), static_cast<std::int64_t>(order_.size()), "images");
     const auto threads = options_.workers;
@@ -144,13 +146,16 @@ class Dataset {
         ++left_out_;
         continue;
       }
-      require_size(item->image, item->index);
+      require_same_kind(item->image, item->index);
       written_labels_.push_back(labels_[item->index]);
       writer.push(name_of_picture(written_labels_.size() - 1), std::move(item->image));
     }
-    EPD_REQUIRE(!written_labels_.empty(), options_.source.string(), ": all ", left_out_, " images are smaller than ",
-                resolution_text(), ", no images remain");
     progress.finish();
+    unreadable_ = readable.unreadable();
+    left_out_ -= unreadable_.size();
+    warn_of_unreadable();
+    EPD_REQUIRE(!written_labels_.empty(), options_.source.string(), ": no images remain; ", unreadable_.size(),
+                " cannot be read, ", left_out_, " are too small for the crop");
     writer.push_bytes("dataset.json", labels_json());
     writer.finish();
     warn();
@@ -162,8 +167,9 @@ class Dataset {
     return options_.resolution ? text(options_.resolution->width, 'x', options_.resolution->height) : "";
   }
 
-  void require_size(const Image& image, std::size_t index) {
+  void require_same_kind(const Image& image, std::size_t index) {
     if (written_labels_.empty()) {
+      channels_ = image.channels;
       height_ = image.height;
       width_ = image.width;
       first_ = index;
@@ -171,6 +177,16 @@ class Dataset {
     EPD_REQUIRE(image.height == height_ && image.width == width_, source_.name(index), " is ", image.width, "x",
                 image.height, ", but ", source_.name(first_), " is ", width_, "x", height_,
                 "; use --resolution to resize them");
+    const auto kind = [](int channels) { return channels == 1 ? "grey" : "RGB"; };
+    EPD_REQUIRE(image.channels == channels_, source_.name(index), " is ", kind(image.channels), ", but ",
+                source_.name(first_), " is ", kind(channels_),
+                "; a dataset is all grey or all RGB (--transform center-crop makes RGB)");
+  }
+
+  void warn_of_unreadable() const {
+    if (unreadable_.empty()) return;
+    log::warning(options_.source.string(), ": ", unreadable_.size(), " of ", order_.size(),
+                 " images are skipped: ", unreadable_.begin()->second, unreadable_.size() > 1 ? ", ..." : "");
   }
 
   bool has_labels() const {
@@ -208,7 +224,9 @@ class Dataset {
             {"source", options_.source.string()},
             {"num_images", written_labels_.size()},
             {"left_out", left_out_},
+            {"unreadable", unreadable_.size()},
             {"labels", has_labels()},
+            {"channels", channels_},
             {"width", width_},
             {"height", height_},
             {"transform", name_of(kCropNames, options_.transform)},
@@ -223,7 +241,8 @@ class Dataset {
   std::vector<std::size_t> order_;
   Labels written_labels_;
   std::size_t left_out_ = 0, first_ = 0;
-  int height_ = 0, width_ = 0;
+  std::map<std::size_t, std::string> unreadable_;
+  int height_ = 0, width_ = 0, channels_ = 0;
 };
 
 }  // namespace
@@ -245,6 +264,7 @@ Options options_of(PrepareOptions& o) {
       .add("transform", o.transform, help("crop before resizing"))
       .add("max_images", o.max_images, help("number of images, from the first on").in(at_least(1)).otherwise("all"))
       .add("transparency,alpha", o.alpha, help(kTransparencyHelp))
+      .add("on_bad", o.on_bad, help(kOnBadHelp))
       .add("workers", o.workers, help("threads that decode and resize images").in(between(1, 1024)))
       .add("json", o.json, help("write a record of the dataset and the settings to this JSON file"));
 }
@@ -263,7 +283,8 @@ const PrepareOptions& PrepareOptions::validated() const {
 
 Json prepare_dataset(const PrepareOptions& options) {
   options.validated();
-  const auto source = open_image_source(options.source, options.alpha);
+  const auto source = open_image_source(
+      options.source, {.alpha = options.alpha, .channels = Channels::kGreyStaysGrey, .labels_matter = true});
   return Dataset(options, *source).write();
 }
 

@@ -10,6 +10,7 @@
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
+#include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/tf32.h"
@@ -148,6 +149,25 @@ std::shared_ptr<const Detector> open_scoring_detector(const std::string& dataset
                                                       at::Device device, std::int64_t chunk) {
   const DetectorOptions options{.device = device, .chunk = chunk, .scoring_only = true};
   return std::make_shared<const Detector>(find_detector(dataset_name, detector), options);
+}
+
+std::string limits_of_detector(const std::string& name) {
+  if (name == "demo") return "the demo's own small network: its numbers compare with nothing but themselves";
+  if (name != "inception" && name != "inception-pytorch") return "not known to this program";
+  return text(
+      "trained to classify ImageNet's photographs: it sees little of what tells other images apart (faces, text, "
+      "drawings), more of texture than of shape, at 299x299. ",
+      name == "inception" ? "Weights of 2015, as EDM and the original FID use them"
+                          : "pytorch-fid's weights, which differ from those of EDM and the original FID",
+      "; numbers of other networks do not compare with these.");
+}
+
+void warn_of_unknown_detector(const Detector& detector, const Statistics& reference) {
+  const auto folder = fs::path(reference.source).parent_path();
+  if (!reference.detector.empty() || folder == cache_dir() / "statistics") return;
+  log::warning(reference.source, " does not name its detector; ", detector.name(),
+               " is assumed. Another one's features give a wrong number: name it with --detector (pytorch-fid's "
+               "statistics are of inception-pytorch)");
 }
 
 void require_same_detector(const Detector& detector, const Statistics& reference) {

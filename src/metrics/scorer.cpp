@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
+#include <sstream>
 #include <utility>
 
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
+#include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/distributed/process_group.h"
 #include "epd/distributed/shard.h"
@@ -59,11 +62,14 @@ class Batch {
   std::vector<Image> images_;
 };
 
-/// What the images after the first are compared with.
+/// What the images after the first that can be read are compared with.
 class SizeCheck {
  public:
-  SizeCheck(const ImageSource& source, std::size_t first, bool wanted) : source_(source), first_(first) {
-    if (wanted) size_ = source.load(first);
+  SizeCheck(const ImageSource& source, const std::vector<std::size_t>& indices, bool wanted) : source_(source) {
+    for (auto i = indices.begin(); wanted && size_.pixels.empty() && i != indices.end(); ++i) {
+      first_ = *i;
+      size_ = source.load(first_);
+    }
   }
   void operator()(const Image& image, std::size_t index) const {
     EPD_REQUIRE(size_.pixels.empty() || same_size(size_, image), source_.name(index), " is ", image.width, "x",
@@ -73,19 +79,46 @@ class SizeCheck {
 
  private:
   const ImageSource& source_;
-  const std::size_t first_;
+  std::size_t first_ = 0;
   Image size_;
 };
 
+/// What all processes found unreadable, on the root, with a warning.
+std::vector<std::size_t> gather_unreadable(const ReadableImages& source, std::size_t num_images, ProcessGroup& group,
+                                           const std::string& name) {
+  std::string here;
+  for (const auto& [index, reason] : source.unreadable()) here += std::to_string(index) + ' ';
+  std::set<std::size_t> all;
+  for (const auto& part : group.gather_bytes(here, "unreadable images")) {
+    std::istringstream words(part);
+    for (std::size_t index = 0; words >> index;) all.insert(index);
+  }
+  if (!group.is_root() || all.empty()) return {};
+  source.load(*all.begin());  // another process may have tried it
+  log::warning(name, ": ", all.size(), " of ", num_images, " images are skipped: ", source.unreadable().begin()->second,
+               all.size() > 1 ? ", ..." : "");
+  return {all.begin(), all.end()};
+}
+
 }  // namespace
 
-Scorer::Scorer(std::shared_ptr<const Detector> detector, bool keep_features)
+Scorer::Scorer(std::shared_ptr<const Detector> detector, bool keep_features, NameOf name_of)
     : detector_(std::move(detector)),
       keep_features_(keep_features),
+      name_of_(std::move(name_of)),
       sums_(detector_->num_features(), detector_->device()) {}
+
+void Scorer::require_finite(const at::Tensor& features) const {
+  const auto finite = at::isfinite(features).all(1);
+  if (finite.all().item<bool>()) return;
+  const auto image = static_cast<std::size_t>(sums_.count() + finite.logical_not().nonzero()[0].item<std::int64_t>());
+  throw Error(text("the detector ", detector_->name(), " gives features that are NaN or infinite for ",
+                   name_of_ ? name_of_(image) : text("image ", image + 1)));
+}
 
 void Scorer::run(const at::Tensor& images, bool pad) {
   const auto features = detector_->features(images, pad);
+  require_finite(features);
   sums_.add(features);
   if (keep_features_) kept_.push_back(features.cpu());
 }
@@ -130,19 +163,31 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
   EPD_REQUIRE(indices.size() >= 2, name, ": a Frechet distance needs at least 2 images, there ",
               indices.size() == 1 ? "is 1" : "are none");
   auto share = share_of(indices, group.rank(), group.size());
-  Scorer scorer(detector, pass.keep_features);
+  const ReadableImages readable(source);
+  const bool skip = pass.on_bad == OnBad::kSkip;
+  const ImageSource& images = skip ? static_cast<const ImageSource&>(readable) : source;
+  std::vector<std::size_t> added;
+  Scorer scorer(detector, pass.keep_features,
+                [&](std::size_t i) { return text(source.name(added.at(i)), " of ", name); });
   {
-    const SizeCheck check_size(source, indices.front(), !pass.allow_mixed_sizes);
+    const SizeCheck check_size(images, indices, !pass.allow_mixed_sizes);
     Progress progress("features of " + name, static_cast<std::int64_t>(share.size()), "images", group.is_root());
     Batch batch(scorer, progress, std::min<std::size_t>(pass.batch, static_cast<std::size_t>(detector->chunk())));
-    Prefetcher prefetcher(source, std::move(share), {.threads = pass.workers, .window = pass.batch});
+    Prefetcher prefetcher(images, std::move(share), {.threads = pass.workers, .window = pass.batch});
     while (auto item = prefetcher.next()) {
+      if (item->image.pixels.empty()) continue;
       check_size(item->image, item->index);
+      added.push_back(item->index);
       batch.add(std::move(item->image));
     }
     batch.flush();
   }
-  return scorer.collect(group, name);
+  std::vector<std::size_t> skipped;
+  if (skip) skipped = gather_unreadable(readable, indices.size(), group, name);
+  auto set = scorer.collect(group, name);
+  set.statistics.skipped = static_cast<std::int64_t>(skipped.size());
+  set.skipped = std::move(skipped);
+  return set;
 }
 
 }  // namespace epd

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "epd/core/error.h"
+#include "epd/core/log.h"
 #include "epd/metrics/tensor_images.h"
 
 namespace epd {
@@ -34,9 +35,11 @@ Json json_of(const Prdc& prdc) {
           {"num_real", prdc.num_real}};
 }
 
-void require_features(const FeatureSet& set) {
-  EPD_REQUIRE(set.features.defined(), set.statistics.source,
-              " holds no features, which KID and PRDC need: give images, or make it with fid ref --save_features");
+/// A remark where the number depends on how few images there are.
+void warn_of_few_images(const Kid& kid, const KidOptions& options) {
+  if (kid.subset_size >= options.subset_size) return;
+  log::warning("KID of subsets of ", kid.subset_size, " images, all of the smaller set, instead of ",
+               options.subset_size, ": it is noisy, its deviation too small, and it compares with nothing else");
 }
 
 }  // namespace
@@ -74,16 +77,20 @@ Json Scores::json() const {
   return json;
 }
 
+void require_features(const FeatureSet& set, const Metrics& metrics) {
+  EPD_REQUIRE(!metrics.need_features() || set.features.defined(), set.statistics.source,
+              " holds no features, which KID and PRDC need: give images, or make it with fid ref --save_features");
+}
+
 Scores score(const FeatureSet& generated, const FeatureSet& reference, const Metrics& metrics, at::Device device) {
   require_same_detector(generated.statistics, reference.statistics);
+  require_features(generated, metrics);
+  require_features(reference, metrics);
   Scores scores;
-  if (metrics.need_features()) {
-    require_features(generated);
-    require_features(reference);
-  }
   if (metrics.fid) scores.frechet = frechet_terms(generated.statistics, reference.statistics, device);
   if (metrics.kid) {
     scores.kid = kernel_distance(generated.features.to(device), reference.features.to(device), metrics.kid_options);
+    warn_of_few_images(*scores.kid, metrics.kid_options);
   }
   if (metrics.prdc) {
     scores.prdc = prdc(generated.features.to(device), reference.features.to(device), metrics.prdc_options);

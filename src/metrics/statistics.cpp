@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <fstream>
 #include <vector>
 
 #include "epd/core/error.h"
@@ -65,22 +66,30 @@ std::string read_optional_text(const NpzReader& npz, const std::string& name) {
   return array.is_text() && array.size() == 1 ? array.as_text() : "";
 }
 
-std::int64_t read_optional_count(const NpzReader& npz) {
-  if (!npz.has("count")) return 0;
-  const auto array = npz.read("count");
+std::int64_t read_optional_count(const NpzReader& npz, const std::string& name) {
+  if (!npz.has(name)) return 0;
+  const auto array = npz.read(name);
   const bool integer = array.dtype.size() > 1 && (array.dtype[1] == 'i' || array.dtype[1] == 'u');
   return integer && array.size() == 1 ? std::max<std::int64_t>(array.as_int64s().front(), 0) : 0;
 }
 
+bool starts_as_zip(const std::filesystem::path& path) {
+  std::string start(4, '\0');
+  std::ifstream(path, std::ios::binary).read(start.data(), 4);
+  return start == "PK\x03\x04";
+}
+
 /// As an .npz holds them that NumPy reads with pickles off (EDM's loader too).
 Arrays statistics_arrays(const Statistics& statistics) {
-  return {{"mu", to_array(statistics.mu)},
-          {"sigma", to_array(statistics.sigma)},
-          {"count", Array::scalar(statistics.count)},
-          {"detector", Array::text(statistics.detector)},
-          {"detector_sha256", Array::text(statistics.detector_sha256)},
-          {"source", Array::text(statistics.source)},
-          {"version", Array::text(text("epd ", version()))}};
+  Arrays arrays{{"mu", to_array(statistics.mu)},
+                {"sigma", to_array(statistics.sigma)},
+                {"count", Array::scalar(statistics.count)},
+                {"detector", Array::text(statistics.detector)},
+                {"detector_sha256", Array::text(statistics.detector_sha256)},
+                {"source", Array::text(statistics.source)},
+                {"version", Array::text(text("epd ", version()))}};
+  if (statistics.skipped > 0) arrays.emplace("skipped", Array::scalar(statistics.skipped));
+  return arrays;
 }
 
 }  // namespace
@@ -110,9 +119,14 @@ void require_same_detector(const Statistics& statistics, const Statistics& refer
 }
 
 bool is_statistics_file(const std::filesystem::path& path) {
-  if (path.extension() != ".npz") return false;
+  std::error_code error;  // of what does not exist
+  if (!std::filesystem::is_regular_file(path, error)) return false;
+  const bool npz_name = path.extension() == ".npz";
+  if (!npz_name && !starts_as_zip(path)) return false;
+  const ZipReader zip(path);
+  if (zip.find("mu.npy") || zip.find("sigma.npy")) return true;
+  if (!npz_name) return false;
   const NpzReader npz(path);
-  if (npz.has("mu") || npz.has("sigma")) return true;
   for (const auto& name : npz.names()) {
     const auto header = npz.header(name);
     if (header.dtype == "|u1" && header.shape.size() == 4) return false;
@@ -128,7 +142,8 @@ Statistics read_statistics(const std::filesystem::path& path) {
   statistics.sigma = read_required(npz, where, "sigma");
   require_valid(statistics, where);
   statistics.sigma = (statistics.sigma + statistics.sigma.t()) / 2;
-  statistics.count = read_optional_count(npz);
+  statistics.count = read_optional_count(npz, "count");
+  statistics.skipped = read_optional_count(npz, "skipped");
   EPD_REQUIRE(statistics.count != 1, where, ": its count is 1, a Frechet distance needs at least 2 images");
   statistics.detector = read_optional_text(npz, "detector");
   statistics.detector_sha256 = read_optional_text(npz, "detector_sha256");

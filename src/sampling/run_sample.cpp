@@ -55,6 +55,7 @@ class SampleScorer {
         detector_(open_scoring_detector(dataset_name, options.detector, device)),
         scorer_(detector_, options.metrics.need_features()) {
     require_same_detector(*detector_, reference_.statistics);
+    if (options.detector.empty()) warn_of_unknown_detector(*detector_, reference_.statistics);
   }
 
   /// Pixels uint8 [B, H, W, C], C 1 or 3.

@@ -1,5 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include <set>
 #include <thread>
@@ -66,6 +69,123 @@ TEST(ImageFolder, LabelsComeFromDatasetJson) {
     add(folder / "dataset.json", json);
     EXPECT_FALSE(open_image_source(folder.path())->label(0).has_value()) << json;
   }
+}
+
+/// What the call logs.
+template <class Call>
+std::string logged(Call&& call) {
+  ::testing::internal::CaptureStderr();
+  call();
+  return ::testing::internal::GetCapturedStderr();
+}
+
+TEST(ImageFolder, OnlyRegularFilesAreReadAndWhatElseIsThereIsNamed) {
+  const TemporaryFolder folder;
+  add(folder / "elsewhere/e.png", encode_png(noise(3, 3, 3, 1)));
+  add(folder / "set/a.png", encode_png(noise(3, 3, 3, 2)));
+  std::filesystem::create_symlink(folder / "elsewhere/e.png", folder / "set/link.png");
+  std::filesystem::create_symlink(folder / "nothing.png", folder / "set/dangling.png");
+  std::filesystem::create_symlink("loop.png", folder / "set/loop.png");
+  ASSERT_EQ(::mkfifo((folder / "set/pipe.png").c_str(), 0600), 0);
+  const int server = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  const std::string socket_path = (folder / "set/socket.jpg").string();
+  ASSERT_LT(socket_path.size(), sizeof(address.sun_path));
+  socket_path.copy(address.sun_path, socket_path.size());
+  ASSERT_EQ(::bind(server, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  std::unique_ptr<ImageSource> source;
+  const auto log = logged([&] { source = open_image_source(folder / "set"); });
+  ::close(server);
+  EXPECT_EQ(names_of(*source), (std::vector<std::string>{"a.png", "link.png"}));
+  EXPECT_EQ(source->load(1), noise(3, 3, 3, 1));
+  EXPECT_THAT(log, AllOf(HasSubstr("4 names that are not regular files"), HasSubstr(".png")));
+}
+
+TEST(ImageSource, APathThatIsNoRegularFileIsRefusedAtOnce) {
+  const TemporaryFolder folder;
+  for (const char* name : {"pipe.npz", "pipe.zip", "pipe"}) {
+    ASSERT_EQ(::mkfifo((folder / name).c_str(), 0600), 0);
+    EXPECT_THAT(error_of([&] { open_image_source(folder / name); }), HasSubstr("regular file")) << name;
+  }
+  EXPECT_THAT(error_of([&] { open_image_source("/dev/null"); }), HasSubstr("regular file"));
+  EXPECT_THAT(error_of([&] { open_image_source("https://example.invalid/a.zip"); }), HasSubstr("curl -LO"));
+}
+
+TEST(ImageZip, NamesThatLeaveTheFolderAreImagesLikeOthersAndRepeatedNamesAreNamed) {
+  const TemporaryFolder folder;
+  ZipWriter zip(folder / "a.zip");
+  const std::vector<std::string> names{"../up.png", "/root.png", "a/../../b.jpg", "plain.png"};
+  for (unsigned i = 0; i < 4; ++i) zip.add(names[i], encode_png(noise(3, 3, 3, i)));
+  zip.finish();
+  const auto source = open_image_source(folder / "a.zip");
+  EXPECT_EQ(names_of(*source), names);
+  EXPECT_EQ(source->load(2), noise(3, 3, 3, 2));
+
+  std::string bytes = read_file(folder / "a.zip");
+  for (auto at = bytes.find("/root.png"); at != bytes.npos; at = bytes.find("/root.png", at + 1)) {
+    bytes.replace(at, 9, "plain.png");
+  }
+  write_file(folder / "twice.zip", bytes);
+  std::unique_ptr<ImageSource> twice;
+  const auto log = logged([&] { twice = open_image_source(folder / "twice.zip"); });
+  EXPECT_EQ(names_of(*twice), (std::vector<std::string>{"../up.png", "a/../../b.jpg", "plain.png"}));
+  EXPECT_EQ(twice->load(2), noise(3, 3, 3, 3));
+  EXPECT_THAT(log, AllOf(HasSubstr("1 names appear again"), HasSubstr("plain.png")));
+}
+
+TEST(ImageSource, ClassesThatCannotBeUsedAreSaidAndWhereTheyMatterRefused) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a.png", "sub/b.png"}) add(folder / name, encode_png(Image(2, 2, 3)));
+  const auto open = [&](bool labels_matter) {
+    return open_image_source(folder.path(), {.labels_matter = labels_matter});
+  };
+  for (const auto& [json, reason] :
+       {std::pair(R"({"labels": [["a.png", 99999999999]]})", "class 99999999999 of 'a.png'"),
+        {R"({"labels": [["a.png", 2147483648]]})", "class 2147483648 of 'a.png'"},
+        {R"({"labels": [["sub/b.png", 18446744073709551615]]})", "class 18446744073709551615 of 'sub/b.png'"},
+        {R"({"labels": [["sub/b.png", -2147483649]]})", "class -2147483649"},
+        {R"({"labels": [["a.png", 1.5]]})", "class 1.5"},
+        {R"({"labels": [["a.png", true]]})", "class true"},
+        {R"({"labels": [["a.png", [0, 1]]]})", "class [0,1]"},
+        {R"({"labels": [["a.png", 1], ["a.png", 2]]})", "two classes, 1 and 2"},
+        {R"({"labels": [["A.png", 1], ["b.png", 2]]})", "none of its 2 names"},
+        {R"({"labels": {"a.png": 1}})", "unknown label format"},
+        {R"({"label": []})", "unknown label format"},
+        {R"([["a.png", 1]])", "unknown label format"},
+        {R"({"labels": [["a.png", 1]])", "unknown label format"}}) {
+    add(folder / "dataset.json", json);
+    EXPECT_THAT(error_of([&] { open(true); }), AllOf(HasSubstr("dataset.json"), HasSubstr(reason))) << json;
+    EXPECT_THAT(logged([&] { EXPECT_FALSE(open(false)->label(0).has_value()); }), HasSubstr(reason)) << json;
+  }
+  add(folder / "dataset.json", R"({"labels": [["a.png", 4], ["gone.png", 5], ["b.png", 6]]})");
+  EXPECT_THAT(logged([&] { EXPECT_EQ(open(true)->label(0), 4); }), HasSubstr("2 names are not those of images"));
+  add(folder / "dataset.json", R"({"labels": [["a.png", 2147483647], ["sub/b.png", 0]]})");
+  EXPECT_EQ(logged([&] { EXPECT_EQ(open(true)->label(0), 2147483647); }), "");
+}
+
+TEST(ImageArrays, ClassesBesideThemMustBeClasses) {
+  const TemporaryFolder folder;
+  const auto images = Array::uint8s({2, 1, 1, 3}, {1, 2, 3, 4, 5, 6});
+  write_npz(folder / "large.npz", {{"arr_0", images}, {"labels", Array::int64s({2}, {3, 4294967297})}});
+  EXPECT_THAT(error_of([&] { open_image_source(folder / "large.npz", {.labels_matter = true}); }),
+              AllOf(HasSubstr("labels"), HasSubstr("class 4294967297 of image 1")));
+  EXPECT_FALSE(open_image_source(folder / "large.npz")->label(0).has_value());
+  write_npz(folder / "other.npz", {{"arr_0", images}, {"arr_1", Array::doubles({2}, {1, 2})}});
+  EXPECT_THAT(logged([&] { open_image_source(folder / "other.npz", {.labels_matter = true}); }), HasSubstr("arr_1"));
+}
+
+TEST(ImageSource, UnreadableImagesAreEmptyWhereTheyAreSkipped) {
+  const TemporaryFolder folder;
+  add(folder / "a.png", encode_png(noise(3, 3, 3, 2)));
+  add(folder / "b.png", encode_png(noise(3, 3, 3, 2)).substr(0, 50));
+  add(folder / "c.jpg", "");
+  const auto source = open_image_source(folder.path());
+  const ReadableImages readable(*source);
+  EXPECT_EQ(readable.load(0), source->load(0));
+  EXPECT_TRUE(readable.load(1).pixels.empty());
+  EXPECT_TRUE(readable.load(2).pixels.empty());
+  ASSERT_EQ(readable.unreadable().size(), 2U);
+  EXPECT_THAT(readable.unreadable().at(2), AllOf(HasSubstr("c.jpg"), HasSubstr("empty")));
 }
 
 TEST(ImageZip, ReadsAnEdmDatasetSortedWithLabels) {

@@ -110,6 +110,57 @@ TEST_F(Preparation, LabelsOfDatasetJsonAreKeptAndOneThatIsMissingLeavesNone) {
   EXPECT_EQ(labels(), R"({"labels": [["00000/img00000000.png", 7]]})");
 }
 
+TEST_F(Preparation, GreyImagesStayGreyUnlessACropMakesRgb) {
+  for (int i = 0; i < 3; ++i) add(text(i, ".png"), noise(8, 8, 1, static_cast<unsigned>(i)));
+  auto wanted = options();
+  const auto channels = [&] {
+    prepare_dataset(wanted);
+    const auto source = open_image_source(dest(), {.channels = Channels::kGreyStaysGrey});
+    EXPECT_EQ(to_grey(source->load(2)).height, source->load(2).height);
+    return source->load(2).channels;
+  };
+  EXPECT_EQ(channels(), 1);
+  EXPECT_EQ(open_image_source(dest(), {.channels = Channels::kGreyStaysGrey})->load(1), noise(8, 8, 1, 1));
+  wanted.resolution = {4, 4};
+  EXPECT_EQ(channels(), 1);
+  wanted.transform = Crop::kCenterCrop;
+  EXPECT_EQ(channels(), 3);
+  wanted.transform = Crop::kCenterCropWide;
+  EXPECT_EQ(channels(), 3);
+  add("rgb.png", noise(8, 8, 3, 9));
+  EXPECT_NO_THROW(prepare_dataset(wanted));
+  EXPECT_THAT(error_of([&] { prepare_dataset(options()); }), HasSubstr("rgb.png is RGB, but 0.png is grey"));
+}
+
+TEST_F(Preparation, ClassesThatCannotBeUsedEndIt) {
+  for (const char* name : {"x/a.png", "y/b.png"}) add(name, Image(4, 4, 3));
+  for (const char* json : {"", "{}", R"({"labels": [["a.png", 1]]})", R"({"labels": [["x/a.png", 4294967296]]})"}) {
+    add_bytes("dataset.json", json);
+    EXPECT_THAT(error_of([&] { prepare_dataset(options()); }), HasSubstr("dataset.json")) << json;
+    EXPECT_FALSE(std::filesystem::exists(dest()));
+  }
+  for (const char* json : {R"({"labels": null})", R"({"labels": []})"}) {  // as EDM's tool: the folders' names count
+    add_bytes("dataset.json", json);
+    prepare_dataset(options());
+    EXPECT_EQ(labels(), R"({"labels": [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]]})");
+  }
+}
+
+TEST_F(Preparation, UnreadableImagesAreSkippedAndCountedWhereAsked) {
+  for (int i = 0; i < 6; ++i) add(text(i, ".png"), Image(4, 4, 3, static_cast<std::uint8_t>(i)));
+  add_bytes("0.png", "damaged");
+  add_bytes("4.png", encode_png(Image(4, 4, 3)).substr(0, 45));
+  EXPECT_THAT(error_of([&] { prepare_dataset(options()); }), HasSubstr("0.png"));
+  auto wanted = options();
+  wanted.on_bad = OnBad::kSkip;
+  const auto made = prepared(wanted);
+  ASSERT_EQ(made->size(), 4U);
+  EXPECT_EQ(made->load(0), Image(4, 4, 3, 1));
+  EXPECT_EQ(made->load(3), Image(4, 4, 3, 5));
+  for (int i = 0; i < 6; ++i) add_bytes(text(i, ".png"), "damaged");
+  EXPECT_THAT(error_of([&] { prepare_dataset(wanted); }), HasSubstr("no images remain"));
+}
+
 TEST_F(Preparation, ACentralSquareIsCutOut) {
   Image image(6, 10, 3);
   for (int y = 0; y < 6; ++y) {

@@ -15,6 +15,7 @@
 namespace epd::test {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 at::Tensor random_images(std::int64_t count, std::int64_t size = 16) {
@@ -136,6 +137,39 @@ TEST_F(DetectorFile, TheScorerTakesPicturesOfSeveralSizes) {
   const auto set = scorer.collect(*ProcessGroup::alone(), "mixed");
   EXPECT_EQ(set.statistics.count, 6);
   EXPECT_TRUE(at::allclose(set.features.narrow(0, 3, 2), detector->features(random_images(2, 24)), 1e-5, 1e-6));
+}
+
+/// Features are the sums of the rows, NaN for an image whose first value is 255.
+void make_choosy_detector(const std::filesystem::path& path) {
+  torch::jit::Module module("Choosy");
+  module.define(
+      "def forward(self, x: Tensor) -> Tensor:\n  y = torch.sum(x.float(), [1, 2])\n"
+      "  bad = (x[:, 0, 0, 0] == 255).float().reshape([-1, 1])\n  return y / (1 - bad) * (1 - bad)\n");
+  module.save(path.string());
+}
+
+TEST_F(DetectorFile, AnImageWhoseFeaturesAreNotFiniteIsNamedWithTheDetector) {
+  make_choosy_detector(folder_ / "choosy.ts");
+  const DetectorOptions options{.chunk = 4, .scoring_only = true};
+  const auto detector = std::make_shared<const Detector>(folder_ / "choosy.ts", options);
+  for (const std::int64_t bad : {0, 5, 10}) {
+    auto images = random_images(11, 64).clamp(0, 254).to(at::kByte);
+    images[bad][0][0][0] = 255;
+    for (const std::int64_t piece : {1, 3, 11}) {
+      Scorer scorer(detector, false, [](std::size_t i) { return text("seed ", 100 + i); });
+      const auto message = error_of([&] {
+        for (std::int64_t i = 0; i < 11; i += piece) scorer.add(images.narrow(0, i, std::min(piece, 11 - i)));
+        scorer.collect(*ProcessGroup::alone(), "images");
+      });
+      EXPECT_THAT(message, AllOf(HasSubstr("detector choosy"), HasSubstr(text("seed ", 100 + bad)))) << message;
+    }
+  }
+}
+
+TEST_F(DetectorFile, EveryPublishedDetectorHasItsLimits) {
+  EXPECT_NE(limits_of_detector("inception"), limits_of_detector("inception-pytorch"));
+  EXPECT_THAT(limits_of_detector("demo"), HasSubstr("demo"));
+  EXPECT_THAT(limits_of_detector("mine"), HasSubstr("not known"));
 }
 
 }  // namespace

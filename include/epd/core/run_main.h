@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "epd/core/error.h"
 
@@ -30,6 +31,9 @@ int run_main(const std::function<void()>& work);
 /// The one line of an exception's text that says what failed: no C++ backtrace, and of a TorchScript traceback the
 /// error at its end.
 std::string one_line(const std::string& what);
+
+/// The text on one line: control characters, which names of files may hold, as \n, \t or \x1b.
+std::string printable(std::string_view text);
 
 /// Tells the C library's allocator to keep big blocks that were freed instead of handing them back to the kernel.
 /// A network allocates and frees the same large activations at every call; by default each of them is mapped, zeroed

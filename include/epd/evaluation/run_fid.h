@@ -24,7 +24,7 @@ struct PictureOptions {
   std::filesystem::path path;      // folder, zip, npy or npz of images
   std::optional<std::size_t> num;  // this many of them, chosen by `seed`; unset: all
   std::uint32_t seed = 0;          // of NumPy's RandomState, as EDM chooses
-  std::string detector;            // file or name; empty: inception
+  std::string detector;            // file or name; empty: the reference's, else inception
   std::int64_t chunk = 0;          // images in one forward; 0: the detector's default
   Alpha alpha = Alpha::kDrop;
   ImagePass pass;
@@ -56,8 +56,11 @@ struct CalcResult {
 
 /// Throws Error now, not after the work, where the file could not be written; creates its folder.
 void prepare_output(const std::filesystem::path& path);
+/// Writes the file; "-" and the names of stdout are stdout.
+void write_output(const std::filesystem::path& path, const std::string& bytes);
 
-/// Scores the images against the reference. Called by all processes.
+/// Scores the images against the reference. Whatever can be refused is, before a network is fetched or runs. Called by
+/// all processes.
 CalcResult run_calc(const CalcOptions& options, ProcessGroup& group, at::Device device);
 
 /// Writes the statistics of the images, whole or not at all. Called by all processes.
@@ -72,8 +75,9 @@ struct ImageSet {
 
 /// One HTML file that needs no other: the scores with their meaning and direction, a random grid of generated beside
 /// real images, generated images beside the real ones that are nearest to them in feature space (memorised training
-/// images show up there), the spectra of both covariances, and `record`, the settings. What needs images or features
-/// that are not there says so. The same inputs give the same page. Throws Error for images that cannot be read.
+/// images show up there), the spectra of both covariances, and `record`, the settings, with the detector's limits. What
+/// needs images or features that are not there says so. The same inputs give the same page. Throws Error for images
+/// that cannot be read.
 std::string report_page(const Scores& scores, const ImageSet& generated, const ImageSet& reference, const Json& record);
 
 }  // namespace epd

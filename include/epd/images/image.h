@@ -38,6 +38,9 @@ void require_sane_size(std::uint64_t width, std::uint64_t height, const std::str
 /// Three channels from one (repeated); a picture of three is returned as it is. Throws Error for others.
 Image to_rgb(Image image);
 
+/// The first channel.
+Image to_grey(const Image& image);
+
 using Colour = std::array<std::uint8_t, 3>;
 
 /// Puts the image into the target, cut off at its edges; both of as many channels.

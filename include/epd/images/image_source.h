@@ -5,7 +5,9 @@
 #include <exception>
 #include <filesystem>
 #include <future>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,29 +24,64 @@ inline constexpr const char* kImagesHelp =
     "images: a folder (recursive), a zip, an npy or npz of uint8 [N, H, W, C], or cifar-10-python.tar.gz";
 inline constexpr const char* kTransparencyHelp = "transparent pixels: drop the alpha channel, or blend with white";
 
-/// Pictures to be read, in a fixed order that no file system decides.
+/// How images are read.
+struct ImageReading {
+  Alpha alpha = Alpha::kDrop;
+  Channels channels = Channels::kRgb;
+  bool labels_matter = false;  // classes that cannot be used are an Error, not a remark
+};
+
+/// What becomes of a run at an image that cannot be read.
+enum class OnBad {
+  kStop,  // it ends with an Error that names the image
+  kSkip   // the image is left out and counted
+};
+inline constexpr NameTable<OnBad, 2> kOnBadNames{{{"stop", OnBad::kStop}, {"skip", OnBad::kSkip}}};
+constexpr const auto& names_of(OnBad) { return kOnBadNames; }
+inline constexpr const char* kOnBadHelp = "at an image that cannot be read: stop, or skip and count it";
+
+/// Images to be read, in a fixed order that no file system decides.
 class ImageSource {
  public:
   virtual ~ImageSource() = default;
   virtual std::size_t size() const = 0;
-  /// The picture's path below the folder or inside the archive, or "arr_0[17]".
+  /// The image's path below the folder or inside the archive, or "arr_0[17]".
   virtual const std::string& name(std::size_t i) const = 0;
-  /// The picture as RGB (NPY arrays of one channel are repeated). Safe in any thread. Throws Error naming the file.
+  /// The image as RGB, or grey where the reading asks for it. Safe in any thread. Throws Error naming the file.
   virtual Image load(std::size_t i) const = 0;
-  /// The class that dataset.json gives the picture, or CIFAR-10, or an .npz in an integer array "arr_1" or "labels" of
+  /// The class that dataset.json gives the image, or CIFAR-10, or an .npz in an integer array "arr_1" or "labels" of
   /// as many entries; nothing where there is none.
   virtual std::optional<int> label(std::size_t i) const = 0;
 };
 
-/// Pictures of a folder (recursive), a zip archive, a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its only
+/// Images of a folder (recursive), a zip archive, a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its only
 /// array), or the training set in CIFAR-10's cifar-10-python.tar.gz. In folders and archives: names ending in .png,
-/// .jpg or .jpeg in any case, sorted as strings; hidden files and __MACOSX are skipped; other files are ignored with
-/// one warning. Labels come from a dataset.json at the top, {"labels": [[name, class], ...]}. Throws Error when the
-/// path is missing, unreadable or holds no picture.
-std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, Alpha alpha = Alpha::kDrop);
+/// .jpg or .jpeg in any case, sorted as strings; hidden files and __MACOSX are skipped; other files, what is no regular
+/// file (pipes, sockets, devices, links to nothing) and names that appear more than once are named in one warning each.
+/// Labels come from a dataset.json at the top, {"labels": [[name, class], ...]}. Throws Error when the path is missing,
+/// unreadable or holds no image.
+std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, const ImageReading& reading = {});
 
 /// Decodes a PNG or JPEG by its first bytes, whatever its name says. Throws Error naming it for anything else.
-Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop);
+Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop,
+                   Channels channels = Channels::kRgb);
+
+/// Another source, whose images that cannot be read are empty instead of an Error.
+class ReadableImages : public ImageSource {
+ public:
+  explicit ReadableImages(const ImageSource& source) : source_(source) {}
+  std::size_t size() const override { return source_.size(); }
+  const std::string& name(std::size_t i) const override { return source_.name(i); }
+  std::optional<int> label(std::size_t i) const override { return source_.label(i); }
+  Image load(std::size_t i) const override;
+  /// The images that were tried and cannot be read, with the reason.
+  std::map<std::size_t, std::string> unreadable() const;
+
+ private:
+  const ImageSource& source_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::size_t, std::string> unreadable_;
+};
 
 struct PrefetchOptions {
   int threads = 2;

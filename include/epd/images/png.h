@@ -28,10 +28,17 @@ enum class Alpha {
 inline constexpr NameTable<Alpha, 2> kAlphaNames{{{"drop", Alpha::kDrop}, {"white", Alpha::kWhite}}};
 constexpr const auto& names_of(Alpha) { return kAlphaNames; }
 
-/// A PNG as RGB, pixel for pixel as Pillow's convert("RGB") except 16-bit samples, of which the high byte counts:
-/// palettes resolved, grey repeated, transparency dropped unless told otherwise. `name` stands in errors. A damaged
-/// critical chunk, an early end, or a size whose pixels the file could not hold throw Error; damage in an ancillary
-/// chunk does not count.
-Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop);
+/// Which channels an image is read with.
+enum class Channels {
+  kRgb,           // grey repeated
+  kGreyStaysGrey  // one channel where the file is grey, with or without transparency
+};
+
+/// A PNG as RGB (or grey), pixel for pixel as Pillow's convert("RGB") except 16-bit samples, of which the high byte
+/// counts: palettes resolved, grey repeated, transparency dropped unless told otherwise. `name` stands in errors. A
+/// damaged critical chunk, an early end, or a size whose pixels the file could not hold throw Error; damage in an
+/// ancillary chunk does not count.
+Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop,
+                 Channels channels = Channels::kRgb);
 
 }  // namespace epd

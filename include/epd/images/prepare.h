@@ -7,7 +7,7 @@
 
 #include "epd/core/options.h"
 #include "epd/files/json.h"
-#include "epd/images/png.h"
+#include "epd/images/image_source.h"
 
 namespace epd {
 
@@ -33,6 +33,7 @@ struct PrepareOptions {
   Crop transform = Crop::kNone;
   std::optional<std::size_t> max_images;  // the first of them; unset: all
   Alpha alpha = Alpha::kDrop;
+  OnBad on_bad = OnBad::kStop;
   int workers = 2;             // threads that decode and resize
   std::filesystem::path json;  // where the record is written; empty: nowhere
 
@@ -53,13 +54,14 @@ struct OptionValue<PrepareOptions::Resolution> {
 
 Options options_of(PrepareOptions& options);
 
-/// Makes a dataset in the form of EDM's and StyleGAN's tools: a zip archive, nothing in it compressed again, of RGB
-/// PNGs 00000/img00000000.png and so on, with their classes in dataset.json. The bytes depend on the pictures and
-/// options alone; the archive appears whole or not at all. Classes come from the source's dataset.json, in a folder
-/// without one from the names of its top folders, in order. A picture without a class leaves all without (with a
-/// warning). Pictures smaller than a wide crop are left out. Throws Error, naming the picture, for one that cannot be
-/// read, or whose size is another than the first's where no resolution is given. Returns the record: what was made of
-/// what, and how.
+/// Makes a dataset in the form of EDM's and StyleGAN's tools: a zip archive, nothing in it compressed again, of PNGs
+/// 00000/img00000000.png and so on, with their classes in dataset.json. As in EDM's tool the images are all grey or all
+/// RGB (both crops make RGB of grey). The bytes depend on the images and options alone; the archive appears whole or
+/// not at all. Classes come from the source's dataset.json, which must be usable, in a folder without one from the
+/// names of its top folders, in order. An image without a class leaves all without (with a warning). Images smaller
+/// than a wide crop are left out, and those that cannot be read where `on_bad` says so. Throws Error, naming the image,
+/// for one that cannot be read, or whose size is another than the first's where no resolution is given. Returns the
+/// record: what was made of what, and how.
 Json prepare_dataset(const PrepareOptions& options);
 
 }  // namespace epd

@@ -61,6 +61,12 @@ class Detector {
 std::shared_ptr<const Detector> open_scoring_detector(const std::string& dataset_name, const std::string& detector,
                                                       at::Device device, std::int64_t chunk = 0);
 
+/// What to know about the features of a network before trusting a distance between them.
+std::string limits_of_detector(const std::string& name);
+
+/// A warning where the reference does not say which network it is of, unless it is a dataset's published one.
+void warn_of_unknown_detector(const Detector& detector, const Statistics& reference);
+
 /// Throws Error unless the reference may be of this detector's features.
 void require_same_detector(const Detector& detector, const Statistics& reference);
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,9 +24,13 @@ namespace epd {
 ///     if (group.is_root()) score(generated, reference, {}).fid
 class Scorer {
  public:
-  Scorer(std::shared_ptr<const Detector> detector, bool keep_features);
+  /// The name of the i-th image that was added, for errors.
+  using NameOf = std::function<std::string(std::size_t i)>;
 
-  /// images uint8 [N, 3, H, W], from any device, as a PNG of them would hold them.
+  Scorer(std::shared_ptr<const Detector> detector, bool keep_features, NameOf name_of = {});
+
+  /// images uint8 [N, 3, H, W], from any device, as a PNG of them would hold them. Throws Error, naming the image and
+  /// the detector, where features are NaN or infinite.
   void add(const at::Tensor& images);
 
   /// Ends the adding. The statistics of all processes' images, on every process; the features, where kept, in order
@@ -38,9 +43,11 @@ class Scorer {
   std::int64_t pending_count() const { return pending_.defined() ? pending_.size(0) : 0; }
   void run(const at::Tensor& images, bool pad);
   void flush(bool pad);
+  void require_finite(const at::Tensor& features) const;
 
   std::shared_ptr<const Detector> detector_;
   bool keep_features_;
+  NameOf name_of_;
   FeatureSums sums_;
   at::Tensor pending_;  // fewer than a chunk, of one size
   std::vector<at::Tensor> kept_;
@@ -51,11 +58,13 @@ struct ImagePass {
   int workers = 2;                 // threads that decode
   bool allow_mixed_sizes = false;  // each image to the detector at its own size
   bool keep_features = false;
+  OnBad on_bad = OnBad::kStop;  // unreadable images
 };
 
 /// The features of these images of the source: each process takes a run of consecutive ones. `name` is the source's
 /// in the statistics, in the progress bar and in messages. Throws Error, naming the file, for an image that cannot be
-/// read or, unless mixed sizes are allowed, is of another size than the first; for fewer than 2 images.
+/// read (unless those are to be skipped) or, unless mixed sizes are allowed, is of another size than the first; for
+/// fewer than 2 images.
 FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t>& indices,
                         const std::shared_ptr<const Detector>& detector, const ImagePass& pass, ProcessGroup& group,
                         const std::string& name);

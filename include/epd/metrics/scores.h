@@ -48,6 +48,9 @@ struct Scores {
   Json json() const;
 };
 
+/// Throws Error where the metrics need features and the set has none.
+void require_features(const FeatureSet& set, const Metrics& metrics);
+
 /// Compares the images with the reference. Throws Error where the detectors differ or features are missing.
 Scores score(const FeatureSet& generated, const FeatureSet& reference, const Metrics& metrics,
              at::Device device = at::kCPU);

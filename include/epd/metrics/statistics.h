@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace epd {
 
@@ -13,10 +14,11 @@ class ProcessGroup;
 
 /// Mean and covariance of a network's features over a set of images, and where they come from.
 struct Statistics {
-  at::Tensor mu;           // [F] float64
-  at::Tensor sigma;        // [F, F] float64, symmetric; divisor count - 1
-  std::int64_t count = 0;  // images; 0: unknown (files of other programs)
-  std::string detector;    // name of the network; empty: unknown
+  at::Tensor mu;             // [F] float64
+  at::Tensor sigma;          // [F, F] float64, symmetric; divisor count - 1
+  std::int64_t count = 0;    // images; 0: unknown (files of other programs)
+  std::int64_t skipped = 0;  // images that could not be read, beside `count`
+  std::string detector;      // name of the network; empty: unknown
   std::string detector_sha256;
   std::string source;  // the images
 
@@ -27,6 +29,7 @@ struct Statistics {
 struct FeatureSet {
   Statistics statistics;
   at::Tensor features;  // [N, F] float32 on the CPU, in the order of the images; undefined where they were not kept
+  std::vector<std::size_t> skipped;  // images of the source that could not be read; on the root
 };
 
 /// Throws Error, beginning with `where`, unless mu is [F] and sigma [F, F], all finite, sigma symmetric (to 1e-6 of its
@@ -42,7 +45,8 @@ Statistics read_statistics(const std::filesystem::path& path);
 /// detectors (by hash, else by name).
 void require_same_detector(const Statistics& statistics, const Statistics& reference);
 
-/// Whether the file holds statistics (an .npz with mu or sigma, or without images), not images.
+/// Whether the file holds statistics, not images: a zip archive, whatever its name, with an array mu or sigma; an .npz
+/// also where it is without images.
 bool is_statistics_file(const std::filesystem::path& path);
 
 /// A reference file: statistics, and the array `features` where `fid ref --save_features` kept them and they are asked

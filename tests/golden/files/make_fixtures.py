@@ -145,9 +145,12 @@ def jpeg_fixtures(rng):
         image.save(buffer, "JPEG", **options)
         files[name] = buffer.getvalue()
         expected[name] = pillow_rgb(files[name])
-    buffer = io.BytesIO()
-    picture.convert("CMYK").save(buffer, "JPEG")
-    files["cmyk.jpg"] = buffer.getvalue()
+    inks = Image.merge("CMYK", [*picture.split(), picture.convert("L").transpose(Image.Transpose.ROTATE_180)])
+    for name, image in {"cmyk.jpg": picture.convert("CMYK"), "cmyk_black.jpg": inks}.items():
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG")
+        files[name] = buffer.getvalue()
+        expected[name] = pillow_rgb(files[name])
     return files, expected
 
 
