@@ -12,7 +12,6 @@
 #include "epd/files/atomic_file.h"
 #include "epd/files/json.h"
 #include "epd/files/zip.h"
-#include "epd/images/png.h"
 #include "image_sources.h"
 
 namespace epd {
@@ -39,9 +38,7 @@ struct LeftOut {
   std::size_t count = 0;
   std::string first;
 
-  void add(const std::string& name) {
-    if (count++ == 0) first = name;
-  }
+  void add(const std::string& name) { first = count++ == 0 ? name : first; }
   void warn(const std::filesystem::path& where, const char* what) const {
     if (count > 0) log::warning(where.string(), ": ", count, ' ', what, " (", first, count > 1 ? ", ...)" : ")");
   }
@@ -233,13 +230,6 @@ void refuse_labels(const std::string& why, const ImageReading& reading) {
   log::warning(why, "; labels are ignored");
 }
 
-Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
-  EPD_REQUIRE(!bytes.empty(), "cannot read the image ", name, ": it is empty");
-  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha, channels);
-  if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name, channels);
-  throw Error(text("cannot read the image ", name, ": it is neither PNG nor JPEG"));
-}
-
 Image ReadableImages::load(std::size_t i) const {
   try {
     return source_.load(i);
@@ -250,18 +240,12 @@ Image ReadableImages::load(std::size_t i) const {
   }
 }
 
-std::map<std::size_t, std::string> ReadableImages::unreadable() const {
-  const std::lock_guard lock(mutex_);
-  return unreadable_;
-}
-
 std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, const ImageReading& reading) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  EPD_REQUIRE(path.string().find("://") == std::string::npos || std::filesystem::exists(status),
-              "images: ", path.string(), " is a URL; download it first (curl -LO ", path.string(),
-              ") and give the file");
-  EPD_REQUIRE(std::filesystem::exists(status), "images: ", path.string(), " does not exist");
+  const bool is_url = path.string().find("://") != std::string::npos;
+  EPD_REQUIRE(std::filesystem::exists(status), "images: ", path.string(),
+              is_url ? " is a URL; download it first (curl -LO URL) and give the file" : " does not exist");
   if (std::filesystem::is_directory(status)) return std::make_unique<FolderImages>(path, reading);
   EPD_REQUIRE(std::filesystem::is_regular_file(status), "images: ", path.string(),
               " is neither a folder nor a regular file; pipes, sockets and devices are not read");

@@ -103,4 +103,11 @@ Image decode_jpeg(std::string_view bytes, const std::string& name, Channels chan
   return channels == Channels::kGreyStaysGrey ? image : to_rgb(std::move(image));
 }
 
+Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
+  EPD_REQUIRE(!bytes.empty(), "cannot read the image ", name, ": it is empty");
+  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha, channels);
+  if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name, channels);
+  throw Error(text("cannot read the image ", name, ": it is neither PNG nor JPEG"));
+}
+
 }  // namespace epd

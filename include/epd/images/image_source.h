@@ -75,7 +75,10 @@ class ReadableImages : public ImageSource {
   std::optional<int> label(std::size_t i) const override { return source_.label(i); }
   Image load(std::size_t i) const override;
   /// The images that were tried and cannot be read, with the reason.
-  std::map<std::size_t, std::string> unreadable() const;
+  std::map<std::size_t, std::string> unreadable() const {
+    const std::lock_guard lock(mutex_);
+    return unreadable_;
+  }
 
  private:
   const ImageSource& source_;
