@@ -63,7 +63,7 @@ class FidProgram : public ::testing::Test {
   void refuses(const Arguments& arguments, int code, const std::string& reason) const {
     const auto ended = run(arguments);
     EXPECT_EQ(ended.exit_code, code) << ended.errors;
-    EXPECT_THAT(ended.errors, HasSubstr(reason));
+    EXPECT_THAT(ended.errors, ::testing::HasSubstr(reason));
     EXPECT_EQ(count(ended.errors, "error: "), 1U) << ended.errors;
     EXPECT_EQ(ended.output, "");
   }
