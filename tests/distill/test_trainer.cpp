@@ -75,7 +75,7 @@ TEST(Trainer, AnIterationThatWasInterruptedNeverHappened) {
   trainer.restore(before);
   denoiser.left = forwards - 1;
   EXPECT_THROW(trainer.iterate(), Interrupted);
-  EXPECT_NE(trainer.predictor().parameters().raw, before.parameters().raw);
+  EXPECT_NE(trainer.predictor().parameters().raw, before.parameters);
   EXPECT_EQ(trainer.state(), before);
 }
 
