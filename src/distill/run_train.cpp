@@ -125,6 +125,13 @@ TrainRun continued(TrainRun run, ProcessGroup& group) {
   return run;
 }
 
+/// With --resume auto: the run to go on with, as the root finds it; nothing where a new one begins.
+std::string resolved_resume(const TrainRun& run, const std::string& fingerprint, ProcessGroup& group) {
+  if (run.resume != TrainRun::kAuto) return run.resume;
+  const auto found = group.is_root() ? find_unfinished_run(run, fingerprint).string() : "";
+  return group.broadcast_bytes(found, "the run to go on with");
+}
+
 /// The run's folder: made by the root, known to all.
 fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessGroup& group) {
   std::string folder;
@@ -200,7 +207,7 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
 
 fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   given.validated();
-  const TrainRun run = continued(given, group);
+  TrainRun run = continued(given, group);
   const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);
   const auto detector = open_detector(run);
@@ -210,8 +217,9 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   auto described = run;
   shared_record.update(job_options(options_of(described)));
   require_same_record(group, shared_record);
+  run.resume = resolved_resume(run, record_of_run.dump(1), group);
   // What cannot go on is refused before the work of preparing it.
-  if (!run.resume.empty()) require_same_run(find_run_dir(run.resume, run.outdir), record_of_run.dump(1));
+  if (!run.resume.empty()) require_same_run(run, find_run_dir(run.resume, run.outdir), record_of_run.dump(1));
 
   const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
   Ticks::Evaluate evaluate;
@@ -230,7 +238,7 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
     folder.write_options(run.command_line);
     folder.write_state(trainer);
   } else {
-    folder.resume(trainer);
+    folder.resume(trainer, run);
   }
   if (group.is_root()) remember(kRunFolder, fs::absolute(folder.path()).string());
   log::info("training in ", folder.path().string());
