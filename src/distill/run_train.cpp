@@ -114,6 +114,7 @@ std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const
   options.captions_repeat = true;
   options.chunk = chunk;
   auto conditions = make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
+  if (const auto lost = conditions->cut_off({}); !lost.empty()) log::warning(lost);
   if (!begin_with_mean) return conditions;
   return with_mean(std::move(conditions), model);
 }
