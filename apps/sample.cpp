@@ -32,14 +32,15 @@ Json json_of(const SampleSummary& done) {
             {"images_per_second", done.seconds > 0 ? static_cast<double>(done.made) / done.seconds : 0.0},
             {"nfe", done.nfe},
             {"evaluations", done.evaluations}};
+  if (done.bad > 0) json["bad"] = done.bad;
   if (done.scores) json["scores"] = done.score_record;
   return json;
 }
 
 /// The folder on stdout, and as the last line the score where one was asked for; or all of it as JSON.
 void report(const SampleSummary& done, bool as_json) {
-  log::info(done.made, " images drawn", done.made < done.images ? " (the others existed)" : "", " in ",
-            duration_text(done.seconds));
+  log::info(done.made, " images drawn", done.made + done.bad < done.images ? " (the others existed)" : "",
+            done.bad > 0 ? text(", ", done.bad, " left out") : "", " in ", duration_text(done.seconds));
   if (as_json) {
     std::cout << json_text(json_of(done)) << "\n";
     return;

@@ -54,7 +54,8 @@ int main(int argc, char** argv) {
   return run_main([&] {
     auto* command = program.parse(argc, argv);
     if (command == nullptr) return;
-    if (!run.resume.empty()) report_once([&] { add_options_of_run(command->options, run); });
+    if (!run.resume.empty() && run.resume != TrainRun::kAuto)
+      report_once([&] { add_options_of_run(command->options, run); });
     cli::apply(common);
     run.command_line = options_json(command->options).dump(2);
     if (run.dry_run) return cli::on_root([&] { explain(run); });

@@ -8,6 +8,7 @@
 #include <iomanip>
 #include <limits>
 #include <sstream>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,8 @@
 namespace epd {
 namespace {
 
+namespace fs = std::filesystem;
+
 double peak_memory_gib() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -32,6 +35,13 @@ double peak_memory_gib() {
 std::int64_t iterations_a_tick(const TrainRun& run) {
   const double iterations = run.tick * 1000 / static_cast<double>(run.options.batch);
   return static_cast<std::int64_t>(std::clamp(std::ceil(iterations - 1e-9), 1.0, 1e15));  // no more for a rounding
+}
+
+/// When a folder that has a state wrote its last one.
+fs::file_time_type last_state_time(const fs::path& folder) {
+  std::error_code ignored;
+  return std::max(fs::last_write_time(folder / "state.bin", ignored),
+                  fs::last_write_time(folder / "state-previous.bin", ignored));
 }
 
 std::string snapshot_name(double kimg) {
@@ -82,12 +92,6 @@ void trim_stats(const std::filesystem::path& path, std::int64_t iteration) {
   write_file(path, kept);
 }
 
-void require_same_run(const std::filesystem::path& folder, const std::string& record) {
-  const auto state = read_training_state(folder);
-  EPD_REQUIRE_USAGE(!state || state->fingerprint == record, "resume: ", folder.string(),
-                    " was trained with other options: ", first_difference(state->fingerprint, record));
-}
-
 RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string fingerprint)
     : path_(std::move(path)), writes_(writes), fingerprint_(std::move(fingerprint)) {
   if (!writes_) return;
@@ -96,8 +100,50 @@ RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string finger
   log::also_to_file((path_ / "log.txt").string());
 }
 
-void RunFolder::resume(Trainer& trainer) {
-  require_same_run(path_, fingerprint_);
+fs::path find_unfinished_run(const TrainRun& run, const std::string& record) {
+  constexpr const char* kOptions = "training_options.json";
+  if (run.nosubdir) return fs::exists(run.outdir / kOptions) ? run.outdir : fs::path();
+  fs::path newest;
+  fs::file_time_type newest_time{};
+  std::error_code error;
+  for (fs::directory_iterator entry(run.outdir, error), end; !error && entry != end; entry.increment(error)) {
+    const auto& folder = entry->path();
+    if (!fs::exists(folder / kOptions)) continue;
+    const auto state = read_training_state(folder);
+    if (!state || state->fingerprint != record) continue;
+    if (is_done(run.options, *state) && fs::exists(folder / "predictor.json")) continue;
+    const auto written = last_state_time(folder);
+    if (newest.empty() || written > newest_time) std::tie(newest, newest_time) = std::pair(folder, written);
+  }
+  return newest;
+}
+
+void require_same_run(const TrainRun& run, const fs::path& folder, const std::string& record) {
+  const auto state = read_training_state(folder);
+  if (!state || state->fingerprint == record) return;
+  const auto there = Json::parse(state->fingerprint, nullptr, false);
+  auto same = Json::parse(record);
+  const auto length = there.is_object() ? there.value("total_kimg", Json()) : Json();
+  if (length.is_number()) same["total_kimg"] = length;
+  EPD_REQUIRE_USAGE(there.is_object() && !first_difference(there, same), "resume: ", folder.string(),
+                    " was trained with other options: ", first_difference(state->fingerprint, same.dump()));
+  const auto& o = run.options;
+  TrainOptions before = o;
+  before.total_kimg = length.get<double>();
+  const std::string change = text("resume: ", folder.string(), " has --total_kimg ", number_text(before.total_kimg),
+                                  " and cannot go on with ", number_text(o.total_kimg), ": ");
+  EPD_REQUIRE_USAGE(!o.is_cosine(), change, "with --coslr the learning rate so far depends on it");
+  EPD_REQUIRE_USAGE(o.alpha_from == 0, change, "with --alpha_from the loss so far depends on it");
+  EPD_REQUIRE_USAGE(state->iteration <= o.num_iterations(), change, state->iteration,
+                    " iterations are done, more than ", o.num_iterations());
+  const auto ends_here = [&](const TrainOptions& options) { return options.num_iterations() == state->iteration; };
+  EPD_REQUIRE_USAGE(
+      o.validation_images() == 0 || state->iteration % o.val_every == 0 || ends_here(before) == ends_here(o), change,
+      "its last validation, after iteration ", state->iteration, ", is not one of every ", o.val_every);
+}
+
+void RunFolder::resume(Trainer& trainer, const TrainRun& run) {
+  require_same_run(run, path_, fingerprint_);
   const auto state = read_training_state(path_);
   if (!state) {
     log::info("no checkpoint in ", path_.string(), " yet: starting from the beginning");
@@ -105,6 +151,10 @@ void RunFolder::resume(Trainer& trainer) {
   }
   trainer.restore(*state);
   seconds_before_ = state->seconds;
+  if (state->fingerprint != fingerprint_) {  // of another length from now on
+    write_options(run.command_line);
+    write_state(trainer);
+  }
   if (writes_) trim_stats(path_ / "stats.jsonl", state->iteration);
   log::info("resumed ", path_.string(), " at iteration ", state->iteration);
 }

@@ -114,6 +114,7 @@ std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const
   options.captions_repeat = true;
   options.chunk = chunk;
   auto conditions = make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
+  if (const auto lost = conditions->cut_off({}); !lost.empty()) log::warning(lost);
   if (!begin_with_mean) return conditions;
   return with_mean(std::move(conditions), model);
 }
@@ -123,6 +124,13 @@ TrainRun continued(TrainRun run, ProcessGroup& group) {
   const auto folder = group.is_root() ? recall(kRunFolder).value_or("") : "";
   if (const auto begun = group.broadcast_bytes(folder, "an earlier attempt's run"); !begun.empty()) run.resume = begun;
   return run;
+}
+
+/// With --resume auto: the run to go on with, as the root finds it; nothing where a new one begins.
+std::string resolved_resume(const TrainRun& run, const std::string& fingerprint, ProcessGroup& group) {
+  if (run.resume != TrainRun::kAuto) return run.resume;
+  const auto found = group.is_root() ? find_unfinished_run(run, fingerprint).string() : "";
+  return group.broadcast_bytes(found, "the run to go on with");
 }
 
 /// The run's folder: made by the root, known to all.
@@ -200,7 +208,7 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
 
 fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   given.validated();
-  const TrainRun run = continued(given, group);
+  TrainRun run = continued(given, group);
   const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);
   const auto detector = open_detector(run);
@@ -210,8 +218,9 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   auto described = run;
   shared_record.update(job_options(options_of(described)));
   require_same_record(group, shared_record);
+  run.resume = resolved_resume(run, record_of_run.dump(1), group);
   // What cannot go on is refused before the work of preparing it.
-  if (!run.resume.empty()) require_same_run(find_run_dir(run.resume, run.outdir), record_of_run.dump(1));
+  if (!run.resume.empty()) require_same_run(run, find_run_dir(run.resume, run.outdir), record_of_run.dump(1));
 
   const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
   Ticks::Evaluate evaluate;
@@ -230,7 +239,7 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
     folder.write_options(run.command_line);
     folder.write_state(trainer);
   } else {
-    folder.resume(trainer);
+    folder.resume(trainer, run);
   }
   if (group.is_root()) remember(kRunFolder, fs::absolute(folder.path()).string());
   log::info("training in ", folder.path().string());

@@ -31,7 +31,11 @@ Options options_of(TrainRun& run) {
       .add("outdir", run.outdir, help("parent of the run folder").as("DIR"))
       .add("desc", run.desc, help("text appended to the name of the run folder"))
       .add("nosubdir", run.nosubdir, help("write into --outdir itself, without a run folder"))
-      .add("resume", run.resume, help("continue this run with its own options").as("DIR|NUMBER"))
+      .add("resume", run.resume,
+           help("continue this run with its own options; auto: the unfinished run of these options in --outdir, else a "
+                "new "
+                "one")
+               .as("DIR|NUMBER|auto"))
       .add("tick", run.tick, help("kimg per tick: one line of stats.jsonl").decides_job().in(positive()))
       .add("snap", run.snap, help("ticks between snapshots of the predictor (0: none)").in(at_least(0)))
       .add("dump", run.dump,

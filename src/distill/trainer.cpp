@@ -121,10 +121,10 @@ double Trainer::validate() {
   return loss;
 }
 
-bool Trainer::done() const {
-  const bool waiting = options_.patience > 0 && best_;
-  const bool lost = waiting && iteration_ - best_->iteration >= options_.patience * options_.val_every;
-  return lost || iteration_ >= num_iterations();
+bool is_done(const TrainOptions& options, const TrainingState& state) {
+  const bool waiting = options.patience > 0 && state.best;
+  const bool lost = waiting && state.iteration - state.best->iteration >= options.patience * options.val_every;
+  return lost || state.iteration >= options.num_iterations();
 }
 
 /// Walks all parts to the end of the step and fills in the gradients of its loss.

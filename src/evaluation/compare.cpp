@@ -11,6 +11,7 @@
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
+#include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distributed/shard.h"
@@ -62,10 +63,11 @@ struct Setting {
 
 /// What one method made of the seeds.
 struct MethodSamples {
-  CompareRow row;                  // who drew them and how fast; no scores yet
-  Statistics statistics;           // of all processes' images
-  std::vector<at::Tensor> states;  // of this process, at the end of the trajectory, by batch
-  std::vector<Image> images;       // of the first seeds, on the root
+  CompareRow row;                                 // who drew them and how fast; no scores yet
+  Statistics statistics;                          // of all processes' images
+  std::vector<at::Tensor> states;                 // of this process, at the end of the trajectory, by batch
+  std::vector<std::vector<std::uint64_t>> seeds;  // of the states
+  std::vector<Image> images;                      // of the first seeds, on the root
 };
 
 /// What the samples are scored against.
@@ -118,23 +120,38 @@ double slowest(ProcessGroup& group, double seconds) {
   return times.max().item<double>();
 }
 
+/// Adds to `images` those of the first seeds; a black one for an image that is left out.
+void add_images(const Setting& setting, const Samples& drawn, std::vector<Image>& images) {
+  const auto pixels = to_pixels(drawn.images).cpu();
+  const auto count = drawn.seeds.size() + drawn.bad.size();
+  const auto wanted = static_cast<std::size_t>(setting.options.picture_images);
+  for (std::size_t i = 0; i < count && images.size() < wanted; ++i) {
+    const auto row = std::ranges::find(drawn.seeds, setting.seeds[images.size()]) - drawn.seeds.begin();
+    const bool is_there = row < static_cast<std::ptrdiff_t>(drawn.seeds.size());
+    images.push_back(is_there ? image_of(pixels, row)
+                              : Image(static_cast<int>(pixels.size(1)), static_cast<int>(pixels.size(2)),
+                                      static_cast<int>(pixels.size(3))));
+  }
+}
+
 MethodSamples draw(const Setting& setting, const Method& method, const std::string& name, Progress& progress) {
   const auto& o = setting.options;
   MethodSamples samples;
   const auto keep = [&](const Samples& drawn) {
     samples.states.push_back(drawn.end);
-    const auto missing = o.picture_images - static_cast<std::int64_t>(samples.images.size());
-    if (setting.group.is_root() && missing > 0) {
-      const auto pixels = to_pixels(drawn.images.narrow(0, 0, std::min(missing, drawn.images.size(0)))).cpu();
-      for (std::int64_t i = 0; i < pixels.size(0); ++i) samples.images.push_back(image_of(pixels, i));
-    }
-    progress.advance(method.evaluations() * drawn.end.size(0));
+    samples.seeds.push_back(drawn.seeds);
+    if (setting.group.is_root()) add_images(setting, drawn, samples.images);
+    for (const auto& image : drawn.bad) log::warning(name, ": ", image.message(), "; it is left out");
+    progress.advance(method.evaluations() * static_cast<std::int64_t>(drawn.seeds.size() + drawn.bad.size()));
   };
   progress.note(name);
-  const Sampler sampler(setting.model, setting.conditions, method.plan, method.times[0], {});
+  const Sampler sampler(setting.model, setting.conditions, method.plan, method.times[0], {.on_bad = o.on_bad});
   const auto at_once = std::max<std::int64_t>(1, o.batch / setting.group.size());
   auto drawn = draw_statistics(sampler, setting.seeds, at_once, setting.detector, setting.group, name, keep);
   samples.statistics = std::move(drawn.statistics);
+  const auto finite = static_cast<std::int64_t>(samples.statistics.count);
+  samples.row.missing = static_cast<std::int64_t>(o.seeds.size()) - finite;
+  EPD_REQUIRE(finite >= 2, name, ": only ", finite, " of ", o.seeds.size(), " images are finite, too few to score");
   samples.row.solver = name;
   samples.row.schedule = schedule_text(method);
   samples.row.learned = method.predictor.has_value();
@@ -144,11 +161,23 @@ MethodSamples draw(const Setting& setting, const Method& method, const std::stri
   return samples;
 }
 
-/// RMSE over all values of all processes' states.
+/// Rows of `states`, which are of the seeds `of`, whose seeds are among `wanted` too.
+at::Tensor rows_among(const at::Tensor& states, const std::vector<std::uint64_t>& of,
+                      const std::vector<std::uint64_t>& wanted) {
+  if (of == wanted) return states;
+  std::vector<std::int64_t> rows;
+  for (std::size_t i = 0; i < of.size(); ++i) {
+    if (std::ranges::find(wanted, of[i]) != wanted.end()) rows.push_back(static_cast<std::int64_t>(i));
+  }
+  return states.index_select(0, at::tensor(rows, at::kLong).to(states.device()));
+}
+
+/// RMSE over all values of all processes' states that both have.
 double rmse(const MethodSamples& samples, const MethodSamples& fine, ProcessGroup& group) {
   double square = 0, values = 0;
   for (std::size_t batch = 0; batch < fine.states.size(); ++batch) {
-    const auto gap = samples.states[batch] - fine.states[batch];
+    const auto gap = rows_among(samples.states[batch], samples.seeds[batch], fine.seeds[batch]) -
+                     rows_among(fine.states[batch], fine.seeds[batch], samples.seeds[batch]);
     square += inner_products(gap, gap).sum().item<double>();
     values += static_cast<double>(gap.numel());
   }
@@ -181,7 +210,15 @@ const CompareOptions& CompareOptions::validated() const {
 }
 
 Comparison compare(const CompareOptions& options, ProcessGroup& group, at::Device device) {
-  const Setting setting = open_setting(options.validated(), group, device);
+  CompareOptions o = options.validated();
+  if (o.seeds.random) {
+    static_cast<std::vector<std::uint64_t>&>(o.seeds) =
+        parse_seeds(group.broadcast_bytes(seeds_text(o.seeds), "random seeds"));
+    if (group.is_root()) log::info("seeds: ", seeds_text(o.seeds));
+  }
+  const Setting setting = open_setting(o, group, device);
+  const auto lost = group.is_root() ? setting.conditions->cut_off(o.seeds) : "";
+  if (!lost.empty()) log::warning(lost);
   const auto all = contenders(options);
   std::vector<Method> methods;
   for (const auto& contender : all) methods.push_back(method_of(setting, contender));

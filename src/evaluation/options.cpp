@@ -58,7 +58,8 @@ Options options_of(CompareOptions& o) {
       .add("extra", o.extra, help("extra rows with their own NFE, solver:order@schedule:rho#nfe"))
       .add("exact", o.exact, help("reference trajectory, solver:order@schedule:rho#nfe"));
   options.group("Images")
-      .add("seeds", o.seeds, help("seeds, one image each: numbers and ranges (0-511)"))
+      .add("seeds", o.seeds, help("seeds, one image each: numbers and ranges (0-511), or random:N"))
+      .add("on_bad", o.on_bad, help(kOnBad))
       .add("batch", o.batch, help(kBatch).in(at_least(1)))
       .add("chunk", o.chunk, help(kChunk).in(at_least(0)))
       .add("data", o.data,

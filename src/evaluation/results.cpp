@@ -122,6 +122,7 @@ std::string comparison_json(const std::vector<CompareRow>& rows) {
                        {"fd_exact", row.fd_exact},
                        {"fd_data", std::isnan(row.fd_data) ? Json() : Json(row.fd_data)},
                        {"images_per_second", row.images_per_second}});
+    if (row.missing > 0) objects.back()["missing"] = row.missing;
   }
   return json_text({{"rows", objects}}) + "\n";
 }

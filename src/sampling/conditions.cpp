@@ -2,6 +2,9 @@
 
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
+#include <numeric>
+#include <string_view>
 #include <utility>
 
 #include "epd/assets/paths.h"
@@ -65,7 +68,43 @@ class TextConditions : public Conditions {
     return options_.captions_repeat ? captions_->for_any_seed(seed) : captions_->for_seed(seed);
   }
 
+  std::string cut_off(const std::vector<std::uint64_t>& given) const override {
+    std::vector<std::uint64_t> seeds = given;
+    if (options_.prompt) seeds = {0};
+    if (seeds.empty()) {
+      seeds.resize(captions_->size());
+      std::iota(seeds.begin(), seeds.end(), std::uint64_t{0});
+    }
+    std::size_t count = 0;
+    std::string first;
+    for (const std::uint64_t seed : seeds) {
+      const std::string lost = words_lost(prompt(seed));
+      if (lost.empty() || count++ > 0) continue;
+      const std::string whose = given.empty() ? text("caption ", seed) : text("the prompt of seed ", seed);
+      first = text(options_.prompt ? "the prompt" : whose, " loses '", shown(lost), "'");
+    }
+    if (count == 0) return {};
+    const std::string many = options_.prompt ? "" : text(count, " of ", seeds.size(), " prompts are too long: ");
+    return text(many, first, " (the model reads ", room(), " tokens)");
+  }
+
  private:
+  /// The tokens of a text that the model reads, without start and end.
+  std::size_t room() const { return static_cast<std::size_t>(model_->facts().text->tokens) - 2; }
+
+  /// The end of a text that is not read, from the first word that does not fit as a whole.
+  std::string words_lost(const std::string& prompt) const {
+    if (tokenizer_.tokens(prompt).size() <= room()) return {};
+    std::size_t fits = 0;
+    for (std::size_t begin = 0; begin < prompt.size();) {
+      const std::size_t end = std::min(prompt.find(' ', begin), prompt.size());
+      if (tokenizer_.tokens(std::string_view(prompt).substr(0, end)).size() > room()) break;
+      fits = std::min(end + 1, prompt.size());
+      begin = end + 1;
+    }
+    return prompt.substr(fits);
+  }
+
   /// Text states [B, tokens, width]. The encoder, too, sees one number of texts only, so that a text's states do not
   /// depend on its neighbours.
   at::Tensor encoded(const std::vector<std::string>& texts) const {
@@ -156,6 +195,7 @@ class MeanConditions : public Conditions {
     return condition;
   }
   std::string prompt(std::uint64_t seed) const override { return inner_->prompt(seed); }
+  std::string cut_off(const std::vector<std::uint64_t>& seeds) const override { return inner_->cut_off(seeds); }
 
  private:
   std::shared_ptr<const Conditions> inner_;

@@ -99,8 +99,8 @@ ImageFiles::ImageFiles(const OutputLayout& layout, std::shared_ptr<const Conditi
 
 void ImageFiles::add(const Samples& samples) {
   const bool raw = layout_.format == SampleFormat::kRaw;
-  Batch batch{samples.seeds, raw ? samples.images.to(at::kFloat) : to_pixels(samples.images),
-              samples.images.isfinite().flatten(1).all(1), samples.labels, at::Tensor()};
+  Batch batch{samples.seeds, raw ? samples.images.to(at::kFloat) : to_pixels(samples.images), samples.labels,
+              at::Tensor()};
   if (!samples.states.empty()) batch.states = at::stack(samples.states, 1);
   write_copied();
   begin_copy(std::move(batch));
@@ -119,7 +119,7 @@ void ImageFiles::begin_copy(Batch batch) {
   computed.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
   computed.block(*stream_);
   const c10::StreamGuard on_stream(*stream_);
-  for (at::Tensor* tensor : {&batch_->content, &batch_->finite, &batch_->labels, &batch_->states}) {
+  for (at::Tensor* tensor : {&batch_->content, &batch_->labels, &batch_->states}) {
     if (!tensor->defined()) continue;
     auto host = at::empty(tensor->sizes(), tensor->options().device(at::kCPU).pinned_memory(true));
     host.copy_(*tensor, /*non_blocking=*/true);
@@ -137,8 +137,6 @@ void ImageFiles::write_copied() {
   for (std::size_t i = 0; i < batch.seeds.size(); ++i) {
     const auto row = static_cast<std::int64_t>(i);
     const auto seed = batch.seeds[i];
-    EPD_REQUIRE(batch.finite[row].item<bool>(), "the image of seed ", seed,
-                " is not finite: the network overflowed; try --precision fp32, or another schedule");
     if (batch.states.defined()) writer_.push_bytes(layout_.states_file(seed), encode_npy(to_array(batch.states[row])));
     const auto name = layout_.image_file(seed);
     if (name.ends_with(".png")) {

@@ -28,8 +28,7 @@ class ImageFiles {
   ImageFiles(const OutputLayout& layout, std::shared_ptr<const Conditions> conditions, at::Device device,
              Options options);
 
-  /// Takes the next batch; waits while too many images are unwritten. Throws what writing an earlier one threw, and
-  /// Error for an image that is not finite.
+  /// Takes the next batch; waits while too many images are unwritten. Throws what writing an earlier one threw.
   void add(const Samples& samples);
   /// Returns once everything is written.
   void finish();
@@ -39,7 +38,6 @@ class ImageFiles {
   struct Batch {
     std::vector<std::uint64_t> seeds;
     at::Tensor content;  // pixels, uint8 [B, H, W, C]; for raw files float32 [B, C, H, W]
-    at::Tensor finite;   // [B] bool
     at::Tensor labels;   // [B] int64, or undefined
     at::Tensor states;   // [B, N, C, H, W], or undefined
   };

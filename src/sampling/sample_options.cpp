@@ -2,6 +2,9 @@
 
 #include <torch/version.h>
 
+#include <random>
+#include <set>
+#include <string_view>
 #include <utility>
 
 #include "epd/assets/paths.h"
@@ -86,13 +89,14 @@ Options options_of(SampleOptions& o) {
       .add(options_of(o.method))
       .add(options_of(o.condition));
   options.group("Sampling")
-      .add("seeds", o.seeds, help("seeds, one image each: numbers and ranges (0-63,100)"))
+      .add("seeds", o.seeds, help("seeds, one image each: numbers and ranges (0-63,100), or random:N"))
       .add("batch", o.batch, help(kBatch).in(at_least(1)))
       .add("chunk", o.chunk, help(kChunk).decides_result().in(at_least(0)))
       .add("points_at_once", o.points_at_once, help(kPointsAtOnce).decides_result().in(at_least(0)))
       .add("decode_batch", o.decode_batch,
            help("latents per decoder pass, padded (0: 1 on the CPU, 8 on a GPU)").decides_result().in(at_least(0)))
       .add("precision", o.precision, help(kPrecision).decides_result())
+      .add("on_bad", o.on_bad, help(kOnBad).decides_job())
       .add("rng", o.random_device,
            help("random number generator: that of the device, or always the CPU's").decides_result());
   options.group("Output")
@@ -160,6 +164,19 @@ fs::path default_outdir(const SampleOptions& o, const std::string& dataset, cons
 
 }  // namespace
 
+SeedList read_seed_list(const std::string& text) {
+  constexpr std::string_view kRandom = "random:";
+  if (!text.starts_with(kRandom)) return parse_seeds(text);
+  const auto count = read_number<std::int64_t>(text.substr(kRandom.size()), "seeds: random");
+  EPD_REQUIRE_USAGE(count >= 1 && count <= 1'000'000, "seeds: random: expected 1 to 1000000, got ", count);
+  std::random_device entropy;
+  std::set<std::uint64_t> drawn;
+  while (drawn.size() < static_cast<std::size_t>(count)) drawn.insert(entropy() >> 1);
+  SeedList seeds(std::vector<std::uint64_t>(drawn.begin(), drawn.end()));
+  seeds.random = true;
+  return seeds;
+}
+
 const SampleOptions& SampleOptions::validated() const {
   SampleOptions copy = *this;
   options_of(copy).check();
@@ -208,6 +225,7 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
                   {"processes", num_processes},
                   {"options", given}};
   if (!packed) manifest.run["seeds"] = seeds_text(o.seeds);
+  if (o.seeds.random) manifest.run["random_seeds"] = o.seeds.size();
   return manifest;
 }
 

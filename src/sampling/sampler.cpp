@@ -10,7 +10,6 @@
 #include "epd/distributed/shard.h"
 #include "epd/metrics/scorer.h"
 #include "epd/metrics/tensor_images.h"
-#include "epd/runtime/execute.h"
 #include "epd/sampling/seed_noise.h"
 
 namespace epd {
@@ -36,7 +35,12 @@ class StoppableDenoiser : public Denoiser {
   const Denoiser& inner_;
 };
 
+/// Which rows of a batch hold finite numbers only: [B] bool.
+at::Tensor finite_rows(const at::Tensor& batch) { return batch.isfinite().flatten(1).all(1); }
+
 }  // namespace
+
+const char* const BadImage::kAdvice = ": the network overflowed; try --precision fp32, or another schedule";
 
 Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions, Plan<double> plan, double t_0,
                  SamplerOptions options)
@@ -50,8 +54,55 @@ Sampler::Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions
   if (plan_.mean) conditions_ = with_mean(std::move(conditions_), model_);
 }
 
+std::string BadImage::message() const { return text("the image of seed ", seed, " is not finite ", where); }
+
 Samples Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> states;
+  GridObserver observe;
+  if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { states.push_back(state); };
+  Samples samples = drawn(seeds, observe);
+  samples.states = std::move(states);
+  auto finite = finite_rows(samples.images);
+  if (model_.facts().latent) finite = finite.logical_and(finite_rows(samples.end));
+  finite = finite.cpu();
+  if (!finite.all().item<bool>()) leave_out_bad(samples, finite);
+  EPD_REQUIRE(samples.bad.empty() || options_.on_bad == OnBad::kSkip, samples.bad.front().message(), BadImage::kAdvice);
+  return samples;
+}
+
+/// Keeps the rows that are finite, and finds out of the others where they first were not, by drawing them once more.
+void Sampler::leave_out_bad(Samples& samples, const at::Tensor& finite) const {
+  std::vector<std::uint64_t> good;
+  for (std::size_t i = 0; i < samples.seeds.size(); ++i) {
+    const auto seed = samples.seeds[i];
+    if (finite[static_cast<std::int64_t>(i)].item<bool>()) {
+      good.push_back(seed);
+    } else {
+      samples.bad.push_back({seed, "after the decoder"});
+    }
+  }
+  std::vector<std::uint64_t> again;
+  for (const auto& image : samples.bad) again.push_back(image.seed);
+  std::vector<bool> named(again.size());
+  drawn(again, [&](std::size_t point, const at::Tensor& state) {
+    const auto rows = finite_rows(state).cpu();
+    for (std::size_t i = 0; i < again.size(); ++i) {
+      if (named[i] || rows[static_cast<std::int64_t>(i)].item<bool>()) continue;
+      named[i] = true;
+      samples.bad[i].where = text("from step ", point, " of ", plan_.grid.size() - 1, " on");
+    }
+  });
+  samples.seeds = std::move(good);
+  const auto index = finite.nonzero().squeeze(1).to(samples.images.device());
+  const auto keep = [&](at::Tensor& rows) {
+    if (rows.defined()) rows = rows.index_select(0, index);
+  };
+  for (at::Tensor* rows : {&samples.images, &samples.end, &samples.labels}) keep(*rows);
+  for (at::Tensor& rows : samples.states) keep(rows);
+}
+
+Samples Sampler::drawn(const std::vector<std::uint64_t>& seeds, const GridObserver& observe) const {
   const auto device = model_.model->device();
   auto [latents, labels] = seed_noise(seeds, model_.facts(), options_.random_device);
   if (labels.defined()) labels = labels.to(device);
@@ -60,8 +111,6 @@ Samples Sampler::draw(const std::vector<std::uint64_t>& seeds) const {
   Samples samples;
   samples.seeds = seeds;
   samples.labels = condition.labels;
-  GridObserver observe;
-  if (options_.keep_states) observe = [&](std::size_t, const at::Tensor& state) { samples.states.push_back(state); };
   latents = start_state(latents.to(device), t_0_);
   samples.end = execute(plan_, StoppableDenoiser(*model_.denoiser), condition, std::move(latents), observe);
   samples.images = decoded(samples.end);
@@ -89,7 +138,7 @@ DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::u
     const auto start = std::chrono::steady_clock::now();
     const auto drawn = sampler.draw(batch);
     result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    scorer.add(for_detector(to_pixels(drawn.images)));
+    if (!drawn.seeds.empty()) scorer.add(for_detector(to_pixels(drawn.images)));
     if (seen) seen(drawn);
   }
   result.statistics = scorer.collect(group, source).statistics;

@@ -51,6 +51,7 @@ struct ColumnPicker {
   std::vector<std::string> values;
   bool in_header = true;
   std::string failure;
+  std::size_t line = 0, row_begins = 1;  // in the file; a quoted field may hold line breaks
 
   void end_row() {
     const std::size_t row = values.size() + 1;
@@ -59,11 +60,13 @@ struct ColumnPicker {
       wanted = static_cast<std::size_t>(std::ranges::find(fields, column) - fields.begin());
       if (wanted == fields.size()) failure = text(where, ": its first line has no column called '", column, "'");
     } else if (wanted >= fields.size()) {
-      failure = text(where, ": row ", row, " has ", fields.size(), " fields and ends before the column '", column, "'");
+      failure = text(where, ": line ", row_begins, ": row ", row, " has ", fields.size(),
+                     " fields and ends before the column '", column, "'");
     } else {
       values.push_back(std::move(fields[wanted]));
     }
     in_header = false;
+    row_begins = line + 1;
     fields.clear();
   }
 
@@ -83,16 +86,26 @@ std::vector<std::string> csv_column(std::string_view csv, const std::string& col
   const std::unique_ptr<csv_parser, void (*)(csv_parser*)> freed(&parser, csv_free);
   csv_set_space_func(&parser, keep_spaces);
   ColumnPicker picker{column, where};
-  for (const std::string_view part : {csv, std::string_view("\n")}) {  // the last line need not end in a newline
+  const auto parse = [&](std::string_view part) {
     const bool parsed = csv_parse(&parser, part.data(), part.size(), ColumnPicker::on_field, ColumnPicker::on_row,
                                   &picker) == part.size();
-    EPD_REQUIRE(parsed, where, ": after row ", picker.values.size(), ": ", csv_strerror(csv_error(&parser)));
+    EPD_REQUIRE(parsed, where, ": line ", picker.line, ": ", csv_strerror(csv_error(&parser)));
+  };
+  while (!csv.empty()) {
+    const auto size = std::min(csv.find('\n'), csv.size() - 1) + 1;
+    ++picker.line;
+    if (csv.substr(0, size).find_first_not_of("\r\n") == std::string_view::npos && picker.fields.empty()) {
+      picker.row_begins += picker.row_begins == picker.line ? 1 : 0;  // a blank line between rows
+    }
+    parse(csv.substr(0, size));
+    csv.remove_prefix(size);
   }
+  parse("\n");  // the last line need not end in a newline
   EPD_REQUIRE(picker.failure.empty(), picker.failure);
   bool open = false;  // all rows have ended: what is left now is a field that was begun and swallowed the rest
   csv_fini(
       &parser, [](void*, std::size_t, void* flag) { *static_cast<bool*>(flag) = true; }, nullptr, &open);
-  EPD_REQUIRE(!open, where, ": after row ", picker.values.size(), ": a quoted field is never closed");
+  EPD_REQUIRE(!open, where, ": line ", picker.row_begins, ": a quoted field is never closed");
   EPD_REQUIRE(!picker.in_header, where, " is empty: expected a header line with the column '", column, "'");
   return std::move(picker.values);
 }

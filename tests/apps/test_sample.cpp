@@ -253,6 +253,92 @@ TEST_F(SampleProgram, ScoresLikeFidOnTheWrittenFolderToTheBit) {
   EXPECT_FALSE(fs::exists(out("nothing")));
 }
 
+TEST_F(SampleProgram, StopsAtAnImageThatIsNotFiniteOrLeavesItOutAndSaysSo) {
+  model_.facts.label_format = LabelFormat::kIndex;
+  testing::make_tiny_model(model_path(), model_);
+  testing::make_tiny_detector(folder_ / "detector.ts");
+  expect_success({run("real", {"--seeds", "100-139", "--num_steps", "6"})});
+  const auto detector = (folder_ / "detector.ts").string(), reference = (folder_ / "reference.npz").string();
+  const std::string fid = std::string(EPD_BINARY_DIR) + "/bin/fid";
+  expect_success({start({fid, "ref", "--data", out("real").string(), "--dest", reference, "--detector", detector,
+                         "--device", "cpu"})
+                      .wait(120s)});
+  const Arguments seeds{"--seeds", "0-15", "--fid", reference, "--detector", detector, "--json"};
+  const auto with = [&](const Arguments& more) {
+    Arguments all = seeds;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  expect_success({run("whole", with({}))});
+  const auto whole = files("whole");
+  model_.bad_label = 2;
+  testing::make_tiny_model(model_path(), model_);
+
+  const auto stopped = run("stopped", with({}));
+  EXPECT_EQ(stopped.exit_code, 1);
+  EXPECT_EQ(error_lines(stopped.errors), 1);
+  EXPECT_THAT(stopped.errors, ::testing::ContainsRegex("the image of seed [0-9]+ is not finite from step 1 of 2 on"));
+
+  for (const int size : {1, 3}) {
+    const auto name = text("skipped-", size);
+    const auto ranks = run_by(size, name, with({"--on_bad", "skip", "--batch", "5"}));
+    expect_success(ranks);
+    auto manifest = *read_manifest(out(name));
+    const auto bad = manifest.run.at("bad");
+    ASSERT_GT(bad.size(), 0U);
+    EXPECT_THAT(all_errors(ranks), HasSubstr(text("warning: ", bad.size(), " of 16 images are not finite")));
+    auto expected = whole;
+    for (const auto& image : bad) {
+      EXPECT_EQ(image.at("where"), "from step 1 of 2 on");
+      const auto digits = std::to_string(image.at("seed").get<int>());
+      EXPECT_EQ(expected.erase(text("000000/", std::string(6 - digits.size(), '0'), digits, ".png")), 1U);
+    }
+    expected.erase("scores.json");
+    auto made = files(name);
+    EXPECT_THAT(made.at("scores.json"), HasSubstr(text("\"missing\": ", bad.size())));
+    EXPECT_THAT(made.at("scores.json"), HasSubstr(text("\"num\": ", 16 - bad.size())));
+    made.erase("scores.json");
+    EXPECT_EQ(made, expected);
+    EXPECT_THAT(ranks[0].output, HasSubstr(text("\"bad\": ", bad.size())));
+
+    const auto packed = text("packed-", size);
+    for (int time = 0; time < 2; ++time) {
+      expect_success(run_by(size, packed, {"--seeds", "0-15", "--format", "npz", "--on_bad", "skip"}));
+      const auto npz = read_npz(out(packed) / "images.npz");
+      EXPECT_EQ(npz.at("seeds").as_int64s().size(), 16 - bad.size());
+      EXPECT_EQ(npz.at("labels").as_int64s().size(), 16 - bad.size());
+      EXPECT_EQ(read_manifest(out(packed))->run.at("bad"), bad);
+    }
+  }
+}
+
+TEST_F(SampleProgram, DrawsRandomSeedsOnceAndRecordsThem) {
+  const auto drawn = run_by(2, "one", {"--seeds", "random:7"});
+  expect_success(drawn);
+  const auto before = files("one");
+  EXPECT_EQ(before.size(), 7U);
+  const auto record = read_manifest(out("one"))->run;
+  const auto seeds = record.at("seeds").get<std::string>();
+  EXPECT_EQ(record.at("random_seeds"), 7);
+  EXPECT_THAT(all_errors(drawn), HasSubstr("seeds: " + seeds));
+  expect_success({run("named", {"--seeds", seeds}), run("one", {"--seeds", "random:7"})});
+  EXPECT_EQ(files("named"), before);
+  EXPECT_EQ(files("one"), before);
+  const Arguments zip{"--seeds", "random:5", "--format", "zip"};
+  expect_success({run("zip", zip)});
+  const auto archive = files("zip");
+  expect_success({run("zip", zip)});
+  EXPECT_EQ(files("zip"), archive);
+  const auto refused = run("named", {"--seeds", "random:7"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.errors, HasSubstr("has images of other seeds than random:7"));
+  expect_success({run("one", {"--seeds", "random:7", "--overwrite"})});
+  EXPECT_NE(files("one"), before);
+  for (const std::string wrong : {"random:0", "random:", "random:x", "random:1,5", "random:99999999999"}) {
+    EXPECT_EQ(run("wrong", {"--seeds", wrong}).exit_code, 2) << wrong;
+  }
+}
+
 TEST_F(SampleProgram, ExplainsWithoutAnyModel) {
   const std::string program = std::string(EPD_BINARY_DIR) + "/bin/sample";
   const Environment nothing_cached{{"EPD_CACHE", folder_.path().string()}};

@@ -124,6 +124,10 @@ class TrainProgram : public ::testing::Test {
     return {command("").front(), "--resume", out(outdir).string()};
   }
 
+  std::ptrdiff_t folders_in(const std::string& outdir) const {
+    return std::distance(fs::directory_iterator(out(outdir)), fs::directory_iterator());
+  }
+
   std::string predictor(const std::string& outdir) const { return read_file(out(outdir) / "predictor.json"); }
 
   /// The run's predictor when nothing disturbs it.
@@ -223,6 +227,95 @@ TEST_F(TrainProgram, StoppedOrKilledAtAnyMomentItGoesOnToTheSamePredictor) {
     EXPECT_EQ(ticks(name), 60);
     for (const auto& entry : fs::directory_iterator(out(name)))
       EXPECT_FALSE(is_temporary_name(entry.path().filename().string()));
+  }
+}
+
+/// The same command each time, killed at moments that are drawn anew, alone and by two processes: one run, one result.
+TEST_F(TrainProgram, WithResumeAutoOneCommandStartsARunAndGoesOnWithIt) {
+  const Arguments again{"--total_kimg", "0.36",     "--tick", "0.006",  "--nosubdir",
+                        "False",        "--resume", "auto",   "--desc", "x"};
+  const auto expected = undisturbed({"--total_kimg", "0.36"});
+  const auto seed = std::random_device{}();
+  std::mt19937 random(seed);
+  for (const int size : {1, 2}) {
+    const auto name = text("auto-", size);
+    SCOPED_TRACE(text(name, ", random seed ", seed));
+    const auto folder = out(name) / "00000-tiny-4-5-epd-poly7-afs-x";
+    for (int moment = 0; moment < 4; ++moment) {
+      const auto before = ticks(fs::relative(folder, out("")).string());
+      std::vector<Child> ranks;
+      const auto port = free_port();
+      for (int rank = 0; rank < size; ++rank) {
+        ranks.push_back(start(command(name, again), size == 1 ? Environment() : rank_variables(rank, size, port)));
+      }
+      await_ticks(ranks[0], fs::relative(folder, out("")).string(), before + 1 + static_cast<int>(random() % 6));
+      std::this_thread::sleep_for(std::chrono::milliseconds(random() % 20));
+      for (const auto& rank : ranks) rank.signal(SIGKILL);
+      for (auto& rank : ranks) EXPECT_EQ(rank.wait(60s).exit_code, 128 + SIGKILL);
+    }
+    run_by(size, name, again);
+    EXPECT_EQ(read_file(folder / "predictor.json"), expected);
+    EXPECT_EQ(folders_in(name), 1);
+  }
+  // What is finished is left alone, and so is a run of other options.
+  fs::remove(out("auto-1/00000-tiny-4-5-epd-poly7-afs-x/predictor.json"));
+  Arguments other = again;
+  other.insert(other.end(), {"--lr", "0.1", "--total_kimg", "0.012"});
+  run_by(1, "auto-1", other);
+  run_by(1, "auto-1", other);
+  EXPECT_EQ(folders_in("auto-1"), 3);
+  run_by(1, "auto-1", again);
+  EXPECT_EQ(folders_in("auto-1"), 3);
+  EXPECT_EQ(read_file(out("auto-1/00000-tiny-4-5-epd-poly7-afs-x/predictor.json")), expected);
+}
+
+TEST_F(TrainProgram, WithResumeAutoARunInTheOutdirItselfGoesOn) {
+  const auto expected = undisturbed();
+  fs::remove(out("undisturbed/predictor.json"));
+  fs::copy_file(out("undisturbed/state-previous.bin"), out("undisturbed/state.bin"),
+                fs::copy_options::overwrite_existing);
+  for (int time = 0; time < 2; ++time) {
+    const auto ended = run("undisturbed", {"--resume", "auto"});
+    EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+    EXPECT_THAT(ended.errors, HasSubstr("resumed "));
+    EXPECT_EQ(predictor("undisturbed"), expected);
+  }
+}
+
+TEST_F(TrainProgram, AFinishedRunIsMadeLongerWhereWhatItHasLearnedStands) {
+  const auto longer = [&](const std::string& name, const std::string& kimg) {
+    return start({command("").front(), "--resume", out(name).string(), "--total_kimg", kimg}).wait(120s);
+  };
+  for (const Arguments& more : {Arguments{}, Arguments{"--val_images", "4", "--val_every", "4"}}) {
+    Arguments whole = more;
+    whole.insert(whole.end(), {"--total_kimg", "0.078"});
+    const auto expected = undisturbed(whole);
+    ASSERT_EQ(run("short", more).exit_code, 0);
+    if (more.empty()) EXPECT_NE(predictor("short"), expected);
+    const auto ended = longer("short", "0.078");
+    EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+    EXPECT_EQ(predictor("short"), expected);
+    // It keeps its new length.
+    EXPECT_EQ(start({command("").front(), "--resume", out("short").string()}).wait(120s).exit_code, 0);
+    EXPECT_EQ(predictor("short"), expected);
+    fs::remove_all(out("short"));
+    fs::remove_all(out("undisturbed"));
+  }
+  const auto detector = out("features.ts").string();
+  for (const auto& [more, reason] : std::map<Arguments, std::string>{
+           {{"--coslr"}, "with --coslr the learning rate so far depends on it"},
+           {{"--loss_metric", "l2+features", "--detector", detector, "--alpha", "0.03", "--alpha_from", "0.5"},
+            "with --alpha_from"},
+           {{"--val_images", "4", "--val_every", "3"}, "its last validation, after iteration 8,"}}) {
+    ASSERT_EQ(run("fixed", more).exit_code, 0);
+    const auto before = predictor("fixed");
+    const auto ended = longer("fixed", "0.09");
+    EXPECT_EQ(ended.exit_code, 2);
+    EXPECT_EQ(error_lines(ended.errors), 1);
+    EXPECT_THAT(ended.errors, HasSubstr("has --total_kimg 0.048 and cannot go on with 0.09"));
+    EXPECT_THAT(ended.errors, HasSubstr(reason));
+    EXPECT_EQ(predictor("fixed"), before);
+    fs::remove_all(out("fixed"));
   }
 }
 

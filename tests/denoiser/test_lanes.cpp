@@ -8,6 +8,9 @@
 
 #include "epd/denoiser/chunked.h"
 #include "epd/denoiser/lanes.h"
+#include "epd/denoiser/open_model.h"
+#include "support/test_files.h"
+#include "support/tiny_model.h"
 
 namespace epd {
 namespace {
@@ -61,6 +64,31 @@ TEST(Lanes, RecordNoGraph) {
   bool recorded = true;
   Lanes(at::kCPU).run(1, [&](std::size_t) { recorded = (x * 2).requires_grad(); });
   EXPECT_FALSE(recorded);
+}
+
+TEST(ChunkedGradients, AreTheSameBitsForAnyNumberOfThreadsAndChunks) {
+  const test::TemporaryFolder folder;
+  testing::TinyModelOptions tiny;
+  tiny.width = 24;
+  testing::make_tiny_model(folder / "denoiser.ts", tiny);
+  // Eleven images at three points; the last chunk is padded.
+  const auto x = at::randn({33, 3, 8, 8}), direction = at::randn_like(x), sigma = at::rand({33}) * 5 + 0.1;
+  const auto gradients = [&](int threads, std::int64_t points_at_once) {
+    at::set_num_threads(threads);
+    const auto model = open_model({folder / "denoiser.ts", at::kCPU, Precision::kAuto, {}, {4, points_at_once}});
+    const auto differentiated = model.denoiser->differentiate(x, sigma, 3, {});
+    const auto gradient = differentiated.pullback(direction);
+    return std::vector<at::Tensor>{differentiated.denoised, gradient.x, gradient.sigma};
+  };
+  const int before = at::get_num_threads();
+  for (const std::int64_t points_at_once : {0, 1}) {
+    const auto alone = gradients(1, points_at_once);
+    for (const int threads : {2, 3, 5}) {
+      const auto together = gradients(threads, points_at_once);
+      for (std::size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(at::equal(together[i], alone[i])) << threads << i;
+    }
+  }
+  at::set_num_threads(before);
 }
 
 TEST(ChunkDefaults, AreSmallOnTheCpuAndGiveWayToWhatIsAskedFor) {

@@ -1,4 +1,8 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
 
 #include "epd/core/interrupt.h"
 #include "epd/runtime/execute.h"
@@ -48,6 +52,65 @@ TEST_F(ASampler, MakesOfASeedTheSameBitsInAnyBatch) {
   const auto all = draw(seeds).images;
   for (std::size_t i = 0; i < seeds.size(); ++i) {
     EXPECT_TRUE(at::equal(draw({seeds[i]}).images[0], all[static_cast<std::int64_t>(i)])) << "seed " << seeds[i];
+  }
+}
+
+TEST_F(ASampler, NamesAnImageThatIsNotFiniteWithItsStepOrLeavesItOut) {
+  const Seeds seeds{3, 1, 4, 15, 9, 2, 6};
+  options_.keep_states = true;
+  const auto whole = draw(seeds);
+  const auto path = folder_ / "denoiser.ts";
+  const auto method = make_method(method_, std::nullopt, model_.facts);
+  /// Overflows for the latents whose first value is above a bound, below a noise level.
+  class Overflowing : public Denoiser {
+   public:
+    Overflowing(std::shared_ptr<const Denoiser> inner, double level) : inner_(std::move(inner)), level_(level) {}
+    const ModelFacts& facts() const override { return inner_->facts(); }
+    at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                       const Condition& condition) const override {
+      auto result = inner_->forward(x, sigma, num_points, condition).clone();
+      for (std::int64_t i = 0; i < x.size(0); ++i) {
+        const bool bad = sigma[i].item<double>() < level_ && x[i][0][0][0].item<double>() > 0;
+        if (bad) result[i][1][2][3] = std::numeric_limits<double>::infinity();
+      }
+      return result;
+    }
+    Differentiated differentiate(const at::Tensor&, const at::Tensor&, std::int64_t, const Condition&) const override {
+      return {};
+    }
+
+   private:
+    std::shared_ptr<const Denoiser> inner_;
+    double level_;
+  };
+  auto opened = open_model({path, at::kCPU, Precision::kAuto, method.guidance, chunks_});
+  opened.denoiser = std::make_shared<Overflowing>(opened.denoiser, 10.0);  // of 80, 9.7..., 0.002
+  const std::shared_ptr<const Conditions> conditions = make_conditions(opened.model, path, condition_);
+  options_.on_bad = OnBad::kSkip;
+  const auto drawn = Sampler(opened, conditions, method.plan, method.times[0], options_).draw(seeds);
+  ASSERT_FALSE(drawn.bad.empty());
+  ASSERT_FALSE(drawn.seeds.empty());
+  EXPECT_EQ(drawn.bad.size() + drawn.seeds.size(), seeds.size());
+  for (const auto& image : drawn.bad) {
+    EXPECT_EQ(std::ranges::count(seeds, image.seed), 1);
+    EXPECT_EQ(std::ranges::count(drawn.seeds, image.seed), 0);
+    // Heun meets the second noise level at the end of step 1 and at the begin of step 2.
+    EXPECT_THAT(image.where, ::testing::MatchesRegex("from step [12] of 2 on"));
+  }
+  EXPECT_EQ(drawn.images.size(0), static_cast<std::int64_t>(drawn.seeds.size()));
+  EXPECT_EQ(drawn.states.size(), 3U);
+  for (std::size_t i = 0; i < drawn.seeds.size(); ++i) {
+    const auto row = std::ranges::find(seeds, drawn.seeds[i]) - seeds.begin();
+    EXPECT_TRUE(at::equal(drawn.images[static_cast<std::int64_t>(i)], whole.images[row]));
+    EXPECT_TRUE(at::equal(drawn.states[1][static_cast<std::int64_t>(i)], whole.states[1][row]));
+  }
+  options_.on_bad = OnBad::kStop;
+  try {
+    Sampler(opened, conditions, method.plan, method.times[0], options_).draw(seeds);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    const std::string begin = drawn.bad[0].message();
+    EXPECT_EQ(std::string(error.what()).substr(0, begin.size()), begin);
   }
 }
 

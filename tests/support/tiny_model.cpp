@@ -2,6 +2,8 @@
 
 #include <torch/script.h>
 
+#include <cmath>
+
 #include "epd/core/error.h"
 #include "epd/documents/model_facts_json.h"
 
@@ -87,6 +89,7 @@ torch::jit::Module make_network(const TinyModelOptions& o, Weights& weights) {
   weights.add(network, "weight_in", {o.width, facts.channels, 3, 3}, 9.0 * facts.channels);
   weights.add(network, "weight_noise", {o.width}, 1);
   weights.add(network, "weight_condition", {condition_width, o.width}, facts.text ? condition_width : 1);
+  if (o.bad_label >= 0) network.attr("weight_condition").toTensor()[o.bad_label].fill_(std::nan(""));
   weights.add(network, "weight_out", {facts.channels, o.width, 3, 3}, 9.0 * o.width);
   const bool index = facts.condition == ConditionKind::kLabel && facts.label_format == LabelFormat::kIndex;
   network.define(facts.text ? kTextEmbedding : index ? kIndexEmbedding : kOneHotEmbedding);

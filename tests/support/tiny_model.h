@@ -17,6 +17,7 @@ struct TinyModelOptions {
   ModelFacts facts;
   std::uint64_t seed = 1;       // of the random weights
   int width = 8;                // channels inside
+  int bad_label = -1;           // where labels are indices: images of this one are not finite
   std::string facts_json;       // written instead of the facts, for files that must be refused
   bool without_decode = false;  // leave out what the facts promise, for files that must be refused
 

@@ -82,6 +82,13 @@ TEST(Prompts, AMissingColumnOrFieldOrClosingQuoteIsNamed) {
   EXPECT_THAT(reading_fails_with("p.csv", "id,text\n1,\"a\n2,b\n"), HasSubstr("never closed"));
 }
 
+TEST(Prompts, ABadRowIsNamedWithTheLineThatItBeginsIn) {
+  EXPECT_THAT(reading_fails_with("p.csv", "id,text\n1,a\n2\n"), HasSubstr("p.csv: line 3: row 2"));
+  EXPECT_THAT(reading_fails_with("p.csv", "id,text\r\n\r\n1,\"two\n\nlines\"\r\n\n2\r\n3,b"),
+              HasSubstr("line 7: row 2"));
+  EXPECT_THAT(reading_fails_with("p.csv", "text,id\n\"a\n\nb\",1\n\"open,\n2,c\nd,3\n"), HasSubstr("line 5: a quoted"));
+}
+
 TEST(Prompts, AFileThatCannotBeReadIsNamed) {
   const TemporaryFolder folder;
   EXPECT_THAT(fails_with([&] { Prompts::read(folder.path / "none.txt"); }), HasSubstr("none.txt"));

@@ -30,8 +30,14 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor);
 /// stats.jsonl without the lines after `iteration` (of work that was lost with the process that did it).
 void trim_stats(const std::filesystem::path& path, std::int64_t iteration);
 
-/// Throws UsageError, naming the first difference, where the folder's run has another record (train_record.h).
-void require_same_run(const std::filesystem::path& folder, const std::string& record);
+/// The folder in run.outdir whose state was written last, of the unfinished runs with this record (train_record.h);
+/// with
+/// --nosubdir the outdir itself, where it holds a run. Empty where there is none. For --resume auto.
+std::filesystem::path find_unfinished_run(const TrainRun& run, const std::string& record);
+
+/// Throws UsageError, naming the first difference, where the folder's run has another record and cannot go on as `run`:
+/// it may be made longer or shorter by --total_kimg where what it has learned so far would be the same.
+void require_same_run(const TrainRun& run, const std::filesystem::path& folder, const std::string& record);
 
 /// A run's folder, in which it stands alone, and its clock. All processes have one; only the root's writes.
 class RunFolder {
@@ -39,8 +45,8 @@ class RunFolder {
   RunFolder(std::filesystem::path path, bool writes, std::string fingerprint);
 
   /// Puts the trainer where the folder's state left it. Nothing happens in a folder without one.
-  /// Throws UsageError where the state is of a run with another fingerprint.
-  void resume(Trainer& trainer);
+  /// Throws UsageError where the state is of another run (require_same_run).
+  void resume(Trainer& trainer, const TrainRun& run);
 
   void write_options(const std::string& json) const;
   void write_state(const Trainer& trainer) const;

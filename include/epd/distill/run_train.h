@@ -23,13 +23,15 @@ struct EvaluationOptions {
 
 /// A training run as the user asks for it: what it learns, with which files, and what it leaves behind.
 struct TrainRun {
+  static constexpr const char* kAuto = "auto";
+
   TrainOptions options;
   std::string model_path, detector;
   std::string prompt, prompt_path;  // for models conditioned on text: one, or caption i for training seed i
   std::filesystem::path outdir = "exp";
   std::string desc;                 // appended to the folder's name
   bool nosubdir = false;            // write into outdir itself
-  std::string resume;               // a run's folder or number: go on with it
+  std::string resume;               // a run's folder or number: go on with it; kAuto: with one that was begun, if any
   double tick = 1;                  // thousands of images between two lines of stats.jsonl
   std::int64_t snap = 5, dump = 1;  // ticks between predictor snapshots, and between resumable states; 0: at the end
   EvaluationOptions evaluation;

@@ -50,6 +50,9 @@ class Validation {
   ProcessGroup& group_;
 };
 
+/// All iterations are done, or the validation has lost its patience.
+bool is_done(const TrainOptions& options, const TrainingState& state);
+
 /// Distils a predictor: the student follows the teacher's trajectories (EPD Algorithm 1; method.md "Distillation").
 /// Each image's gradient by the parameters stands in its own row, whichever process found it, and the rows are summed
 /// in order of the images: so neither processes nor passes change a bit of the result.
@@ -67,8 +70,7 @@ class Trainer {
 
   std::int64_t iteration() const { return iteration_; }
   std::int64_t num_iterations() const { return options_.num_iterations(); }
-  /// All iterations are done, or the validation has lost its patience.
-  bool done() const;
+  bool done() const { return is_done(options_, completed_); }
   /// The student as it stands.
   PredictorSpec predictor() const;
   /// The best one of the validations; without any, the student as it stands.

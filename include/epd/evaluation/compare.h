@@ -13,7 +13,9 @@
 #include "epd/distributed/process_group.h"
 #include "epd/evaluation/contender.h"
 #include "epd/images/image.h"
+#include "epd/sampling/common_options.h"
 #include "epd/sampling/conditions.h"
+#include "epd/sampling/sampler.h"
 
 namespace epd {
 
@@ -27,11 +29,12 @@ struct CompareOptions {
   std::vector<int> nfe{5};                  // of the solvers
   std::vector<std::string> extra;           // "solver:order@schedule#nfe": further rows
   std::string exact = "dpmpp:3@logsnr#40";  // the fine trajectory
-  std::vector<std::uint64_t> seeds;         // one image each
-  std::int64_t batch = 64;                  // images at a time, over all processes
-  std::int64_t chunk = 0;                   // images in one forward; 0: 16 on the CPU, 64 on a GPU
-  std::string data;                         // images or statistics of the data; empty: no fd_data
-  std::string detector;                     // of the features
+  SeedList seeds;                           // one image each
+  OnBad on_bad = OnBad::kStop;
+  std::int64_t batch = 64;  // images at a time, over all processes
+  std::int64_t chunk = 0;   // images in one forward; 0: 16 on the CPU, 64 on a GPU
+  std::string data;         // images or statistics of the data; empty: no fd_data
+  std::string detector;     // of the features
   ConditionOptions condition;
   GuidanceKind guidance_type = GuidanceKind::kNone;
   double guidance_rate = 1;
@@ -55,6 +58,7 @@ struct CompareRow {
   double fd_data = 0;            // to the data; NaN without data
   double images_per_second = 0;  // drawing alone, of all processes together
   bool learned = false;          // a predictor
+  std::int64_t missing = 0;      // images that are not finite and left out
 };
 
 struct Comparison {

@@ -1,5 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "epd/core/options.h"
 #include "epd/distributed/process_group.h"
 #include "epd/files/json.h"
@@ -18,6 +23,24 @@ struct OptionValue<Afs> {
     return !yes_or_no ? Afs::kMean : *yes_or_no ? Afs::kAnalytical : Afs::kNo;
   }
   static std::string write(Afs value) { return name_of(kAfsNames, value); }
+};
+
+/// Seeds that are given, or "random:64": that many, drawn once from the system's entropy.
+struct SeedList : std::vector<std::uint64_t> {
+  using std::vector<std::uint64_t>::vector;
+  SeedList() = default;
+  SeedList(std::vector<std::uint64_t> seeds) : std::vector<std::uint64_t>(std::move(seeds)) {}  // NOLINT: on purpose
+
+  bool random = false;
+};
+
+/// "random:N" or what parse_seeds reads. Throws UsageError. The drawn ones rise, are below 2^31 as seeds that nothing
+/// is trained on, and differ.
+SeedList read_seed_list(const std::string& text);
+
+template <>
+struct OptionValue<SeedList> : OptionValue<std::vector<std::uint64_t>> {
+  static SeedList read(const std::string& word, const std::string&) { return read_seed_list(word); }
 };
 
 /// Throws Error, naming the first difference, on every rank whose record is not the root's. Called by all ranks.
@@ -40,6 +63,7 @@ inline constexpr const char* kBatch = "images per batch, all processes together"
 inline constexpr const char* kChunk =
     "images per forward pass, padded, so results do not depend on --batch (0: 16 on the CPU, 64 on a GPU)";
 inline constexpr const char* kPointsAtOnce = "parallel points per forward pass (0: all)";
+inline constexpr const char* kOnBad = "an image that is not finite: end the run, or leave the image out and name it";
 inline constexpr const char* kPrecision = "precision of the network; auto: fp32 on the CPU, the model's own on a GPU";
 inline constexpr const char* kMetrics = "comma-separated: fid, kid, prdc (precision, recall, density, coverage)";
 

@@ -37,6 +37,9 @@ class Conditions {
   virtual Condition of(const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) const = 0;
   /// The text of an image, for the record beside it; empty where there is none.
   virtual std::string prompt(std::uint64_t seed) const = 0;
+  /// What the tokenizer cuts off the prompts of these seeds, in one line: how many it cuts, and what the first of them
+  /// loses; empty where it cuts none. Without seeds: of all captions there are.
+  virtual std::string cut_off(const std::vector<std::uint64_t>&) const { return {}; }
 };
 
 /// Labels, or for models conditioned on text the states of its encoder; the tokenizer's files stand beside the model.

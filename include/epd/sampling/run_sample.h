@@ -16,7 +16,8 @@ namespace epd {
 struct SampleSummary {
   std::filesystem::path outdir;  // empty where nothing was written
   std::int64_t images = 0;       // of the seeds asked for
-  std::int64_t made = 0;         // by this run; the others were there
+  std::int64_t made = 0;         // by this run; the others were there, or are bad
+  std::int64_t bad = 0;          // not finite, and left out
   double seconds = 0;            // drawing and writing, without loading the model
   int nfe = 0, evaluations = 0;
   std::optional<Scores> scores;  // on the root, where asked for

@@ -10,9 +10,11 @@
 #include "epd/denoiser/torchscript.h"
 #include "epd/documents/manifest.h"
 #include "epd/metrics/scores.h"
+#include "epd/sampling/common_options.h"
 #include "epd/sampling/conditions.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/output_folder.h"
+#include "epd/sampling/sampler.h"
 
 namespace epd {
 
@@ -41,13 +43,14 @@ struct SampleOptions {
   MethodOptions method;
   ConditionOptions condition;
 
-  std::vector<std::uint64_t> seeds;
+  SeedList seeds;
   std::int64_t batch = 64;          // images at a time, over all processes
   std::int64_t chunk = 0;           // images in one forward of the network; 0: 16 on the CPU, 64 on a GPU
   std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
   std::int64_t decode_batch = 0;    // latents decoded in one forward; 0: 1 on the CPU, 8 on a GPU
   Precision precision = Precision::kAuto;
   RandomDevice random_device = RandomDevice::kDevice;
+  OnBad on_bad = OnBad::kStop;
 
   std::filesystem::path outdir;  // unset: samples/<dataset>/<solver>_nfe<NFE>_npoints_<K>
   SampleFormat format = SampleFormat::kPng;

@@ -8,18 +8,35 @@
 #include <string>
 #include <vector>
 
+#include "epd/core/names.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/metrics/detector.h"
 #include "epd/metrics/statistics.h"
+#include "epd/runtime/execute.h"
 #include "epd/sampling/conditions.h"
 #include "epd/solver/plan.h"
 
 namespace epd {
 
+/// What becomes of a run where an image is not finite: it ends, or goes on without the image.
+enum class OnBad { kStop, kSkip };
+inline constexpr NameTable<OnBad, 2> kOnBadNames{{{"stop", OnBad::kStop}, {"skip", OnBad::kSkip}}};
+constexpr const auto& names_of(OnBad) { return kOnBadNames; }
+
 struct SamplerOptions {
   at::Device random_device = at::kCPU;  // where the seeds' generators live
   std::int64_t decode_batch = 0;        // latents decoded in one forward, a smaller last slice padded; 0: the default
   bool keep_states = false;             // hand out the states at all grid points
+  OnBad on_bad = OnBad::kStop;
+};
+
+/// An image with a value that is not finite.
+struct BadImage {
+  std::uint64_t seed;
+  std::string where;  // "from step 2 of 3 on", "after the decoder"
+
+  static const char* const kAdvice;
+  std::string message() const;  // "the image of seed 7 is not finite from step 2 of 3 on"
 };
 
 /// Images as the network made them, on its device.
@@ -29,6 +46,7 @@ struct Samples {
   at::Tensor end;                  // [B, C, H, W], the last state, before decoding
   at::Tensor labels;               // [B] int64, what was drawn or asked for; undefined for models without labels
   std::vector<at::Tensor> states;  // with keep_states: N of [B, C, H, W], before decoding
+  std::vector<BadImage> bad;       // seeds that were asked for and are not among the B
 };
 
 /// Seeds in, images out: latents, the plan, the decoder. Each image depends on its own seed alone.
@@ -37,9 +55,12 @@ class Sampler {
   Sampler(OpenedModel model, std::shared_ptr<const Conditions> conditions, Plan<double> plan, double t_0,
           SamplerOptions options);
 
+  /// Throws Error for an image that is not finite, or with on_bad skip leaves it out and names it in `bad`.
   Samples draw(const std::vector<std::uint64_t>& seeds) const;
 
  private:
+  Samples drawn(const std::vector<std::uint64_t>& seeds, const GridObserver& observe) const;
+  void leave_out_bad(Samples& samples, const at::Tensor& finite) const;
   at::Tensor decoded(const at::Tensor& states) const;
 
   OpenedModel model_;
