@@ -67,6 +67,14 @@ struct OptionInfo {
 };
 inline OptionInfo help(std::string text) { return {.help = std::move(text)}; }
 
+/// What becomes of a run at an image that cannot be read or is not finite.
+enum class OnBad {
+  kStop,  // it ends with an Error that names the image
+  kSkip   // the image is left out and counted
+};
+inline constexpr NameTable<OnBad, 2> kOnBadNames{{{"stop", OnBad::kStop}, {"skip", OnBad::kSkip}}};
+constexpr const auto& names_of(OnBad) { return kOnBadNames; }
+
 /// How a field's type is read and written. Specialise it, or for an enum give it a name table: names_of(Enum).
 template <class T>
 struct OptionValue;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "epd/core/options.h"
 #include "epd/core/thread_pool.h"
 #include "epd/images/image.h"
 #include "epd/images/png.h"
@@ -31,13 +32,6 @@ struct ImageReading {
   bool labels_matter = false;  // classes that cannot be used are an Error, not a remark
 };
 
-/// What becomes of a run at an image that cannot be read.
-enum class OnBad {
-  kStop,  // it ends with an Error that names the image
-  kSkip   // the image is left out and counted
-};
-inline constexpr NameTable<OnBad, 2> kOnBadNames{{{"stop", OnBad::kStop}, {"skip", OnBad::kSkip}}};
-constexpr const auto& names_of(OnBad) { return kOnBadNames; }
 inline constexpr const char* kOnBadHelp = "at an image that cannot be read: stop, or skip and count it";
 
 /// Images to be read, in a fixed order that no file system decides.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "epd/core/names.h"
+#include "epd/core/options.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/metrics/detector.h"
 #include "epd/metrics/statistics.h"
@@ -17,11 +18,6 @@
 #include "epd/solver/plan.h"
 
 namespace epd {
-
-/// What becomes of a run where an image is not finite: it ends, or goes on without the image.
-enum class OnBad { kStop, kSkip };
-inline constexpr NameTable<OnBad, 2> kOnBadNames{{{"stop", OnBad::kStop}, {"skip", OnBad::kSkip}}};
-constexpr const auto& names_of(OnBad) { return kOnBadNames; }
 
 struct SamplerOptions {
   at::Device random_device = at::kCPU;  // where the seeds' generators live
