@@ -181,12 +181,15 @@ TrainRun with_dataset_name(TrainRun run) {
 }
 
 fs::path planned_folder(const TrainRun& run, const PredictorSpec& student) {
-  if (!run.resume.empty()) return find_run_dir(run.resume, run.outdir);
+  const bool automatic = run.resume == TrainRun::kAuto;
+  if (!run.resume.empty() && !automatic) return find_run_dir(run.resume, run.outdir);
   std::error_code error;
   EPD_REQUIRE(!fs::exists(run.outdir, error) || fs::is_directory(run.outdir, error), "outdir: ", run.outdir.string(),
               " is a file, not a folder");
   if (!run.nosubdir) return run.outdir / ("NNNNN-" + run_name(run, student));
-  EPD_REQUIRE(!fs::exists(run.outdir / "training_options.json"), "outdir: ", run.outdir.string(),
+  const bool begun = fs::exists(run.outdir / "training_options.json");
+  if (begun && automatic) return run.outdir;
+  EPD_REQUIRE(!begun, "outdir: ", run.outdir.string(),
               " already holds a training run; continue it with --resume, or choose another folder");
   const auto data = find_data(run.outdir, /*below=*/false);
   EPD_REQUIRE(!data, "outdir: ", run.outdir.string(), " holds other data (", data->string(),

@@ -343,6 +343,8 @@ TEST_F(Faults, ADryRunSaysAndRefusesWhatTheRunDoes) {
   EXPECT_THAT(run_program("train", {"-n", "--resume", path("runs")}).output,
               HasSubstr("folder: " + path("runs") + "\n"));
   refuses("train", with({"--nosubdir"}), 1, "already holds a training run");
+  EXPECT_THAT(run_program("train", with({"--nosubdir", "--resume", "auto"})).output,
+              HasSubstr("folder: " + path("runs") + "\n"));
   refuses("train", {"--resume", path("runs"), "--total_kimg", "more"}, 2,
           "--total_kimg: expected a number, got 'more'");
 }

@@ -158,7 +158,7 @@ TEST(OneLine, SaysInPlainWordsWhatLibrariesSay) {
   EXPECT_EQ(words_of([] { fs::directory_iterator("/no/where"); }),
             "cannot open directory /no/where: No such file or directory");
   EXPECT_EQ(words_of([] { fs::create_directories("/proc/self/x: y"); }),
-            "cannot create directory /proc/self/x: y: No such file or directory");
+            "cannot create directories /proc/self/x: y: No such file or directory");
   EXPECT_EQ(words_of([] { fs::rename("/no/a", "/no/b"); }), "cannot rename /no/a and /no/b: No such file or directory");
   EXPECT_EQ(one_line("[json.exception.type_error.316] invalid UTF-8 byte at index 0: 0xFF"),
             "cannot use JSON: invalid UTF-8 byte at index 0: 0xFF");
