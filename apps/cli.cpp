@@ -6,13 +6,16 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <iostream>
+#include <sstream>
 
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/environment.h"
+#include "epd/files/atomic_file.h"
+#include "epd/files/json.h"
 #include "epd/files/options_json.h"
+#include "epd/files/outputs.h"
 
 namespace epd::cli {
 namespace {
@@ -23,6 +26,14 @@ std::string with_underscores(std::string token) {
   const auto end = std::min(token.find('='), token.size());
   std::replace(token.begin() + 2, token.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
   return token;
+}
+
+/// The first word that no option takes: "unknown option --sovler".
+std::string unknown_word(const CLI::App& app) {
+  const auto words = app.remaining(/*recurse=*/true);
+  const auto option = std::ranges::find_if(words, [](const auto& word) { return word.size() > 1 && word[0] == '-'; });
+  if (option != words.end()) return "unknown option " + shown(option->substr(0, option->find('=')));
+  return words.empty() ? "a word too many" : "unknown argument '" + shown(words.front()) + "'";
 }
 
 std::string on_one_line(std::string message) {
@@ -78,14 +89,15 @@ void add_option(CLI::App& command, Option& option) {
 }
 
 Json settings_of(const std::string& path) {
-  std::ifstream stream(path);
-  EPD_REQUIRE_USAGE(stream.good() && stream.peek() != std::ifstream::traits_type::eof(), "cannot read the file");
+  const std::string bytes = read_file(path);
+  EPD_REQUIRE_USAGE(!bytes.empty(), "the file is empty");
   if (!path.ends_with(".toml")) {
-    auto json = Json::parse(stream, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+    auto json = Json::parse(bytes, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
     EPD_REQUIRE_USAGE(json.is_object(), "not a JSON object of options and values");
     return json;
   }
   auto settings = Json::object();
+  std::istringstream stream(bytes);
   for (const auto& item : CLI::ConfigTOML().from_config(stream)) settings[item.name] = item.inputs;
   return settings;
 }
@@ -94,6 +106,17 @@ void require_what_is_required(const Options& options, const std::string& program
   for (const Option& option : options) {
     EPD_REQUIRE_USAGE(!option.info.required || option.given, "--", option.name, " is required (", program,
                       " --help lists the options)");
+  }
+}
+
+/// Names of files may be any bytes; other words are written into JSON and read by tokenizers.
+void require_text(const Options& options) {
+  for (const Option& option : options) {
+    if (option.kind != Option::Kind::kText || option.info.path != NamesPath::kNo) continue;
+    for (const auto& word : option.get()) {
+      EPD_REQUIRE_USAGE(valid_utf8(word) == word, "--", option.name, ": expected UTF-8 text, got '",
+                        shown(valid_utf8(word)), "'");
+    }
   }
 }
 
@@ -114,6 +137,8 @@ Command* parse_alone(Program& program, int argc, const char* const* argv) {
   } catch (const CLI::Success& e) {
     app.exit(e, std::cout, std::cerr);
     return nullptr;
+  } catch (const CLI::ExtrasError&) {
+    throw UsageError(text(unknown_word(app), " (", program.name, " --help lists the options)"));
   } catch (const CLI::Error& e) {
     throw UsageError(text(on_one_line(e.what()), " (", program.name, " --help lists the options)"));
   }
@@ -123,6 +148,8 @@ Command* parse_alone(Program& program, int argc, const char* const* argv) {
   const Option* config = chosen->options.find("config");
   if (config != nullptr && config->given) read_settings(chosen->options, config->get().at(0));
   require_what_is_required(chosen->options, program.name);
+  require_text(chosen->options);
+  require_separate(chosen->options);
   return &*chosen;
 }
 
@@ -130,7 +157,7 @@ Command* parse_alone(Program& program, int argc, const char* const* argv) {
 
 Options options_of(Common& o) {
   return Options("Common")
-      .add("config", o.config, help("JSON or TOML file of options; the command line wins").as("FILE"))
+      .add("config", o.config, help("JSON or TOML file of options; the command line wins").reads().as("FILE"))
       .add("device", o.device, help("auto, cpu, cuda or cuda:N"))
       .add("threads", o.threads, help("CPU threads per process (0: LibTorch's default)").in(between(0, 4096)))
       .add("verbose", o.verbose, help("verbose logging"))
@@ -148,7 +175,7 @@ void read_settings(Options& options, const std::string& path) {
     set_options(options, settings_of(path));
   } catch (const CLI::Error& e) {
     throw UsageError(text("--config ", path, ": ", on_one_line(e.what())));
-  } catch (const UsageError& e) {
+  } catch (const Error& e) {
     throw UsageError(text("--config ", path, ": ", e.what()));
   }
 }

@@ -1,21 +1,49 @@
 #include "epd/evaluation/compare.h"
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iostream>
 
 #include "cli.h"
 #include "epd/core/run_main.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/options_json.h"
+#include "epd/files/outputs.h"
 #include "epd/images/png.h"
 
 namespace {
 
 using namespace epd;
 
-void write_results(const Comparison& comparison, const CompareOptions& options) {
+constexpr std::array kResults{"results.json", "results.md", "compare.svg", "compare.png"};
+
+constexpr const char* kSettings = "settings.json";
+
+/// Makes the folder ready, which holds the results of one set of options, and returns these: its settings.json.
+std::string prepare_folder(CompareOptions options) {
+  const auto outdir = options.outdir, path = outdir / kSettings;
+  create_folder(outdir, "outdir");
+  const AtomicFile probe(path);
+  const auto here = decisive_options(options_of(options), {{"software_version", version()}}).dump(1);
+  const bool has_results =
+      std::ranges::any_of(kResults, [&](auto name) { return std::filesystem::exists(outdir / name); });
+  if (has_results && !options.overwrite) {
+    EPD_REQUIRE(std::filesystem::exists(path), outdir.string(), " has results and no settings.json that describes them",
+                "; choose another --outdir, or replace them with --overwrite");
+    const auto json = Json::parse(read_file(path), nullptr, false);
+    const auto other = json.is_object() ? first_difference(json, Json::parse(here))
+                                        : std::optional<std::string>("its settings.json is damaged");
+    EPD_REQUIRE(!other, outdir.string(), " has results of other options: ", other.value_or(""),
+                "; choose another --outdir, or replace them with --overwrite");
+  }
+  return here + "\n";
+}
+
+void write_results(const Comparison& comparison, const CompareOptions& options, const std::string& settings) {
   const auto& outdir = options.outdir;
-  std::filesystem::create_directories(outdir);
   const auto table = comparison_table(comparison.rows);
+  write_file(outdir / kSettings, settings);
   write_file(outdir / "results.json", comparison_json(comparison.rows));
   write_file(outdir / "results.md", table);
   write_file(outdir / "compare.svg", comparison_chart(comparison.rows));
@@ -40,8 +68,10 @@ int main(int argc, char** argv) {
     const auto group = cli::join_job(common);
     group->run([&] {
       const auto device = cli::choose_device(common, group->local_rank());
-      const auto comparison = compare(options.validated(), *group, device);
-      if (group->is_root()) write_results(comparison, options);
+      options.validated();
+      const auto settings = group->is_root() ? prepare_folder(options) : "";
+      const auto comparison = compare(options, *group, device);
+      if (group->is_root()) write_results(comparison, options, settings);
     });
   });
 }

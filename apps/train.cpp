@@ -24,12 +24,11 @@ void explain(const TrainRun& given) {
   const auto student = run.validated().options.initial_predictor(facts);
   const auto map = make_sigma_map(facts.noise);
   const int cost = guidance_cost(student.guidance_type);
-  std::cout << run.command_line << "\n"
-            << "folder: " << run.outdir.string() << "/NNNNN-" << run_name(run, student) << "\n"
-            << "iterations: " << run.options.num_iterations() << "\nstudent:\n"
-            << explain_table(make_plan(student, student.time_steps(map.get())), cost) << "teacher:\n"
-            << explain_table(make_plan(run.options.teacher_options(), run.options.teacher_grid(student, map.get())),
-                             cost);
+  std::cout << text(
+      run.command_line, "\nfolder: ", planned_folder(run, student).string(),
+      "\niterations: ", run.options.num_iterations(), "\nstudent:\n",
+      explain_table(make_plan(student, student.time_steps(map.get())), cost), "teacher:\n",
+      explain_table(make_plan(run.options.teacher_options(), run.options.teacher_grid(student, map.get())), cost));
 }
 
 /// The options of the run that is resumed; what was given wins.

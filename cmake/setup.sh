@@ -14,7 +14,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
 readonly build=$root/build
-readonly cache=${EPD_CACHE:-$HOME/.cache/epd}
+readonly cache=${EPD_CACHE:-${HOME:?is not set; name the cache folder with EPD_CACHE}/.cache/epd}
 readonly wanted=${1:-programs}
 readonly torch_version=2.11.0 oldest_torch=2.7 oldest_cmake=3.25 oldest_gcc=12
 

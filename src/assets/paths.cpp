@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -99,11 +100,29 @@ fs::path cached(const fs::path& path, const std::string& complaint, const std::v
   return path;
 }
 
+JsonReader read_registry() {
+  const auto path = project_dir() / "models" / "registry.json";
+  return JsonReader::parse(read_file(path), path.string());
+}
+
+/// " (known names: a, b)" behind a name that is not one of them.
+std::string known_names(const std::string& name) {
+  const auto names = read_registry().fields();
+  if (std::ranges::find(names, name) != names.end()) return {};
+  std::string list;
+  for (const auto& known : names) list += (list.empty() ? "" : ", ") + known;
+  return text(" (known names: ", list, ")");
+}
+
 }  // namespace
 
 fs::path project_dir() { return from_environment("EPD_HOME", EPD_SOURCE_DIR); }
 
-fs::path cache_dir() { return from_environment("EPD_CACHE", from_environment("HOME", ".") / ".cache" / "epd"); }
+fs::path cache_dir() {
+  const auto home = from_environment("HOME", ""), named = from_environment("EPD_CACHE", "");
+  EPD_REQUIRE(!named.empty() || !home.empty(), "the cache has no place without HOME; name its folder with EPD_CACHE");
+  return named.empty() ? home / ".cache" / "epd" : named;
+}
 
 fs::path model_location(const std::string& dataset_name, const std::string& model_path) {
   if (!model_path.empty()) return model_path;
@@ -121,7 +140,8 @@ fs::path find_model(const std::string& dataset_name, const std::string& model_pa
   EPD_REQUIRE(ending != ".pkl" && ending != ".ckpt" && ending != ".safetensors", "model_path: ", model_path,
               " is a checkpoint; ./launch.sh model NAME --source ", model_path, " makes a model file of it");
   return model_path.empty()
-             ? cached(path, text("dataset_name: no model for '", dataset_name, "'"), {"model", dataset_name})
+             ? cached(path, text("dataset_name: no model for '", dataset_name, "'", known_names(dataset_name)),
+                      {"model", dataset_name})
              : path;
 }
 
@@ -150,7 +170,7 @@ fs::path find_captions(const std::string& dataset_name) {
 fs::path find_statistics(const std::string& dataset_name) {
   const auto file_name = find_dataset(dataset_name).statistics;
   EPD_REQUIRE(!file_name.empty(), "ref: no file ", dataset_name,
-              " exists, and no dataset of that name has published statistics");
+              " exists, and no dataset of that name has published statistics", known_names(dataset_name));
   return cached(cache_dir() / "statistics" / file_name, text("ref: no statistics of ", dataset_name),
                 {"fetch", dataset_name, "statistics"});
 }
@@ -169,8 +189,7 @@ std::string name_in(JsonReader& entry, const std::string& field) {
 }  // namespace
 
 DatasetEntry find_dataset(const std::string& name) {
-  const auto path = project_dir() / "models" / "registry.json";
-  auto registry = JsonReader::parse(read_file(path), path.string());
+  auto registry = read_registry();
   if (!registry.has(name)) return {};
   auto entry = registry.object(name);
   DatasetEntry result;

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <iomanip>
 #include <sstream>
 
@@ -53,7 +52,7 @@ Progress::Progress(std::string what, std::int64_t total, std::string unit, bool 
     : what_(std::move(what)),
       unit_(std::move(unit)),
       total_(total),
-      terminal_(isatty(STDERR_FILENO) == 1),
+      terminal_(log::can_redraw()),
       shown_(shown && log::level() <= log::Level::kInfo),
       drawn_(start_) {}
 
@@ -64,7 +63,8 @@ void Progress::advance(std::int64_t count) {
   done_ += count;
   const auto now = Clock::now();
   const Clock::duration interval = terminal_ ? Clock::duration(kTerminalInterval) : Clock::duration(kPlainInterval);
-  if (now - drawn_ >= interval) draw(now, false);
+  // The last state is drawn by finish() alone.
+  if (now - drawn_ >= interval && done_ < total_) draw(now, false);
 }
 
 void Progress::skip(std::int64_t count) {
@@ -88,10 +88,7 @@ void Progress::draw(Clock::time_point now, bool last) {
   if (!shown_) return;
   drawn_ = now;
   if (terminal_) {
-    const auto drawn = line(now, last).substr(0, terminal_width() - 1);
-    std::fprintf(stderr, "\r%s\033[K%s", drawn.c_str(), last ? "\n" : "");
-    std::fflush(stderr);
-    log::unfinished_line(!last);
+    log::draw_line(line(now, last).substr(0, terminal_width() - 1), last);
   } else {
     log::info(line(now, last));
   }

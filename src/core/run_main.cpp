@@ -1,6 +1,16 @@
 #include "epd/core/run_main.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <iostream>
 #include <new>
 #include <string_view>
 
@@ -28,9 +38,72 @@ std::string last_line(std::string_view lines) {
   return trimmed(lines.substr(begin == lines.npos ? 0 : begin + 1, end + 1 - (begin == lines.npos ? 0 : begin + 1)));
 }
 
+/// "cannot create directories: Permission denied [/a/b]", as std::filesystem words it -> "cannot create directories
+/// /a/b: Permission denied".
+std::string file_system_words(std::string_view rest) {
+  const auto colon = rest.find(": ");
+  const auto bracket = rest.find(" [", colon == rest.npos ? 0 : colon);
+  if (colon == rest.npos || bracket == rest.npos || !rest.ends_with(']')) return std::string(rest);
+  std::string_view what = rest.substr(0, colon);
+  const auto verb = what.rfind("cannot ");
+  what = verb == what.npos ? std::string_view("use") : what.substr(verb + 7);
+  std::string paths(rest.substr(bracket + 2, rest.size() - bracket - 3));
+  if (const auto second = paths.find("] ["); second != paths.npos) paths.replace(second, 3, " and ");
+  return text("cannot ", what, ' ', paths, ": ", rest.substr(colon + 2, bracket - colon - 2));
+}
+
+/// The texts of std::out_of_range, bad_optional_access and their like: they tell the user nothing.
+bool is_a_logic_error(std::string_view line) {
+  constexpr auto kBeginnings =
+      std::to_array<std::string_view>({"basic_string", "std::", "vector::", "map::at",
+                                       "array::", "deque::", "bad optional access", "bad_", "bad any_cast"});
+  return std::ranges::any_of(kBeginnings, [&](auto beginning) { return line.starts_with(beginning); }) ||
+         line.find("::_M_") != line.npos || line == "stoi" || line == "stod" || line == "stoul" || line == "stol";
+}
+
+/// A line of a library in the words of this program.
+std::string in_plain_words(std::string line) {
+  constexpr std::string_view kFileSystem = "filesystem error: ", kJson = "[json.exception.", kTorch = "c10::";
+  if (line.starts_with(kFileSystem)) return file_system_words(std::string_view(line).substr(kFileSystem.size()));
+  if (line.starts_with(kJson)) return "cannot use JSON: " + line.substr(std::min(line.find("] ") + 2, line.size()));
+  if (is_a_logic_error(line)) return "this is a bug of the program; --verbose shows more";
+  for (auto at = line.find(kTorch); at != line.npos; at = line.find(kTorch)) line.erase(at, kTorch.size());
+  return line;
+}
+
 void report(const std::string& what) {
-  log::error(one_line(what));
-  if (what.find('\n') != what.npos) log::debug(what);
+  const auto line = one_line(what);
+  log::error(line);
+  if (line != what) log::debug(what);
+}
+
+/// A standard stream that is closed would be the next file that is opened, and be written to. Writing to stdout fails
+/// all the same: it is opened for reading.
+void open_closed_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
+    // The lowest free number is this stream's.
+    [[maybe_unused]] const int opened = ::open("/dev/null", stream == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+  }
+}
+
+/// Why what was printed did not all arrive, as errno; 0 where it did.
+int lost_output() {
+  std::cout.flush();
+  const bool lost_before = std::cout.fail() || std::ferror(stdout) != 0;
+  errno = 0;
+  if (std::fflush(stdout) != 0 || lost_before) return errno != 0 ? errno : EIO;
+  // Network file systems report a full disk when a file is closed.
+  const int copy = ::dup(STDOUT_FILENO);
+  return copy >= 0 && ::close(copy) == 0 ? 0 : errno;
+}
+
+int exit_code_of_output() {
+  const int error = lost_output();
+  if (error == 0) return 0;
+  if (error == EPIPE) return 128 + SIGPIPE;  // whoever read it has what it wanted: quietly, as other tools end
+  report(text("cannot write to stdout: ", std::strerror(error)));
+  return 1;
 }
 
 }  // namespace
@@ -56,11 +129,11 @@ std::string one_line(const std::string& what) {
   // c10::Error: the message, then where it was raised and the C++ stack.
   if (const auto raised = rest.find("\nException raised from "); raised != rest.npos) rest = rest.substr(0, raised);
   // The TorchScript interpreter: a traceback with the error in its last line.
-  if (rest.find("Traceback of TorchScript") != rest.npos) return last_line(rest);
+  if (rest.find("Traceback of TorchScript") != rest.npos) return in_plain_words(last_line(rest));
   const auto first = rest.find_first_not_of(" \t\r\n");
   if (first == rest.npos) return "unknown error";
   rest.remove_prefix(first);
-  return trimmed(rest.substr(0, rest.find('\n')));
+  return in_plain_words(trimmed(rest.substr(0, rest.find('\n'))));
 }
 
 void keep_freed_memory() {
@@ -77,9 +150,12 @@ const char* version() { return EPD_VERSION; }
 
 int run_main(const std::function<void()>& work) {
   catch_signals();
+  open_closed_streams();
+  // A write fails instead. Unlike SIG_IGN, this is not inherited by programs that are started.
+  std::signal(SIGPIPE, [](int) {});
   try {
     work();
-    return 0;
+    return exit_code_of_output();
   } catch (const AlreadyReported& e) {
     log::debug(e.what());
     return e.exit_code();

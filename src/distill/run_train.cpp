@@ -18,6 +18,7 @@
 #include "epd/documents/model_facts_json.h"
 #include "epd/documents/run_dir.h"
 #include "epd/files/options_json.h"
+#include "epd/files/outputs.h"
 #include "epd/metrics/detector.h"
 #include "epd/metrics/frechet.h"
 #include "epd/metrics/statistics.h"
@@ -46,9 +47,6 @@ class Evaluator {
         group_(group),
         reference_(read_statistics(find_reference(run.evaluation.reference))) {
     const auto& o = run.evaluation;
-    EPD_REQUIRE_USAGE(o.seeds.size() >= 2, "eval_seeds: a Frechet distance needs at least 2 images");
-    EPD_REQUIRE_USAGE(*std::ranges::max_element(o.seeds) < kFirstTrainingSeed, "eval_seeds: seeds from ",
-                      kFirstTrainingSeed, " on are used in training");
     detector_ = open_scoring_detector(run.options.dataset_name, o.detector, run.resources.device);
     require_same_detector(*detector_, reference_);
     mine_ = share_of(o.seeds, group.rank(), group.size());
@@ -85,12 +83,7 @@ OpenedModel open(const TrainRun& run, std::int64_t chunk) {
 }
 
 std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
-  if (run.options.loss_metric == LossMetric::kL2) {
-    EPD_REQUIRE_USAGE(run.detector.empty(), "detector: --loss_metric l2 does not use a detector");
-    return nullptr;
-  }
-  EPD_REQUIRE_USAGE(run.options.loss_metric != LossMetric::kLpips || !run.detector.empty(),
-                    "loss_metric lpips: give a TorchScript LPIPS network with --detector");
+  if (run.options.loss_metric == LossMetric::kL2) return nullptr;
   DetectorOptions options;
   options.device = run.resources.device;
   return std::make_shared<const Detector>(find_detector(run.options.dataset_name, run.detector), options);
@@ -137,18 +130,9 @@ std::string resolved_resume(const TrainRun& run, const std::string& fingerprint,
 fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessGroup& group) {
   std::string folder;
   if (group.is_root()) {
-    if (!run.resume.empty()) {
-      folder = find_run_dir(run.resume, run.outdir).string();
-    } else if (run.nosubdir) {
-      std::error_code error;
-      fs::create_directories(run.outdir, error);
-      EPD_REQUIRE(!error, "outdir: cannot make the folder ", run.outdir.string(), ": ", error.message());
-      EPD_REQUIRE(!fs::exists(run.outdir / "training_options.json"), "outdir: ", run.outdir.string(),
-                  " already holds a training run; continue it with --resume, or choose another folder");
-      folder = run.outdir.string();
-    } else {
-      folder = make_run_dir(run.outdir, run_name(run, student)).string();
-    }
+    folder = planned_folder(run, student).string();
+    if (run.resume.empty() && run.nosubdir) create_folder(run.outdir, "outdir");
+    if (run.resume.empty() && !run.nosubdir) folder = make_run_dir(run.outdir, run_name(run, student)).string();
   }
   return group.broadcast_bytes(folder, "run folder");
 }
@@ -194,6 +178,23 @@ TrainRun with_dataset_name(TrainRun run) {
   auto& name = run.options.dataset_name;
   if (name.empty()) name = read_model_facts(find_model(name, run.model_path)).dataset_name;
   return run;
+}
+
+fs::path planned_folder(const TrainRun& run, const PredictorSpec& student) {
+  const bool automatic = run.resume == TrainRun::kAuto;
+  if (!run.resume.empty() && !automatic) return find_run_dir(run.resume, run.outdir);
+  std::error_code error;
+  EPD_REQUIRE(!fs::exists(run.outdir, error) || fs::is_directory(run.outdir, error), "outdir: ", run.outdir.string(),
+              " is a file, not a folder");
+  if (!run.nosubdir) return run.outdir / ("NNNNN-" + run_name(run, student));
+  const bool begun = fs::exists(run.outdir / "training_options.json");
+  if (begun && automatic) return run.outdir;
+  EPD_REQUIRE(!begun, "outdir: ", run.outdir.string(),
+              " already holds a training run; continue it with --resume, or choose another folder");
+  const auto data = find_data(run.outdir, /*below=*/false);
+  EPD_REQUIRE(!data, "outdir: ", run.outdir.string(), " holds other data (", data->string(),
+              "); choose another folder, or leave --nosubdir out");
+  return run.outdir;
 }
 
 std::string run_name(const TrainRun& run, const PredictorSpec& student) {

@@ -74,6 +74,7 @@ Options options_of(TrainOptions& o) {
            help("initial raw parameters, normal or midpoint (default: normal); for ns the initial plan, a solver on "
                 "this grid or a predictor (default: dpmpp)")
                .decides_content()
+               .reads()
                .as("NAME|FILE|NUMBER"))
       .add("twin_shift", o.twin_shift,
            help("ns: initial noise level of the extra points of a stage, as a multiple of the stage's own")

@@ -2,9 +2,12 @@
 
 #include <torch/version.h>
 
+#include <algorithm>
+
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/chunked.h"
+#include "epd/distill/teacher.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/options_json.h"
 #include "epd/sampling/common_options.h"
@@ -16,25 +19,29 @@ Options options_of(TrainRun& run) {
   Options options("Model");
   options
       .add("dataset_name", run.options.dataset_name, help("model to distil for (demo, cifar10, ...)").decides_result())
-      .add("model_path", run.model_path, help(kModelPath).decides_content().as("FILE"))
+      .add("model_path", run.model_path, help(kModelPath).decides_content().reads().as("FILE"))
       .add(options_of(run.options));
   options.group("Condition and features")
       .add("detector", run.detector,
            help("feature network of the loss (default: inception; for demo, its own network)")
                .decides_content()
+               .reads()
                .as("NAME|FILE"))
       .add("prompt", run.prompt, help("prompt for all training images (text models)").decides_result())
-      .add(
-          "prompt_path,prompt_file", run.prompt_path,
-          help("training captions: one per line, or a CSV file with a column named text").decides_content().as("FILE"));
+      .add("prompt_path,prompt_file", run.prompt_path,
+           help("training captions: one per line, or a CSV file with a column named text")
+               .decides_content()
+               .reads()
+               .as("FILE"));
   options.group("Output")
-      .add("outdir", run.outdir, help("parent of the run folder").as("DIR"))
+      .add("outdir", run.outdir, help("parent of the run folder").names_path().as("DIR"))
       .add("desc", run.desc, help("text appended to the name of the run folder"))
       .add("nosubdir", run.nosubdir, help("write into --outdir itself, without a run folder"))
       .add("resume", run.resume,
            help("continue this run with its own options; auto: the unfinished run of these options in --outdir, else a "
                 "new "
                 "one")
+               .names_path()
                .as("DIR|NUMBER|auto"))
       .add("tick", run.tick, help("kimg per tick: one line of stats.jsonl").decides_job().in(positive()))
       .add("snap", run.snap, help("ticks between snapshots of the predictor (0: none)").in(at_least(0)))
@@ -48,10 +55,10 @@ Options options_of(TrainRun& run) {
                .decides_job()
                .in(at_least(0)))
       .add("fid", evaluation.reference,
-           help("reference statistics (.npz) or dataset name for --eval_every").as("FILE|NAME"))
+           help("reference statistics (.npz) or dataset name for --eval_every").reads().as("FILE|NAME"))
       .add("eval_seeds", evaluation.seeds, help("seeds of the images for --fid; never trained on").decides_job())
       .add("eval_detector", evaluation.detector,
-           help("feature network for --fid (default: inception; for demo, its own network)").as("NAME|FILE"));
+           help("feature network for --fid (default: inception; for demo, its own network)").reads().as("NAME|FILE"));
   options.group("Resources")
       .add("batch_gpu", run.resources.batch_gpu,
            help("images per gradient pass of a process (0: its whole share of the batch)").in(at_least(0)))
@@ -70,6 +77,14 @@ const TrainRun& TrainRun::validated() const {
   options.validated();
   EPD_REQUIRE_USAGE((evaluation.every > 0) == !evaluation.reference.empty(),
                     "eval_every and fid must be given together");
+  EPD_REQUIRE_USAGE(options.loss_metric != LossMetric::kL2 || detector.empty(),
+                    "detector: --loss_metric l2 does not use a detector");
+  EPD_REQUIRE_USAGE(options.loss_metric != LossMetric::kLpips || !detector.empty(),
+                    "loss_metric lpips: give a TorchScript LPIPS network with --detector");
+  EPD_REQUIRE_USAGE(evaluation.every == 0 || evaluation.seeds.size() >= 2,
+                    "eval_seeds: a Frechet distance needs at least 2 images");
+  EPD_REQUIRE_USAGE(evaluation.every == 0 || *std::ranges::max_element(evaluation.seeds) < kFirstTrainingSeed,
+                    "eval_seeds: seeds from ", kFirstTrainingSeed, " on are used in training");
   EPD_REQUIRE_USAGE(desc.find('/') == std::string::npos, "desc: '", desc, "' must not contain '/'");
   return *this;
 }

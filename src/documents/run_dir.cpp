@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "epd/core/error.h"
+#include "epd/files/outputs.h"
 
 namespace epd {
 namespace {
@@ -75,8 +76,7 @@ std::set<int> used_numbers(const fs::path& parent) {
 
 fs::path make_run_dir(const fs::path& parent, const std::string& name) {
   std::error_code error;
-  fs::create_directories(parent, error);
-  EPD_REQUIRE(!error, "outdir: cannot make the folder ", parent.string(), ": ", error.message());
+  create_folder(parent, "outdir");
   for (int number = 0; number < 100000; ++number) {
     if (used_numbers(parent).contains(number)) continue;
     // The number is what must be new, whatever stands behind it: whoever makes the folder NNNNN may give it its name.

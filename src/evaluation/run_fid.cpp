@@ -15,6 +15,7 @@
 #include "epd/distributed/process_group.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
+#include "epd/files/outputs.h"
 #include "epd/metrics/random_state.h"
 
 namespace epd {
@@ -162,11 +163,7 @@ CalcResult run_calc(const CalcOptions& given, ProcessGroup& group, at::Device de
 
 void prepare_output(const std::filesystem::path& path) {
   if (is_stdout(path)) return;
-  if (path.has_parent_path()) {
-    std::error_code error;
-    std::filesystem::create_directories(path.parent_path(), error);
-    EPD_REQUIRE(!error, path.parent_path().string(), ": cannot create the folder: ", error.message());
-  }
+  if (path.has_parent_path()) create_folder(path.parent_path(), path.string());
   const AtomicFile probe(path);
 }
 

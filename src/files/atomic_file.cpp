@@ -81,7 +81,14 @@ Descriptor Descriptor::open_to_read(const std::filesystem::path& path) {
 }
 
 Descriptor Descriptor::temporary() {
-  std::string name = (std::filesystem::temp_directory_path() / "epd-XXXXXX").string();
+  std::error_code error;
+  const auto folder = std::filesystem::temp_directory_path(error);
+  if (error) {
+    const char* const given = std::getenv("TMPDIR");
+    throw Error(
+        text("TMPDIR: cannot use ", given != nullptr ? given : "/tmp", " for temporary files: ", error.message()));
+  }
+  std::string name = (folder / "epd-XXXXXX").string();
   Descriptor file(::mkostemp(name.data(), O_CLOEXEC));
   if (!file.is_open()) fail_with_errno("write", name, errno);
   ::unlink(name.c_str());

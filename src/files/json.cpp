@@ -93,6 +93,10 @@ void append(std::string& out, const Json& value, int level) {
 
 }  // namespace
 
+std::string valid_utf8(std::string_view value) {
+  return json::parse(json(value).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
 std::string json_text(const Json& value) {
   std::string out;
   append(out, value, 0);

@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 Json json_of(Option::Kind kind, const std::string& word) {
   if (kind == Option::Kind::kNumber) return Json::parse(word);
   const auto yes_or_no = kind == Option::Kind::kBool ? read_bool(word) : std::nullopt;
-  return yes_or_no ? Json(*yes_or_no) : Json(word);
+  return yes_or_no ? Json(*yes_or_no) : Json(valid_utf8(word));
 }
 
 /// "model_path" -> "model_sha256".

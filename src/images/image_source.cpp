@@ -33,6 +33,11 @@ bool is_hidden(const std::string& name) {
   return false;
 }
 
+/// What `sample` writes beside its images.
+bool is_of_a_sampling_run(const std::string& name) {
+  return name == "manifest.json" || name == "scores.json" || name.starts_with("inters/");
+}
+
 /// Names that are left out of a set, for one warning.
 struct LeftOut {
   std::size_t count = 0;
@@ -65,7 +70,7 @@ void ImageNames::add(const std::string& name, bool regular) {
     irregular_.add(name);
   } else if (extension == ".png" || extension == ".jpg" || extension == ".jpeg") {
     names_.push_back(name);
-  } else if (name != kLabelFile) {
+  } else if (name != kLabelFile && !is_of_a_sampling_run(name)) {
     others_.add(name);
   }
 }

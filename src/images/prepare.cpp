@@ -253,26 +253,38 @@ PrepareOptions::Resolution PrepareOptions::parse_resolution(const std::string& v
   const int found = std::sscanf(value.c_str(), "%6d%c%6d%c", &result.width, &between, &result.height, &rest);
   EPD_REQUIRE_USAGE(found == 3 && (between == 'x' || between == ',') && result.width > 0 && result.height > 0,
                     "resolution: expected width and height such as 64x64, got '", value, "'");
+  EPD_REQUIRE_USAGE(result.width <= kMaxSide && result.height <= kMaxSide, "resolution: expected at most ", kMaxSide,
+                    "x", kMaxSide, ", got '", value, "'");
   return result;
 }
 
 Options options_of(PrepareOptions& o) {
   return Options("Dataset")
-      .add("source", o.source, help(kImagesHelp).as("PATH").needed())
-      .add("dest", o.dest, help("the .zip file to write").needed())
+      .add("source", o.source, help(kImagesHelp).reads().as("PATH").needed())
+      .add("dest", o.dest, help("the .zip file to write").writes().needed())
       .add("resolution", o.resolution, help("width and height to resize to").otherwise("no resizing"))
       .add("transform", o.transform, help("crop before resizing"))
       .add("max_images", o.max_images, help("number of images, from the first on").in(at_least(1)).otherwise("all"))
       .add("transparency,alpha", o.alpha, help(kTransparencyHelp))
       .add("on_bad", o.on_bad, help(kOnBadHelp))
       .add("workers", o.workers, help("threads that decode and resize images").in(between(1, 1024)))
-      .add("json", o.json, help("write a record of the dataset and the settings to this JSON file"));
+      .add("json", o.json, help("write a record of the dataset and the settings to this JSON file").writes());
 }
+
+namespace {
+
+bool is_zip_name(const fs::path& path) {
+  std::string ending = path.extension().string();
+  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  return ending == ".zip";
+}
+
+}  // namespace
 
 const PrepareOptions& PrepareOptions::validated() const {
   PrepareOptions copy = *this;
   options_of(copy).check();
-  EPD_REQUIRE_USAGE(dest.extension() == ".zip", "dest: expected the name of a .zip, got '", dest.string(), "'");
+  EPD_REQUIRE_USAGE(is_zip_name(dest), "dest: expected the name of a .zip, got '", dest.string(), "'");
   EPD_REQUIRE_USAGE(transform == Crop::kNone || resolution, "transform: ", name_of(kCropNames, transform),
                     " needs a --resolution");
   EPD_REQUIRE_USAGE(transform != Crop::kCenterCropWide || resolution->height <= resolution->width,

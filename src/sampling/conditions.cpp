@@ -166,13 +166,15 @@ at::Tensor all_means(const OpenedModel& model, const Conditions& conditions) {
 /// The means from the cache, or made and kept there. Where the cache cannot be written they are made again.
 at::Tensor kept_means(const OpenedModel& model, const Conditions& conditions) {
   if (model.identity.empty()) return all_means(model, conditions);
-  const std::filesystem::path path = cache_dir() / "means" / (model.identity + ".npz");
+  std::filesystem::path path;
   try {
+    path = cache_dir() / "means" / (model.identity + ".npz");
     if (std::filesystem::exists(path)) return to_float_tensor(NpzReader(path).read("mean")).to(model.model->device());
   } catch (const Error& error) {
     log::warning("recomputing the data mean: ", error.what());
   }
   const auto means = all_means(model, conditions);
+  if (path.empty()) return means;
   try {
     std::filesystem::create_directories(path.parent_path());
     write_npz(path, {{"mean", to_array(means)}});

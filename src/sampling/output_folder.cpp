@@ -11,6 +11,7 @@
 #include "epd/core/error.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/options_json.h"
+#include "epd/files/outputs.h"
 
 namespace epd {
 namespace {
@@ -82,14 +83,6 @@ void remove_file(const fs::path& path) {
   EPD_REQUIRE(!error, "cannot remove ", path.string(), ": ", error.message());
 }
 
-void create(const fs::path& folder) {
-  std::error_code error;
-  const bool exists = fs::exists(folder, error);
-  EPD_REQUIRE(!exists || fs::is_directory(folder, error), "outdir: ", folder.string(), " is a file, not a folder");
-  fs::create_directories(folder, error);
-  EPD_REQUIRE(!error, "outdir: cannot create ", folder.string(), ": ", error.message());
-}
-
 /// A whole file: a power cut can leave an empty one under the final name.
 bool is_there(const fs::path& path) {
   std::error_code error;
@@ -128,7 +121,7 @@ std::vector<std::filesystem::path> OutputLayout::packed_files() const {
 }
 
 OutputFolder::OutputFolder(OutputLayout layout, Manifest manifest, Options options) : layout_(std::move(layout)) {
-  create(layout_.folder);
+  create_folder(layout_.folder, "outdir");
   lock_ = std::make_unique<FolderLock>(layout_.folder);
   if (options.overwrite && fs::exists(layout_.folder / Manifest::kFileName)) {
     remove_images();
@@ -168,6 +161,9 @@ void OutputFolder::require_no_stranger(const Manifest& manifest) const {
                 path.filename().string(), ") and no ", Manifest::kFileName,
                 " that describes them; choose another --outdir, or remove them");
   });
+  const auto data = find_data(folder, /*below=*/true);
+  EPD_REQUIRE(!data, folder.string(), " holds other data (", data->string(), ") and no ", Manifest::kFileName,
+              "; choose another --outdir");
 }
 
 void OutputFolder::require_nothing_finished() const {

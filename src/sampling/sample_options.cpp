@@ -26,7 +26,7 @@ Options options_of(MethodOptions& o) {
   const auto predictors_or = [](const char* value) { return text("the predictor's, else ", value); };
   return Options("Solver")
       .add("predictor_path", o.predictor_path,
-           help("predictor: file, folder or experiment number").decides_content().as("FILE|NUMBER"))
+           help("predictor: file, folder or experiment number").decides_content().reads().as("FILE|NUMBER"))
       .add("solver", o.solver, help("classical solver instead of a predictor").decides_result().otherwise("none"))
       .add("num_steps", o.num_steps,
            help("number of timestamps N")
@@ -63,9 +63,10 @@ Options options_of(ConditionOptions& o) {
   return Options("Guidance and condition")
       .add("class", o.label, help("class label of all images").decides_result().otherwise("random, from each seed"))
       .add("prompt", o.prompt, help("prompt for all images").decides_result().otherwise("none"))
-      .add(
-          "prompt_file,prompt_path", o.prompt_file,
-          help("prompts, number i for seed i: one per line, or a CSV file with a column named text").decides_content());
+      .add("prompt_file,prompt_path", o.prompt_file,
+           help("prompts, number i for seed i: one per line, or a CSV file with a column named text")
+               .decides_content()
+               .reads());
 }
 
 Options options_of(ScoreOptions& o) {
@@ -73,9 +74,10 @@ Options options_of(ScoreOptions& o) {
   return Options("Scores")
       .add("fid", o.reference,
            help("score the images against these statistics (.npz) or those of a dataset, as fid calc does")
+               .reads()
                .as("FILE|NAME"))
       .add("metrics", o.metrics, help(kMetrics))
-      .add("detector", o.detector, help(kDetector).as("NAME|FILE"))
+      .add("detector", o.detector, help(kDetector).reads().as("NAME|FILE"))
       .add("no_images", o.no_images, help("score only, write no images"));
 }
 
@@ -85,7 +87,7 @@ Options options_of(SampleOptions& o) {
   options
       .add("dataset_name", o.dataset_name,
            help("model to draw from (demo, cifar10, ...; default: the predictor's)").decides_result())
-      .add("model_path", o.model_path, help(kModelPath).decides_content().as("FILE"))
+      .add("model_path", o.model_path, help(kModelPath).decides_content().reads().as("FILE"))
       .add(options_of(o.method))
       .add(options_of(o.condition));
   options.group("Sampling")
@@ -103,6 +105,7 @@ Options options_of(SampleOptions& o) {
       .add("outdir", o.outdir,
            help("output folder (default: samples/<dataset>/<solver>_nfe<NFE>_npoints_<K>, with --grid below "
                 "samples/grids)")
+               .writes()
                .as("DIR"))
       .add("format", o.format, help("output format").decides_result())
       .add("grid", o.grid, help("write one image grid, grid.png, instead of separate PNGs").decides_result())

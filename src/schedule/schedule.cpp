@@ -1,6 +1,8 @@
 #include "epd/schedule/schedule.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iomanip>
 #include <utility>
 
@@ -57,6 +59,10 @@ TimeSteps make_time_steps(const ScheduleOptions& options, int num_steps, const S
   // The ends are the range itself, free of rounding; `discrete` with rho other than 1 starts elsewhere, as published.
   if (options.kind != ScheduleKind::kDiscrete || options.rho == 1) t.front() = options.sigma_max;
   t.back() = options.sigma_min;
+  const bool fall = std::ranges::all_of(t, [](double value) { return std::isfinite(value) && value > 0; }) &&
+                    std::ranges::adjacent_find(t, std::less_equal<>()) == t.end();
+  EPD_REQUIRE_USAGE(fall, "schedule_rho: ", num_steps, " timestamps do not fall from one to the next with ",
+                    options.rho, "; use a value nearer to 1");
   return TimeSteps(std::move(t));
 }
 

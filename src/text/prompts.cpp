@@ -10,6 +10,7 @@
 
 #include "epd/core/error.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/json.h"
 
 namespace epd {
 namespace {
@@ -19,6 +20,7 @@ std::string read_text(const std::filesystem::path& path) {
   std::string text = read_file(path);
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
+  EPD_REQUIRE(valid_utf8(text) == text, path.string(), ": expected UTF-8 text");
   return text;
 }
 

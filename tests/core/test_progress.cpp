@@ -46,6 +46,27 @@ TEST(Progress, IsSilentUnderQuietAndOnOtherProcesses) {
   EXPECT_EQ(GetCapturedStderr(), "");
 }
 
+TEST(Progress, SaysTheLastStateOnce) {
+  CaptureStderr();
+  {
+    Progress progress("sampling", 4, "images");
+    progress.advance(4);
+    progress.finish();
+  }
+  const auto lines = GetCapturedStderr();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 1);
+}
+
+TEST(Log, AFileThatCannotBeWrittenIsRemarkedOnOnce) {
+  log::also_to_file("/dev/full");
+  CaptureStderr();
+  log::info("first");
+  log::info("second");
+  const auto lines = GetCapturedStderr();
+  EXPECT_THAT(lines, HasSubstr("warning: cannot write the log: "));
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 3) << lines;
+}
+
 TEST(Progress, CountsFromSeveralThreads) {
   CaptureStderr();
   {

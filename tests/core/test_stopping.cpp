@@ -2,8 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <filesystem>
+#include <functional>
+#include <map>
 #include <new>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "epd/core/interrupt.h"
 #include "epd/core/run_main.h"
@@ -137,6 +143,30 @@ TEST(OneLine, TakesTheErrorAtTheEndOfATorchScriptTraceback) {
                      "  File \"code/x.py\", line 9, in forward\n    y = x @ x\n        ~~~~~ <--- HERE\n"
                      "RuntimeError: mat1 and mat2 differ\n"),
             "RuntimeError: mat1 and mat2 differ");
+}
+
+TEST(OneLine, SaysInPlainWordsWhatLibrariesSay) {
+  const auto words_of = [](const std::function<void()>& work) {
+    try {
+      work();
+    } catch (const std::exception& e) {
+      return one_line(e.what());
+    }
+    return std::string("nothing was thrown");
+  };
+  namespace fs = std::filesystem;
+  EXPECT_EQ(words_of([] { fs::directory_iterator("/no/where"); }),
+            "cannot open directory /no/where: No such file or directory");
+  EXPECT_EQ(words_of([] { fs::create_directories("/proc/self/x: y"); }),
+            "cannot create directories /proc/self/x: y: No such file or directory");
+  EXPECT_EQ(words_of([] { fs::rename("/no/a", "/no/b"); }), "cannot rename /no/a and /no/b: No such file or directory");
+  EXPECT_EQ(one_line("[json.exception.type_error.316] invalid UTF-8 byte at index 0: 0xFF"),
+            "cannot use JSON: invalid UTF-8 byte at index 0: 0xFF");
+  for (const auto& work : std::vector<std::function<void()>>{
+           [] { std::string("a").substr(2); }, [] { std::vector<int>(1).at(1); }, [] { std::stoi("x"); },
+           [] { std::map<int, int>().at(1); }, [] { std::optional<int>().value(); }}) {
+    EXPECT_EQ(words_of(work), "this is a bug of the program; --verbose shows more");
+  }
 }
 
 TEST(OneLine, IsNeverEmpty) {

@@ -11,12 +11,15 @@ enum class Level { kDebug, kInfo, kWarning, kError, kOff };
 
 void set_level(Level level);
 Level level();
-/// Copies everything that is logged to this file as well (append), for a run's log.txt.
+/// Copies everything that is logged to this file as well (append), for a run's log.txt. Where that fails later, one
+/// warning says so.
 void also_to_file(const std::string& path);
 
 void write(Level level, const std::string& message);
-/// An unfinished line (a progress bar) stands on the terminal: the next message takes its place.
-void unfinished_line(bool stands);
+/// Whether stderr is a terminal on which a line can be drawn again: not under TERM=dumb.
+bool can_redraw();
+/// Draws a line over the last unfinished one (a progress bar). The next message takes the place of an unfinished line.
+void draw_line(const std::string& line, bool finished);
 
 template <class... Parts>
 void debug(const Parts&... parts) {

@@ -27,6 +27,9 @@ enum class Decides {
   kContent   // likewise, but a value that names a file counts by the file's SHA-256
 };
 
+/// Whether an option's value is a file or folder, and what becomes of it: kOther is checked where it is used.
+enum class NamesPath { kNo, kInput, kOutput, kOther };
+
 /// The values that a number may have. A number is always finite.
 struct Bounds {
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
@@ -50,6 +53,7 @@ struct OptionInfo {
   std::string default_value;  // in the help of a field that is unset
   std::string type;           // in the help: FILE, DIR, ...; "": the field's own
   bool required = false;
+  NamesPath path = NamesPath::kNo;
 
   OptionInfo decides_result() && { return with(&OptionInfo::decides, Decides::kResult); }
   OptionInfo decides_content() && { return with(&OptionInfo::decides, Decides::kContent); }
@@ -57,6 +61,9 @@ struct OptionInfo {
   OptionInfo in(Bounds value) && { return with(&OptionInfo::bounds, value); }
   OptionInfo otherwise(std::string value) && { return with(&OptionInfo::default_value, std::move(value)); }
   OptionInfo as(std::string value) && { return with(&OptionInfo::type, std::move(value)); }
+  OptionInfo reads() && { return with(&OptionInfo::path, NamesPath::kInput); }
+  OptionInfo names_path() && { return with(&OptionInfo::path, NamesPath::kOther); }
+  OptionInfo writes() && { return with(&OptionInfo::path, NamesPath::kOutput); }
   OptionInfo needed() && { return with(&OptionInfo::required, true); }
 
   template <class T>

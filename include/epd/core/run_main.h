@@ -20,6 +20,8 @@ class AlreadyReported : public Error {
 
 /// Runs the work of `main` and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 (SIGINT) or 143 (SIGTERM,
 /// SIGHUP, SIGUSR1) after a signal.
+/// Output that could not be written (a full disk, a closed stdout) is a failure; a reader that is gone ends the program
+/// quietly, with 141.
 /// Whatever it throws becomes one line on stderr; the whole text (Torch's backtraces too) only at log level debug.
 /// Signals are caught from here on (interrupt.h).
 ///
@@ -28,8 +30,8 @@ class AlreadyReported : public Error {
 ///     }
 int run_main(const std::function<void()>& work);
 
-/// The one line of an exception's text that says what failed: no C++ backtrace, and of a TorchScript traceback the
-/// error at its end.
+/// The one line of an exception's text that says what failed, in plain words: no C++ backtrace, of a TorchScript
+/// traceback the error at its end, no names of the libraries' exceptions.
 std::string one_line(const std::string& what);
 
 /// The text on one line: control characters, which names of files may hold, as \n, \t or \x1b.

@@ -57,6 +57,10 @@ TrainRun with_dataset_name(TrainRun run);
 /// Throws Error and UsageError; Interrupted when it was asked to stop, with its state written.
 std::filesystem::path run_train(const TrainRun& run, ProcessGroup& group);
 
+/// Where the run will be: with its number yet to come, NNNNN, where it makes a new folder below --outdir. Throws Error
+/// for a folder that it cannot begin in, or go on in.
+std::filesystem::path planned_folder(const TrainRun& run, const PredictorSpec& student);
+
 /// The name behind the number of a run's folder: <dataset>-<num_steps>-<NFE>-<student>-<schedule>[-afs][-desc].
 std::string run_name(const TrainRun& run, const PredictorSpec& student);
 

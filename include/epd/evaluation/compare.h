@@ -42,6 +42,7 @@ struct CompareOptions {
   int picture_images = 12;  // images of each row in compare.png
   int picture_rows = 8;     // rows in compare.png; 0: all
   std::filesystem::path outdir = "samples/compare";
+  bool overwrite = false;  // replace the results of other options in outdir
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const CompareOptions& validated() const;

@@ -12,6 +12,9 @@
 
 namespace epd {
 
+/// The text with U+FFFD in place of bytes that are not UTF-8, as file names may have.
+std::string valid_utf8(std::string_view value);
+
 /// JSON to be written: the fields of an object stay in the order in which they were added.
 using Json = nlohmann::ordered_json;
 

@@ -26,6 +26,7 @@ struct PrepareOptions {
   struct Resolution {
     int width = 0, height = 0;
   };
+  static constexpr int kMaxSide = 16384;
 
   std::filesystem::path source;          // folder, zip, npy, npz or cifar-10-python.tar.gz
   std::filesystem::path dest;            // .zip
