@@ -159,4 +159,9 @@ void ZipReader::read_range(std::size_t index, std::uint64_t offset, char* out, s
   archive_->fill(file.get(), out, num_bytes, entry, path_);
 }
 
+void require_undamaged(const std::filesystem::path& path) {
+  const ZipReader zip(path);
+  for (std::size_t i = 0; i < zip.size(); ++i) zip.stream(i, [](std::string_view) {});
+}
+
 }  // namespace epd

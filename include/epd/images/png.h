@@ -31,7 +31,7 @@ constexpr const auto& names_of(Alpha) { return kAlphaNames; }
 /// A PNG as RGB, pixel for pixel as Pillow's convert("RGB") except 16-bit samples, of which the high byte counts:
 /// palettes resolved, grey repeated, transparency dropped unless told otherwise. `name` stands in errors. A damaged
 /// critical chunk, an early end, or a size whose pixels the file could not hold throw Error; damage in an ancillary
-/// chunk does not count.
+/// chunk does not count, unless transparency is laid on white.
 Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop);
 
 }  // namespace epd
