@@ -10,6 +10,7 @@
 #include "epd/core/sha256.h"
 #include "epd/denoiser/tf32.h"
 #include "epd/documents/model_facts_json.h"
+#include "epd/files/zip.h"
 
 namespace epd {
 
@@ -48,6 +49,7 @@ namespace {
 
 torch::jit::Module load_script(const std::filesystem::path& path, at::Device device) {
   try {
+    require_undamaged(path);
     auto script = torch::jit::load(path.string(), device);
     script.eval();
     for (auto parameter : script.parameters()) parameter.set_requires_grad(false);

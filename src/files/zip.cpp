@@ -161,6 +161,11 @@ void ZipReader::read_range(std::size_t index, std::uint64_t offset, char* out, s
   archive_->fill(file.get(), out, num_bytes, entry, path_);
 }
 
+void require_undamaged(const std::filesystem::path& path) {
+  const ZipReader zip(path);
+  for (std::size_t i = 0; i < zip.size(); ++i) zip.stream(i, [](std::string_view) {});
+}
+
 namespace {
 
 // The format: PKWARE's APPNOTE.TXT 6.3, sections 4.3 (structure) and 4.5.3 (zip64).

@@ -134,13 +134,15 @@ void on_read(png_structp png, png_bytep out, std::size_t length) {
 /// libpng's two structures, freed together.
 class PngReader {
  public:
-  explicit PngReader(Reading& reading)
+  PngReader(Reading& reading, Alpha alpha)
       : png(png_create_read_struct(PNG_LIBPNG_VER_STRING, &reading, on_error, on_warning)) {
     EPD_REQUIRE(png != nullptr, "no memory to read a PNG");
     info = png_create_info_struct(png);
     if (info == nullptr) png_destroy_read_struct(&png, nullptr, nullptr);
     EPD_REQUIRE(info != nullptr, "no memory to read a PNG");
     png_set_read_fn(png, &reading, on_read);
+    // Transparency is an ancillary chunk: damaged, it would be passed over, and the colours on white be others.
+    if (alpha == Alpha::kWhite) png_set_crc_action(png, PNG_CRC_DEFAULT, PNG_CRC_ERROR_QUIT);
     // Only IHDR, PLTE, IDAT and IEND matter here; texts and profiles could be bombs of their own.
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   }
@@ -205,7 +207,7 @@ Image on_white(const Image& rgba) {
 
 Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
   Reading reading{bytes};
-  PngReader reader(reading);
+  PngReader reader(reading, alpha);
   const auto require = [&](bool ok) { EPD_REQUIRE(ok, "cannot read the PNG ", name, ": ", reading.message.data()); };
   require(read_header(reader, reading));
   const std::uint64_t width = png_get_image_width(reader.png, reader.info);

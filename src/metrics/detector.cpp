@@ -14,6 +14,7 @@
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/tf32.h"
+#include "epd/files/zip.h"
 #include "epd/metrics/statistics.h"
 
 namespace epd {
@@ -48,6 +49,7 @@ graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
 torch::jit::Module load_frozen(const fs::path& path, const DetectorOptions& options) {
   EPD_REQUIRE(fs::is_regular_file(path), "detector: no such file: ", path.string());
   try {
+    require_undamaged(path);
     auto module = torch::jit::load(path.string(), options.device);
     module.eval();
     const bool for_cpu = options.scoring_only && options.device.is_cpu();

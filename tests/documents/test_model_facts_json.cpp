@@ -95,7 +95,7 @@ TEST(ModelFactsJson, RefusesMissingUnknownAndImpossibleFields) {
   EXPECT_THAT(refusal("\"table\"", "\"cosine\""), HasSubstr("noise: kind: expected vp or table, got 'cosine'"));
   EXPECT_THAT(refusal("[0.9, ", "[0.1, "), HasSubstr("noise table: entry 1"));
   EXPECT_THAT(refusal("\"image_channels\": 3", "\"image_channels\": 3.5"), HasSubstr("latent: image_channels"));
-  EXPECT_THAT(refusal("\"00ff\"", "12"), HasSubstr("source: b.pt: expected a string"));
+  EXPECT_THAT(refusal("\"00ff\"", "12"), HasSubstr("source: b.pt: expected a string, found number"));
 }
 
 class ModelFile : public testing::Test {

@@ -132,7 +132,7 @@ TEST(PredictorJson, ReadsBackWhatStandsForTheFirstEvaluation) {
   }
   EXPECT_THAT(predictor_text(some_predictor()), HasSubstr("\"afs\": true"));
   EXPECT_THAT(refusal(changed("\"afs\": true", "\"afs\": \"median\"")), HasSubstr("afs: expected False, True or mean"));
-  EXPECT_THAT(refusal(changed("\"afs\": true", "\"afs\": 1")), HasSubstr("afs: expected a string"));
+  EXPECT_THAT(refusal(changed("\"afs\": true", "\"afs\": 1")), HasSubstr("afs: expected a string, found number"));
   auto plan = some_plan();
   plan.afs = Afs::kMean;
   plan.set_plan({80, true, {{{9, 0.1, {0.9}}}}, {0.002, 1e-5, {-0.25, 1.3}}});

@@ -56,6 +56,10 @@ class ZipReader {
   std::unique_ptr<Archive> archive_;
 };
 
+/// Reads a whole archive for its CRCs, and throws Error, naming the entry, where one does not match: for files that are
+/// given to LibTorch, which does not check them.
+void require_undamaged(const std::filesystem::path& path);
+
 /// Writes a zip archive of stored entries, dated 1980-01-01, so that the bytes depend on names and contents alone.
 /// Entries go to the disk as they are added; zip64 where sizes need it; the archive appears whole, by rename, at
 /// finish(). Not for several threads at once.

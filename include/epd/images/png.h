@@ -37,7 +37,7 @@ enum class Channels {
 /// A PNG as RGB (or grey), pixel for pixel as Pillow's convert("RGB") except 16-bit samples, of which the high byte
 /// counts: palettes resolved, grey repeated, transparency dropped unless told otherwise. `name` stands in errors. A
 /// damaged critical chunk, an early end, or a size whose pixels the file could not hold throw Error; damage in an
-/// ancillary chunk does not count.
+/// ancillary chunk does not count, unless transparency is laid on white.
 Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop,
                  Channels channels = Channels::kRgb);
 
