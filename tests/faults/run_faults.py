@@ -1,4 +1,4 @@
-"""Runs the programs with one failing call each and checks that nothing is lost: see README.md beside this file.
+"""Runs the programs with one failing call each and checks that nothing is lost.
 
     run_faults.py --bin build/bin --library libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME]
 """
