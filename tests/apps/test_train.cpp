@@ -291,7 +291,9 @@ TEST_F(TrainProgram, AFinishedRunIsMadeLongerWhereWhatItHasLearnedStands) {
     whole.insert(whole.end(), {"--total_kimg", "0.078"});
     const auto expected = undisturbed(whole);
     ASSERT_EQ(run("short", more).exit_code, 0);
-    if (more.empty()) EXPECT_NE(predictor("short"), expected);
+    if (more.empty()) {
+      EXPECT_NE(predictor("short"), expected);
+    }
     const auto ended = longer("short", "0.078");
     EXPECT_EQ(ended.exit_code, 0) << ended.errors;
     EXPECT_EQ(predictor("short"), expected);
