@@ -20,11 +20,10 @@ constexpr std::array kResults{"results.json", "results.md", "compare.svg", "comp
 
 constexpr const char* kSettings = "settings.json";
 
-/// Makes the folder ready, which holds the results of one set of options, and returns these: its settings.json.
-std::string prepare_folder(CompareOptions options) {
+/// The text of the folder's settings.json: a folder holds the results of one set of options, and others are refused.
+std::string settings_for_folder(CompareOptions options) {
   const auto outdir = options.outdir, path = outdir / kSettings;
-  create_folder(outdir, "outdir");
-  const AtomicFile probe(path);
+  if (std::filesystem::exists(outdir)) const AtomicFile writable(path);
   const auto here = decisive_options(options_of(options), {{"software_version", version()}}).dump(1);
   const bool has_results =
       std::ranges::any_of(kResults, [&](auto name) { return std::filesystem::exists(outdir / name); });
@@ -42,6 +41,7 @@ std::string prepare_folder(CompareOptions options) {
 
 void write_results(const Comparison& comparison, const CompareOptions& options, const std::string& settings) {
   const auto& outdir = options.outdir;
+  create_folder(outdir, "outdir");
   const auto table = comparison_table(comparison.rows);
   write_file(outdir / kSettings, settings);
   write_file(outdir / "results.json", comparison_json(comparison.rows));
@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
     group->run([&] {
       const auto device = cli::choose_device(common, group->local_rank());
       options.validated();
-      const auto settings = group->is_root() ? prepare_folder(options) : "";
+      const auto settings = group->is_root() ? settings_for_folder(options) : "";
       const auto comparison = compare(options, *group, device);
       if (group->is_root()) write_results(comparison, options, settings);
     });

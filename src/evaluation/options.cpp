@@ -81,10 +81,9 @@ Options options_of(CompareOptions& o) {
       .add("outdir", o.outdir,
            help("output folder: results.json, results.md, compare.png, compare.svg").writes().as("DIR"))
       .add("overwrite", o.overwrite, help("replace the results of another comparison in the folder"))
-      .add("images_per_row,picture_images", o.picture_images,
-           help("images per row of compare.png").decides_result().in(at_least(1)))
+      .add("images_per_row,picture_images", o.picture_images, help("images per row of compare.png").in(at_least(1)))
       .add("picture_rows", o.picture_rows,
-           help("rows of compare.png, the reference among them (0: all)").decides_result().in(at_least(0)));
+           help("rows of compare.png, the reference among them (0: all)").in(at_least(0)));
   return options;
 }
 
