@@ -1,6 +1,7 @@
 #include "epd/core/run_main.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -92,7 +93,12 @@ int lost_output() {
   std::cout.flush();
   const bool lost_before = std::cout.fail() || std::ferror(stdout) != 0;
   errno = 0;
-  if (std::fflush(stdout) != 0 || lost_before) return errno != 0 ? errno : EIO;
+  if (std::fflush(stdout) != 0 || lost_before) {
+    if (errno != 0) return errno;
+    // An earlier write failed, whose errno is gone; a pipe that nobody reads still says so.
+    pollfd stream{STDOUT_FILENO, POLLOUT, 0};
+    return ::poll(&stream, 1, 0) == 1 && (stream.revents & POLLERR) != 0 ? EPIPE : EIO;
+  }
   // Network file systems report a full disk when a file is closed.
   const int copy = ::dup(STDOUT_FILENO);
   return copy >= 0 && ::close(copy) == 0 ? 0 : errno;

@@ -129,9 +129,12 @@ TEST_F(ARunThatIsResumed, RefusesEveryOptionThatDecidesTheResultByItsName) {
         const auto answer = refusal(changed);
         ASSERT_NE(answer, "") << base.name << " = " << value << " went on";
         const auto hashed = base.name.substr(0, base.name.find("_path")) + "_sha256";
-        const bool named =
-            answer.find(base.name + " is ") != answer.npos || answer.find(hashed + " is ") != answer.npos;
-        if (named && answer.find("was trained with other options: ") != answer.npos) {
+        const bool named = answer.find(base.name + " is ") != answer.npos ||
+                           answer.find(hashed + " is ") != answer.npos ||
+                           (base.name == "total_kimg" && answer.find("total_kimg") != answer.npos);
+        // A run may be made longer where what it has learned stands (total_kimg), and says so in words of its own.
+        const bool other = answer.find("was trained with other options: ") != answer.npos || base.name == "total_kimg";
+        if (named && other) {
           refused.insert(base.name);
           break;
         }

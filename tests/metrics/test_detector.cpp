@@ -85,7 +85,7 @@ TEST_F(DetectorFile, KnowsItsNameAndHash) {
 }
 
 TEST_F(DetectorFile, WhatIsNoDetectorIsRefusedWithTheReason) {
-  EXPECT_THAT(refusal(folder_ / "none.ts"), HasSubstr("no file"));
+  EXPECT_THAT(refusal(folder_ / "none.ts"), HasSubstr("no such file"));
   std::ofstream(folder_ / "text.ts") << "not a network";
   EXPECT_THAT(refusal(folder_ / "text.ts"), HasSubstr("cannot load the detector"));
   EXPECT_THAT(refusal_of("def forward(self, x: Tensor) -> Tensor:\n  return torch.flatten(x, 1)\n"),
