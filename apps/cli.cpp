@@ -83,7 +83,7 @@ void add_option(CLI::App& command, Option& option) {
   if (option.is_list) {
     added->expected(1, 1 << 20)->delimiter(',');
   } else {
-    added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    added->expected(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
   if (option.kind == Option::Kind::kBool) added->expected(0, 1)->default_str("True");
 }

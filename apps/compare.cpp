@@ -23,7 +23,10 @@ constexpr const char* kSettings = "settings.json";
 /// The text of the folder's settings.json: a folder holds the results of one set of options, and others are refused.
 std::string settings_for_folder(CompareOptions options) {
   const auto outdir = options.outdir, path = outdir / kSettings;
-  if (std::filesystem::exists(outdir)) const AtomicFile writable(path);
+  if (std::filesystem::exists(std::filesystem::symlink_status(outdir))) {
+    create_folder(outdir, "outdir");
+    const AtomicFile writable(path);
+  }
   const auto here = decisive_options(options_of(options), {{"software_version", version()}}).dump(1);
   const bool has_results =
       std::ranges::any_of(kResults, [&](auto name) { return std::filesystem::exists(outdir / name); });
