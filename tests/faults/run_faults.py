@@ -135,12 +135,14 @@ class Bench:
         return ("unharmed" if done.returncode == 0 else "recovered"), None
 
 
-def all_faults(bench, names):
+def all_faults(bench, names, kinds):
     for name in names:
         bench.measure(name)
         counts = bench.counts(name)
         print(f"{name}: calls {counts}", flush=True)
         for call, actions in ACTIONS.items():
+            if call not in kinds:
+                continue
             total = counts[call]
             step = max(1, total // MEMORY_POINTS) if call == "memory" else 1
             yield from ((name, call, number, action) for number in range(1, total + 1, step) for action in actions)
@@ -154,6 +156,7 @@ def main():
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--all", action="store_true", default=os.environ.get("EPD_FAULTS") == "all")
     parser.add_argument("--only", nargs="*", default=list(WEIGHTS))
+    parser.add_argument("--calls", nargs="*", default=list(ACTIONS), help="kinds of calls that fail")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no fault after so long")
     parser.add_argument("--verbose", action="store_true", help="a line for each fault")
@@ -162,7 +165,7 @@ def main():
         root = pathlib.Path(folder).resolve()
         make_inputs(root, arguments.models.resolve(), arguments.bin.resolve())
         bench = Bench(root, arguments.bin.resolve(), arguments.library.resolve())
-        faults = list(all_faults(bench, arguments.only))
+        faults = list(all_faults(bench, arguments.only, arguments.calls))
         if not arguments.all and len(faults) > arguments.sample:
             # Weighted draw without replacement (Efraimidis and Spirakis): the largest u^(1/weight).
             rng = random.Random(arguments.seed)
