@@ -93,7 +93,8 @@ TEST_F(SetUp, InstallsTorchAnewWhereItWasCutShort) {
   write_file(machine_ / "pip_is_killed", "");
   const auto killed = set_up("python");
   EXPECT_EQ(killed.exit_code, 1);
-  EXPECT_THAT(killed.errors, HasSubstr("error: pip could not install torch==2.11.0 numpy; fix the problem and run the command again"));
+  EXPECT_THAT(killed.errors,
+              HasSubstr("error: pip could not install torch==2.11.0 numpy; fix the problem and run the command again"));
   fs::remove(machine_ / "pip_is_killed");
   EXPECT_EQ(set_up("python").exit_code, 0);
   EXPECT_EQ(pip_calls(), 2);

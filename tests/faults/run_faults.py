@@ -88,8 +88,7 @@ class Bench:
                             "EPD_FAULT_NUMBER": str(number), "EPD_FAULT_FOLDER": str(self.root) + "/",
                             "EPD_FAULT_LOG": str(self.log)}
         self.log.unlink(missing_ok=True)
-        return subprocess.run(self.commands[name], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=300)
+        return subprocess.run(self.commands[name], env=environment, capture_output=True, timeout=300)
 
     def measure(self, name):
         """The undisturbed results (those that two runs agree on: times of day are not compared), and the calls."""
