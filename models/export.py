@@ -123,7 +123,7 @@ def main() -> int:
     )
     parser.add_argument("--dest", metavar="FILE", help="the model file to write, or its folder (default: the cache's)")
     parser.add_argument(
-        "--resolution", type=positive, metavar="INT", help="height and width of the state, if the checkpoint does not say"
+        "--resolution", type=positive, metavar="INT", help="height and width of the state, if not in the checkpoint"
     )
     parser.add_argument(
         "--head_channels", type=positive, metavar="INT", help="channels per attention head (default: as published)"

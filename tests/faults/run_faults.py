@@ -1,7 +1,8 @@
 """Runs the programs with one failing call each and checks that nothing is lost.
 
-    run_faults.py --bin build/bin --library libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME]
+run_faults.py --bin build/bin --library libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME]
 """
+
 import argparse
 import collections
 import hashlib
@@ -35,21 +36,84 @@ def commands(bin_dir, root):
     fid, data, out = str(bin_dir / "fid"), root / "in", root / "out"
     common = ["--device", "cpu", "--threads", "1"]
     detector = ["--detector", f"{data}/features.ts"]
-    sample = [str(bin_dir / "sample"), *common, "--model_path", f"{data}/denoiser.ts", "--solver", "euler",
-              "--num_steps", "2", "--seeds", "0-2", "--chunk", "1", "--outdir", f"{out}/images"]
+    sample = [
+        str(bin_dir / "sample"),
+        *common,
+        "--model_path",
+        f"{data}/denoiser.ts",
+        "--solver",
+        "euler",
+        "--num_steps",
+        "2",
+        "--seeds",
+        "0-2",
+        "--chunk",
+        "1",
+        "--outdir",
+        f"{out}/images",
+    ]
     student = ["--dataset_name", "demo", "--model_path", f"{data}/denoiser.ts"]
     return {
-        "prepare": [fid, "prepare", *common, "--source", f"{data}/images.zip", "--dest", f"{out}/set.zip", "--json",
-                    f"{out}/set.json"],
+        "prepare": [
+            fid,
+            "prepare",
+            *common,
+            "--source",
+            f"{data}/images.zip",
+            "--dest",
+            f"{out}/set.zip",
+            "--json",
+            f"{out}/set.json",
+        ],
         "ref": [fid, "ref", *common, *detector, "--data", f"{data}/images.zip", "--dest", f"{out}/ref.npz"],
-        "calc": [fid, "calc", *common, *detector, "--images", f"{data}/images.zip", "--ref", f"{data}/ref.npz",
-                 "--json", f"{out}/score.json", "--report", f"{out}/report.html"],
+        "calc": [
+            fid,
+            "calc",
+            *common,
+            *detector,
+            "--images",
+            f"{data}/images.zip",
+            "--ref",
+            f"{data}/ref.npz",
+            "--json",
+            f"{out}/score.json",
+            "--report",
+            f"{out}/report.html",
+        ],
         "sample-png": [*sample, "--format", "png"],
         "sample-zip": [*sample, "--format", "zip"],
-        "train": [str(bin_dir / "train"), *common, *student, "--num_steps", "3", "--M", "1", "--batch", "2",
-                  "--total_kimg", "0.004", "--val_images", "0", "--loss_metric", "l2", "--outdir", f"{out}/run"],
-        "compare": [str(bin_dir / "compare"), *common, *student, "--nfe", "2", "--solvers", "euler", "--seeds", "0-1",
-                    "--outdir", f"{out}/compare"],
+        "train": [
+            str(bin_dir / "train"),
+            *common,
+            *student,
+            "--num_steps",
+            "3",
+            "--M",
+            "1",
+            "--batch",
+            "2",
+            "--total_kimg",
+            "0.004",
+            "--val_images",
+            "0",
+            "--loss_metric",
+            "l2",
+            "--outdir",
+            f"{out}/run",
+        ],
+        "compare": [
+            str(bin_dir / "compare"),
+            *common,
+            *student,
+            "--nfe",
+            "2",
+            "--solvers",
+            "euler",
+            "--seeds",
+            "0-1",
+            "--outdir",
+            f"{out}/compare",
+        ],
     }
 
 
@@ -61,14 +125,29 @@ def make_inputs(root, models, bin_dir):
     with zipfile.ZipFile(models / "emoji32.zip") as source, zipfile.ZipFile(data / "images.zip", "w") as few:
         for name in [n for n in source.namelist() if n.endswith(".png")][:6]:
             few.writestr(name, source.read(name))
-    subprocess.run([str(bin_dir / "fid"), "ref", "--data", f"{data}/images.zip", "--dest", f"{data}/ref.npz",
-                    "--detector", f"{data}/features.ts", "--quiet"], check=True)
+    subprocess.run(
+        [
+            str(bin_dir / "fid"),
+            "ref",
+            "--data",
+            f"{data}/images.zip",
+            "--dest",
+            f"{data}/ref.npz",
+            "--detector",
+            f"{data}/features.ts",
+            "--quiet",
+        ],
+        check=True,
+    )
 
 
 def files_of(folder):
     """Each result's hash by its name; unfinished files have names of their own and are left out."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".epd-tmp-")}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".epd-tmp-")
+    }
 
 
 class Bench:
@@ -84,9 +163,14 @@ class Bench:
     def run(self, name, call="", number=0, action=""):
         environment = dict(os.environ, OMP_NUM_THREADS="1", EPD_CACHE=str(self.root / "cache"))
         if call:
-            environment |= {"LD_PRELOAD": str(self.library), "EPD_FAULT_CALL": call, "EPD_FAULT_ACTION": action,
-                            "EPD_FAULT_NUMBER": str(number), "EPD_FAULT_FOLDER": str(self.root) + "/",
-                            "EPD_FAULT_LOG": str(self.log)}
+            environment |= {
+                "LD_PRELOAD": str(self.library),
+                "EPD_FAULT_CALL": call,
+                "EPD_FAULT_ACTION": action,
+                "EPD_FAULT_NUMBER": str(number),
+                "EPD_FAULT_FOLDER": str(self.root) + "/",
+                "EPD_FAULT_LOG": str(self.log),
+            }
         self.log.unlink(missing_ok=True)
         return subprocess.run(self.commands[name], env=environment, capture_output=True, timeout=300)
 
@@ -170,7 +254,7 @@ def main():
             rng = random.Random(arguments.seed)
             calls = collections.Counter((name, call) for name, call, *_ in faults)
             keyed = [(rng.random() ** (calls[fault[:2]] / WEIGHTS[fault[0]]), fault) for fault in faults]
-            faults = sorted(fault for _, fault in sorted(keyed)[-arguments.sample:])
+            faults = sorted(fault for _, fault in sorted(keyed)[-arguments.sample :])
         outcomes = collections.Counter()
         if arguments.seconds < float("inf"):
             random.Random(arguments.seed).shuffle(faults)
@@ -185,9 +269,11 @@ def main():
             if complaint:
                 print("LOST", *fault, "-", complaint, flush=True)
         injected = sum(outcomes.values()) - outcomes["not reached"]
-        print(f"{injected} faults injected: {outcomes['recovered']} detected and recovered, "
-              f"{outcomes['unharmed']} without effect, {outcomes['lost']} lost; "
-              f"{outcomes['not reached']} calls were not reached")
+        print(
+            f"{injected} faults injected: {outcomes['recovered']} detected and recovered, "
+            f"{outcomes['unharmed']} without effect, {outcomes['lost']} lost; "
+            f"{outcomes['not reached']} calls were not reached"
+        )
         sys.exit(1 if outcomes["lost"] or not injected else 0)
 
 
