@@ -1,6 +1,6 @@
 """Runs the programs with one failing call each and checks that nothing is lost.
 
-run_faults.py --bin build/bin --library libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME]
+run_faults.py --bin build/bin --preload libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME]
 """
 
 import argparse
@@ -152,7 +152,7 @@ def files_of(folder):
 
 class Bench:
     def __init__(self, root, bin_dir, library):
-        self.root, self.library, self.log = root, library, root / "fault.log"
+        self.root, self.preload, self.log = root, library, root / "fault.log"
         self.commands = commands(bin_dir, root)
         self.undisturbed = {}
 
@@ -164,7 +164,7 @@ class Bench:
         environment = dict(os.environ, OMP_NUM_THREADS="1", EPD_CACHE=str(self.root / "cache"))
         if call:
             environment |= {
-                "LD_PRELOAD": str(self.library),
+                "LD_PRELOAD": str(self.preload),
                 "EPD_FAULT_CALL": call,
                 "EPD_FAULT_ACTION": action,
                 "EPD_FAULT_NUMBER": str(number),
@@ -234,7 +234,7 @@ def all_faults(bench, names, kinds):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=pathlib.Path, required=True)
-    parser.add_argument("--library", type=pathlib.Path, required=True)
+    parser.add_argument("--preload", type=pathlib.Path, required=True)
     parser.add_argument("--models", type=pathlib.Path, required=True)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--all", action="store_true", default=os.environ.get("EPD_FAULTS") == "all")
@@ -247,7 +247,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="epd-faults-") as folder:
         root = pathlib.Path(folder).resolve()
         make_inputs(root, arguments.models.resolve(), arguments.bin.resolve())
-        bench = Bench(root, arguments.bin.resolve(), arguments.library.resolve())
+        bench = Bench(root, arguments.bin.resolve(), arguments.preload.resolve())
         faults = list(all_faults(bench, arguments.only, arguments.calls))
         if not arguments.all and len(faults) > arguments.sample:
             # Weighted draw without replacement (Efraimidis and Spirakis): the largest u^(1/weight).
