@@ -1,11 +1,11 @@
 #include "cli.h"
 
-#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <iostream>
 #include <sstream>
 
@@ -120,6 +120,20 @@ void require_text(const Options& options) {
   }
 }
 
+int num_devices(at::DeviceType type) {
+  return c10::impl::hasDeviceGuardImpl(type) ? c10::impl::VirtualGuardImpl(type).deviceCount() : 0;
+}
+
+/// The device of that name, of whatever kind LibTorch knows, but the CPU.
+at::Device accelerator_of(const std::string& name) {
+  try {
+    const at::Device device(name);
+    if (at::isAccelerator(device.type())) return device;
+  } catch (const c10::Error&) {
+  }
+  throw UsageError(text("--device: expected auto, cpu, cuda or cuda:N, got '", name, "'"));
+}
+
 Command* parse_alone(Program& program, int argc, const char* const* argv) {
   CLI::App app(program.description, program.name);
   app.set_version_flag("--version", text(program.name, " ", version()));
@@ -189,18 +203,15 @@ void apply(const Common& common) {
 
 at::Device choose_device(const Common& common, int local_rank) {
   const auto& name = common.device;
-  const int count = at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
-  if (name == "cpu" || (name == "auto" && count == 0)) return at::kCPU;
-  if (name == "auto" || name == "cuda") {
-    EPD_REQUIRE(count > 0, "--device ", name, ": there is no CUDA device on this machine; use --device cpu");
-    return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank % count));
-  }
-  int index = -1;
-  const char* const end = name.data() + name.size();
-  const bool numbered = name.starts_with("cuda:") && std::from_chars(name.data() + 5, end, index).ptr == end;
-  EPD_REQUIRE_USAGE(numbered && index >= 0, "--device: expected auto, cpu, cuda or cuda:N, got '", name, "'");
-  EPD_REQUIRE(index < count, "--device ", name, ": there are ", count, " CUDA device(s) on this machine");
-  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+  const auto accelerator = at::getAccelerator();
+  if (name == "cpu" || (name == "auto" && (!accelerator || num_devices(*accelerator) == 0))) return at::kCPU;
+  const at::Device device = name == "auto" ? at::Device(*accelerator) : accelerator_of(name);
+  const int count = num_devices(device.type());
+  EPD_REQUIRE(count > 0, "--device ", name, ": there is no ", device.type(),
+              " device on this machine; use --device cpu");
+  EPD_REQUIRE(device.index() < count, "--device ", name, ": there are ", count, " ", device.type(),
+              " device(s) on this machine");
+  return device.has_index() ? device : at::Device(device.type(), static_cast<at::DeviceIndex>(local_rank % count));
 }
 
 std::shared_ptr<ProcessGroup> join_job(const Common& common) {

@@ -59,9 +59,9 @@ void read_settings(Options& options, const std::string& path);
 /// Sets the log level and, where given, Torch's number of threads.
 void apply(const Common& common);
 
-/// The device that --device names. `auto` is the GPU of this process where there is one, else the CPU; `cuda` is the
-/// GPU of index local_rank (modulo their number). Throws Error where there is no such device, UsageError for other
-/// names.
+/// The device that --device names: the CPU, or any accelerator that LibTorch knows. `auto` is the accelerator of this
+/// process where there is one, else the CPU; `cuda` is the GPU of index local_rank (modulo their number). Throws Error
+/// where there is no such device, UsageError for other names.
 at::Device choose_device(const Common& common, int local_rank);
 
 /// The processes of this job, joined (ProcessGroup::from_environment), for the device that --device names.
