@@ -154,6 +154,6 @@ class Block(nn.Module):
         """Attention over the pixels; the channels of qkv are (head, d, three)."""
         b, channels, height, width = qkv.shape
         parts = qkv.reshape(b, self.num_heads, channels // (3 * self.num_heads), 3, height * width)
-        q, k, v = parts.permute(3, 0, 1, 4, 2).unbind(0)
+        q, k, v = parts.permute(3, 0, 1, 4, 2).contiguous().unbind(0)  # the fused kernels want d last in memory
         a = F.scaled_dot_product_attention(q, k, v)
         return a.transpose(2, 3).reshape(b, channels // 3, height, width)
