@@ -1,8 +1,8 @@
 include(GoogleTest)
 
-# epd_add_test(NAME name SOURCES file... [LIBRARIES target...]): one GoogleTest program, each of its tests known to ctest.
+# epd_add_test(NAME name SOURCES file... [LIBRARIES target...] [LABELS label]): one GoogleTest program, each of its tests known to ctest.
 function(epd_add_test)
-  cmake_parse_arguments(arg "" "NAME" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "" "NAME;LABELS" "SOURCES;LIBRARIES" ${ARGN})
   add_executable(${arg_NAME} ${arg_SOURCES})
   target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBRARIES} epd_warnings GTest::gmock GTest::gtest_main)
   target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
@@ -10,5 +10,5 @@ function(epd_add_test)
                                                  EPD_BINARY_DIR="${PROJECT_BINARY_DIR}"
                                                  EPD_PYTHON="${EPD_PYTHON}")
   # A test's last name is the one that its suite's name generator gives it.
-  gtest_discover_tests(${arg_NAME} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+  gtest_discover_tests(${arg_NAME} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600 LABELS "${arg_LABELS}")
 endfunction()

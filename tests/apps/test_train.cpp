@@ -442,7 +442,7 @@ TEST_F(TrainProgram, RefusesWhatCannotBe) {
   expect_refused({"--model_path", out("absent.ts").string()}, "absent.ts");
   expect_refused({"--loss_metric", "features", "--detector", out("absent.ts").string()}, "absent.ts");
   expect_refused({"--resume", "12345"}, "12345");
-  expect_refused({"--device", "cuda"}, "cuda");
+  expect_refused({"--device", "cuda:99"}, "cuda:99");
   expect_refused({}, "RANK", {{"WORLD_SIZE", "2"}});
   write_file(out("text.ts"), "no model");
   expect_refused({"--model_path", out("text.ts").string()}, "text.ts");
