@@ -5,8 +5,9 @@ Layer and parameter names are the original's; `build_first_stage` reads the size
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 
+from ldm_unet import image_of, tokens_of
 from state_dict import StateDict, load_strictly
 
 
@@ -41,13 +42,14 @@ class PixelAttention(nn.Module):
         self.v = nn.Conv2d(channels, channels, 1)
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
-    def pixels(self, x: Tensor) -> Tensor:
-        return x.flatten(2).transpose(1, 2).unsqueeze(1)  # [B, 1 head, pixels, C]
-
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
-        attended = scaled_dot_product_attention(self.pixels(self.q(h)), self.pixels(self.k(h)), self.pixels(self.v(h)))
-        return x + self.proj_out(attended.squeeze(1).transpose(1, 2).reshape(x.shape))
+        tokens = tokens_of(self.norm(x)).unsqueeze(1)  # [B, 1 head, pixels, C]
+        # Products over tokens leave q, k and v with their channels last in memory: the fused kernels want that.
+        q = linear(tokens, self.q.weight.flatten(1), self.q.bias)
+        k = linear(tokens, self.k.weight.flatten(1), self.k.bias)
+        v = linear(tokens, self.v.weight.flatten(1), self.v.bias)
+        attended = scaled_dot_product_attention(q, k, v).squeeze(1)
+        return x + image_of(linear(attended, self.proj_out.weight.flatten(1), self.proj_out.bias), x)
 
 
 class Upsample(nn.Module):

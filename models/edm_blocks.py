@@ -156,4 +156,4 @@ class Block(nn.Module):
         parts = qkv.reshape(b, self.num_heads, channels // (3 * self.num_heads), 3, height * width)
         q, k, v = parts.permute(3, 0, 1, 4, 2).contiguous().unbind(0)  # the fused kernels want d last in memory
         a = F.scaled_dot_product_attention(q, k, v)
-        return a.transpose(2, 3).reshape(b, channels // 3, height, width)
+        return a.transpose(1, 2).reshape(b, height, width, channels // 3).permute(0, 3, 1, 2)

@@ -6,9 +6,19 @@ Every layer takes (h, embedding, context): h [B, C, H, W], the time embedding [B
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
+from torch.nn.functional import gelu, interpolate, linear, scaled_dot_product_attention
 
 NUM_GROUPS = 32  # of every group normalisation
+
+
+def tokens_of(h: Tensor) -> Tensor:
+    """The pixels of h [B, C, H, W] as [B, H W, C]: a view where h is channels_last."""
+    return h.flatten(2).transpose(1, 2)
+
+
+def image_of(tokens: Tensor, h: Tensor) -> Tensor:
+    """Tokens [B, H W, C] as an image of h's height and width: a view, channels_last."""
+    return tokens.transpose(1, 2).unflatten(2, [h.shape[2], h.shape[3]])
 
 
 class Convolution(nn.Conv2d):
@@ -82,7 +92,7 @@ class ResBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over the pixels; `planar` weights are those of 2-d convolutions.
+    """Self-attention over the pixels; `planar` weights have the shape of 2-d convolutions, others of 1-d ones.
 
     The channels of qkv are ordered (head, three, channel of the head), in the new order (three, head, channel).
     """
@@ -90,7 +100,6 @@ class AttentionBlock(nn.Module):
     def __init__(self, channels: int, num_heads: int, planar: bool, new_order: bool):
         super().__init__()
         self.num_heads = num_heads
-        self.planar = planar
         self.new_order = new_order
         convolution = nn.Conv2d if planar else nn.Conv1d
         self.norm = nn.GroupNorm(NUM_GROUPS, channels)
@@ -98,16 +107,16 @@ class AttentionBlock(nn.Module):
         self.proj_out = convolution(channels, channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
-        b, c, height, width = x.shape
-        pixels = x if self.planar else x.flatten(2)
-        qkv = self.qkv(self.norm(pixels))
+        heads = self.num_heads
+        # A product over tokens leaves q, k and v with their channels last in memory: the fused kernels want that.
+        qkv = linear(tokens_of(self.norm(x)), self.qkv.weight.flatten(1), self.qkv.bias)
         if self.new_order:
-            qkv = qkv.reshape(b, 3, self.num_heads, c // self.num_heads, height * width)
+            qkv = qkv.unflatten(2, [3, heads, x.shape[1] // heads]).permute(2, 0, 3, 1, 4)
         else:
-            qkv = qkv.reshape(b, self.num_heads, 3, c // self.num_heads, height * width).transpose(1, 2)
-        q, k, v = qkv.transpose(3, 4).unbind(1)  # each [B, heads, pixels, channels of a head]
-        attended = scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(pixels.shape)
-        return x + self.proj_out(attended).reshape(x.shape)
+            qkv = qkv.unflatten(2, [heads, 3, x.shape[1] // heads]).permute(3, 0, 2, 1, 4)
+        q, k, v = qkv.unbind(0)  # each [B, heads, pixels, channels of a head]
+        attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + image_of(linear(attended, self.proj_out.weight.flatten(1), self.proj_out.bias), x)
 
 
 class CrossAttention(nn.Module):
@@ -178,10 +187,10 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
         h = self.proj_in(self.norm(x))
-        tokens = h.flatten(2).transpose(1, 2)
+        tokens = tokens_of(h)
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
-        return x + self.proj_out(tokens.transpose(1, 2).reshape(h.shape))
+        return x + self.proj_out(image_of(tokens, h))
 
 
 class Stage(nn.Sequential):

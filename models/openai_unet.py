@@ -35,7 +35,7 @@ class AttentionPool(nn.Module):
         tokens = x.flatten(2)
         tokens = torch.cat([tokens.mean(2, keepdim=True), tokens], dim=2) + self.positional_embedding
         qkv = self.qkv_proj(tokens).reshape(b, 3, self.num_heads, c // self.num_heads, tokens.shape[2])
-        q, k, v = qkv.transpose(3, 4).unbind(1)
+        q, k, v = qkv.transpose(3, 4).contiguous().unbind(1)
         pooled = scaled_dot_product_attention(q[:, :, :1], k, v)  # only the mean's result counts
         return self.c_proj(pooled.reshape(b, c, 1)).squeeze(2)
 

@@ -8,7 +8,6 @@ the milliseconds of one evaluation by kind of kernel. There should be no layout 
 """
 
 import argparse
-import copy
 import re
 import sys
 import tempfile

@@ -78,6 +78,10 @@ class ModelTest(unittest.TestCase):
 
     def assert_denoises_as(self, golden, model, condition, key="denoised"):
         """Image by image, and the network's part of it: near sigma_min D is almost x whatever the network says."""
+        for layout in (torch.contiguous_format, torch.channels_last):
+            self.assert_one_layout_denoises_as(golden, model.to(memory_format=layout), condition, key)
+
+    def assert_one_layout_denoises_as(self, golden, model, condition, key):
         with torch.no_grad():
             denoised = model(golden.x, golden.sigma, condition)
         for x, sigma, one, original in zip(golden.x, golden.sigma, denoised, golden.arrays[key]):

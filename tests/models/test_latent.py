@@ -51,8 +51,9 @@ class LatentModels(unittest.TestCase):
         for name in ("ldm", "odd", "sd"):
             with self.subTest(name):
                 golden, model, scripted = whole_model(name)
-                yield golden, model
-                yield golden, scripted
+                for layout in (torch.contiguous_format, torch.channels_last):
+                    yield golden, model.to(memory_format=layout)
+                    yield golden, scripted.to(memory_format=layout)
 
     def test_denoised_latents_are_the_originals_at_every_noise_level(self):
         for golden, model in self.each_model():
