@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "epd/core/error.h"
-#include "epd/denoiser/tf32.h"
+#include "epd/denoiser/device.h"
 
 namespace epd {
 namespace {

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/denoiser/tf32.h"
+#include "epd/denoiser/device.h"
 
 namespace epd {
 namespace {

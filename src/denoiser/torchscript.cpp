@@ -8,7 +8,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/sha256.h"
-#include "epd/denoiser/tf32.h"
+#include "epd/denoiser/device.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/files/zip.h"
 
@@ -50,6 +50,7 @@ namespace {
 torch::jit::Module load_script(const std::filesystem::path& path, at::Device device) {
   try {
     require_undamaged(path);
+    make_reproducible(device);
     auto script = torch::jit::load(path.string(), device);
     script.eval();
     for (auto parameter : script.parameters()) parameter.set_requires_grad(false);
@@ -80,13 +81,13 @@ TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device
       device_(device),
       precision_(resolved(precision, facts_, device)),
       module_(std::make_unique<Module>(Module{load_script(path, device), device, precision_ == Precision::kTf32})) {
-  check_contract();
   if (precision_ == Precision::kFloat16 || precision_ == Precision::kBFloat16) {
     EPD_REQUIRE(module_->script.hasattr("network"), "model ", path.string(),
                 ": no submodule `network` to cast; use --precision fp32");
     const auto dtype = precision_ == Precision::kFloat16 ? at::kHalf : at::kBFloat16;
     module_->script.attr("network").toModule().to(dtype);
   }
+  check_contract();
 }
 
 TorchScriptModel::~TorchScriptModel() = default;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "epd/denoiser/denoiser.h"
-#include "epd/denoiser/tf32.h"
+#include "epd/denoiser/device.h"
 #include "epd/runtime/linear.h"
 
 namespace epd {

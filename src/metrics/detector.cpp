@@ -13,7 +13,7 @@
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
-#include "epd/denoiser/tf32.h"
+#include "epd/denoiser/device.h"
 #include "epd/files/zip.h"
 #include "epd/metrics/statistics.h"
 
@@ -50,6 +50,7 @@ torch::jit::Module load_frozen(const fs::path& path, const DetectorOptions& opti
   EPD_REQUIRE(fs::is_regular_file(path), "detector: no such file: ", path.string());
   try {
     require_undamaged(path);
+    make_reproducible(options.device);
     auto module = torch::jit::load(path.string(), options.device);
     module.eval();
     const bool for_cpu = options.scoring_only && options.device.is_cpu();

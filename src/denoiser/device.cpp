@@ -1,0 +1,158 @@
+#include "epd/denoiser/device.h"
+
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
+#include <torch/csrc/jit/passes/tensorexpr_fuser.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string_view>
+
+#include "epd/core/error.h"
+
+namespace epd {
+namespace {
+
+c10::impl::VirtualGuardImpl guard_of(at::Device device) { return c10::impl::VirtualGuardImpl(device.type()); }
+
+at::DeviceIndex index_of(at::Device device) {
+  return device.has_index() ? device.index() : guard_of(device).getDevice().index();
+}
+
+/// What the library of NVIDIA's driver tells about a card of ours; false where there is no such library or function.
+template <class... Arguments>
+bool ask_driver(const char* function, Arguments... arguments) {
+  static void* const library = dlopen("libcuda.so.1", RTLD_NOW);
+  if (library == nullptr) return false;
+  using Function = int (*)(Arguments...);
+  const auto call = reinterpret_cast<Function>(dlsym(library, function));
+  return call != nullptr && call(arguments...) == 0;
+}
+
+/// The driver's number of a CUDA device, where CUDA_VISIBLE_DEVICES has been heeded.
+std::optional<int> driver_device(at::Device device) {
+  int number = 0;
+  const bool known = device.is_cuda() && ask_driver("cuInit", 0U) &&
+                     ask_driver("cuDeviceGet", &number, static_cast<int>(index_of(device)));
+  return known ? std::optional(number) : std::nullopt;
+}
+
+/// "535.104.05" out of the driver's "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug ...".
+std::string driver_version(const std::filesystem::path& file) {
+  std::ifstream stream(file);
+  std::string line, word;
+  std::getline(stream, line);
+  std::istringstream words(line);
+  while (words >> word) {
+    if (word.find('.') != word.npos && word.find_first_not_of("0123456789.") == word.npos) return word;
+  }
+  return "of unknown version";
+}
+
+c10::DeviceAllocator* allocator_of(at::Device device) {
+  if (device.is_cpu()) return nullptr;
+  at::globalContext().lazyInitDevice(device.type());
+  return dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
+}
+
+void allow_tf32(bool cublas, bool cudnn) {
+  at::globalContext().setAllowTF32CuBLAS(cublas);
+  at::globalContext().setAllowTF32CuDNN(cudnn);
+}
+
+}  // namespace
+
+std::string kind_of(at::Device device) { return c10::DeviceTypeName(device.type(), /*lower_case=*/true); }
+
+std::string device_name(at::Device device) {
+  std::array<char, 256> name{};
+  const auto number = driver_device(device);
+  if (!number || !ask_driver("cuDeviceGetName", name.data(), static_cast<int>(name.size()), *number)) {
+    return kind_of(device);
+  }
+  const auto& hooks = at::detail::getCUDAHooks();
+  return text(name.data(), hooks.hasCuDNN() ? text(", cuDNN ", hooks.versionRuntimeCuDNN()) : "");
+}
+
+std::string device_identity(at::Device device) {
+  std::array<unsigned char, 16> uuid{};
+  const auto number = driver_device(device);
+  // _v2 tells the parts of a divided card (MIG) apart.
+  if (!number || !ask_driver("cuDeviceGetUuid_v2", uuid.data(), *number)) {
+    const char* visible = device.is_cuda() ? std::getenv("CUDA_VISIBLE_DEVICES") : nullptr;
+    return text(kind_of(device), " ", static_cast<int>(index_of(device)), visible != nullptr ? " of " : "",
+                visible != nullptr ? visible : "");
+  }
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string hex;
+  for (const unsigned char byte : uuid) hex += {kDigits[byte >> 4], kDigits[byte & 15]};
+  return hex;
+}
+
+std::string unusable_cards(const std::filesystem::path& root) {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  const bool hidden = visible != nullptr && (*visible == '\0' || std::string_view(visible) == "-1");
+  if (hidden || !std::filesystem::exists(root / "dev/nvidia0")) return "";
+  if (at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0) return "";
+  return text("this machine has an NVIDIA GPU (driver ", driver_version(root / "proc/driver/nvidia/version"),
+              ") that LibTorch ", TORCH_VERSION, " cannot use");
+}
+
+void set_current(at::Device device) {
+  if (!device.is_cpu()) guard_of(device).setDevice({device.type(), index_of(device)});
+}
+
+void synchronize(at::Device device) {
+  if (!device.is_cpu()) guard_of(device).synchronizeDevice(index_of(device));
+}
+
+std::optional<DeviceMemory> memory_of(at::Device device) {
+  auto* const allocator = allocator_of(device);
+  if (allocator == nullptr) return std::nullopt;
+  const auto [free, total] = allocator->getMemoryInfo(index_of(device));
+  const auto bytes = allocator->getDeviceStats(index_of(device)).allocated_bytes[0];
+  return DeviceMemory{static_cast<std::int64_t>(free), static_cast<std::int64_t>(total), bytes.peak};
+}
+
+void reset_peak_memory(at::Device device) {
+  if (auto* const allocator = allocator_of(device)) allocator->resetPeakStats(index_of(device));
+}
+
+bool has_fast_bfloat16(at::Device device) {
+  return device.is_cuda() && at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();
+}
+
+void make_reproducible(at::Device device) {
+  if (device.is_cpu()) return;
+  at::globalContext().setDeterministicCuDNN(true);
+  torch::jit::getProfilingMode() = false;
+  torch::jit::setTensorExprFuserEnabled(false);
+}
+
+void make_gradients_reproducible(at::Device device, bool benchmark) {
+  if (device.is_cpu()) return;
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/true);
+  context.setDeterministicFillUninitializedMemory(false);  // we read none
+  context.setBenchmarkCuDNN(benchmark);
+}
+
+Tf32::Tf32(at::Device device, bool allowed)
+    : on_accelerator_(!device.is_cpu()),
+      cublas_(at::globalContext().allowTF32CuBLAS()),
+      cudnn_(at::globalContext().allowTF32CuDNN()) {
+  if (on_accelerator_) allow_tf32(allowed, allowed);
+}
+
+Tf32::~Tf32() {
+  if (on_accelerator_) allow_tf32(cublas_, cudnn_);
+}
+
+}  // namespace epd
