@@ -39,7 +39,16 @@ def tiny_unet():
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=8,
-    ).eval()
+    ).requires_grad_(False).eval()
+
+
+class Output(nn.Module):
+    def __init__(self, unet: nn.Module):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.unet(x, t).sample
 
 
 class Exported(nn.Module):
@@ -48,7 +57,7 @@ class Exported(nn.Module):
     def __init__(self, unet: nn.Module, prediction: str):
         super().__init__()
         example = (torch.randn(2, 3, 8, 8), torch.tensor([7.5, 700.25]))
-        self.network = torch.jit.trace(lambda x, t: unet(x, t).sample, example, check_trace=False)
+        self.network = torch.jit.trace(Output(unet), example)
         betas = torch.linspace(BETAS["beta_start"], BETAS["beta_end"], 1000, dtype=torch.float64)
         self.noise = NoiseTable((1 - betas).cumprod(0))
         self.prediction = prediction
@@ -88,7 +97,7 @@ class Pipelines(unittest.TestCase):
         """The plan of `sample`, and its states [seed, time, ...] on the exported network."""
         model = self.folder / f"{prediction}.ts"
         if not model.exists():
-            facts = make_facts("tiny", 8, 3, sigma_min=0.02, sigma_max=80.0)
+            facts = make_facts(dataset_name="tiny", resolution=8, channels=3, sigma_min=0.02, sigma_max=80.0)
             write_model(Exported(self.unet, prediction), facts, model)
         command = [SAMPLE, "--model_path", str(model), *map(str, options)]
         plan = self.folder / "plan.json"
