@@ -124,11 +124,15 @@ class Pipelines(unittest.TestCase):
 
     def test_a_pipeline_gives_the_images_of_sample(self):
         student = ("--predictor_path", self.folder / "predictor.json")
-        for options in (("--solver=heun", "--num_steps=4"), ("--solver=dpmpp", "--num_steps=6", "--afs=True"), student):
-            for prediction in ("epsilon", "v_prediction", "flow_prediction"):
-                with self.subTest(f"{options} {prediction}"):
-                    plan, states = self.sampled(prediction, *options)
-                    self.check(plan, states, prediction_type=prediction)
+        for prediction, *options in (
+            ("epsilon", "--solver=heun", "--num_steps=4"),
+            ("epsilon", *student),
+            ("v_prediction", "--solver=dpmpp", "--num_steps=6", "--afs=True"),
+            ("flow_prediction", *student),
+        ):
+            with self.subTest(f"{options} {prediction}"):
+                plan, states = self.sampled(prediction, *options)
+                self.check(plan, states, prediction_type=prediction)
 
     def test_it_is_made_of_the_pipelines_own_scheduler(self):
         plan, states = self.sampled("v_prediction", "--solver=ipndm", "--num_steps=5")
