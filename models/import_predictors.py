@@ -107,7 +107,9 @@ def read_zoo(file: Path, source: str) -> zoo.Entries:
     if file.suffix == ".py":
         return zoo.neuralsolver_source(file.read_text(), source)
     content = safe_load.load(file)
-    names = {key: getattr(value, "class_name", "") for key, value in content.items()} if isinstance(content, dict) else {}
+    names = (
+        {key: getattr(value, "class_name", "") for key, value in content.items()} if isinstance(content, dict) else {}
+    )
     if names.get("predictor") == "DyWeight_predictor":
         return zoo.dyweight_pickle(content, source)
     if "dyweight_weights_raw" in names:

@@ -1,8 +1,8 @@
 """Runs one test file, or ends with 77 (skipped) where this Python lacks what it needs.
 
-    python run.py test_NAME.py             needs torch and numpy
-    python run.py diffusers test_NAME.py   runs in the environment ~/.cache/epd/diffusers, which has diffusers too;
-                                           with EPD_DIFFUSERS=1 it is made where it is missing (about 60 MB)
+python run.py test_NAME.py             needs torch and numpy
+python run.py diffusers test_NAME.py   runs in the environment ~/.cache/epd/diffusers, which has diffusers too;
+                                       with EPD_DIFFUSERS=1 it is made where it is missing (about 60 MB)
 """
 
 import os

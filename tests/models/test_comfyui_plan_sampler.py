@@ -1,6 +1,6 @@
 """The ComfyUI node gives the images of plan_runner.py: on a stub of ComfyUI, and on ComfyUI itself where it is found.
 
-    python test_comfyui_plan_sampler.py             with EPD_COMFYUI: a checkout of ComfyUI whose requirements are met
+python test_comfyui_plan_sampler.py             with EPD_COMFYUI: a checkout of ComfyUI whose requirements are met
 """
 
 import copy
@@ -55,7 +55,9 @@ def model_sampling(flow_model):
     """An object of the class that ComfyUI makes for a model."""
     if COMFYUI:
         kinds = importlib.import_module("comfy.model_sampling")
-        bases = (kinds.ModelSamplingDiscreteFlow, kinds.CONST) if flow_model else (kinds.ModelSamplingDiscrete, kinds.EPS)
+        bases = (
+            (kinds.ModelSamplingDiscreteFlow, kinds.CONST) if flow_model else (kinds.ModelSamplingDiscrete, kinds.EPS)
+        )
         return type("ModelSampling", bases, {})(None)
     return type("CONST" if flow_model else "EPS", (), {})()
 

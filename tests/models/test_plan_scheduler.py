@@ -1,6 +1,6 @@
 """PlanScheduler in real pipelines of diffusers gives the images of `sample` on the same network, exported.
 
-    python run.py diffusers test_plan_scheduler.py SAMPLE
+python run.py diffusers test_plan_scheduler.py SAMPLE
 """
 
 import json
@@ -31,15 +31,19 @@ BETAS = {"beta_start": 0.0001, "beta_end": 0.02}
 
 def tiny_unet():
     torch.manual_seed(1)
-    return diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=8,
-    ).requires_grad_(False).eval()
+    return (
+        diffusers.UNet2DModel(
+            sample_size=8,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=8,
+        )
+        .requires_grad_(False)
+        .eval()
+    )
 
 
 class Output(nn.Module):
@@ -101,9 +105,18 @@ class Pipelines(unittest.TestCase):
             write_model(Exported(self.unet, prediction), facts, model)
         command = [SAMPLE, "--model_path", str(model), *map(str, options)]
         plan = self.folder / "plan.json"
-        plan.write_text(subprocess.run([*command, "--explain", "--json"], check=True, capture_output=True, text=True).stdout)
+        plan.write_text(
+            subprocess.run([*command, "--explain", "--json"], check=True, capture_output=True, text=True).stdout
+        )
         with tempfile.TemporaryDirectory() as images:
-            drawing = ["--seeds=0-1", "--chunk=2", "--save_inters=True", f"--outdir={images}", "--device=cpu", "--quiet"]
+            drawing = [
+                "--seeds=0-1",
+                "--chunk=2",
+                "--save_inters=True",
+                f"--outdir={images}",
+                "--device=cpu",
+                "--quiet",
+            ]
             subprocess.run([*command, *drawing], check=True, capture_output=True)
             states = [np.load(path) for path in sorted(Path(images).glob("inters/*/*.npy"))]
         return read_plan(plan), torch.from_numpy(np.stack(states))

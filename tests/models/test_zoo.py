@@ -1,6 +1,6 @@
 """The zoo's predictors make the trajectories of their own public code, and come out of its files alone.
 
-    python test_zoo.py [SAMPLE]        with the program sample: by the plans that it writes, too
+python test_zoo.py [SAMPLE]        with the program sample: by the plans that it writes, too
 """
 
 import json
@@ -114,7 +114,9 @@ class Import(unittest.TestCase):
     def test_euler_as_dyweight_is_euler(self):
         write_pickle(dyweight_pickle(torch.eye(4), torch.ones(4)), self.folder / "network-snapshot-000010.pkl")
         [(name, predictor)] = self.imported(self.folder / "network-snapshot-000010.pkl").items()
-        self.assertEqual((name, predictor["source"], predictor["afs"]), ("dyweight/ffhq-4.json", self.folder.name, False))
+        self.assertEqual(
+            (name, predictor["source"], predictor["afs"]), ("dyweight/ffhq-4.json", self.folder.name, False)
+        )
         grid, x = grids.polynomial(5, 0.002, 80.0, 7.0).double(), 80 * noise().double()
         for t_cur, t_next in zip(grid[:-1], grid[1:]):
             x = x + (t_next - t_cur) * (x - zoo_support.edm(x, t_cur)) / t_cur

@@ -176,9 +176,7 @@ def flow_schedule(backend, options):
 
 
 def neuralsolver(public: Path):
-    sampling, guidance = enter(
-        public, "src.diffusion.flow_matching.ns_sampling", "src.diffusion.base.guidance"
-    )
+    sampling, guidance = enter(public, "src.diffusion.flow_matching.ns_sampling", "src.diffusion.base.guidance")
     for steps in (5, 6, 7, 8, 9, 10, 15):
         net = Recorder(lambda x, t: -raw(x, 1 - t))
         sampler = sampling.NeuralSolverSampler(
