@@ -7,7 +7,6 @@ tables and noise levels in float32; the rows are float64.
 
 import ast
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -1,9 +1,9 @@
 """A plan file as a sampler of ComfyUI. Copy this file into ComfyUI/custom_nodes/ and restart.
 
 The node "Plan sampler" (sampling/custom_sampling/samplers) gives a SAMPLER and the SIGMAS that go with it, for
-SamplerCustom and SamplerCustomAdvanced. The plan brings its own noise levels: the SIGMAS tell ComfyUI where it begins and
-ends. A latent image that is not empty is noised to the plan's first level. `parallel` evaluates the points of a step in
-one batch, which is faster where the GPU has room; with an inpainting mask they come one after another.
+SamplerCustom and SamplerCustomAdvanced. The plan brings its own noise levels: the SIGMAS tell ComfyUI where it begins
+and ends. A latent image that is not empty is noised to the plan's first level. `parallel` evaluates the points of a
+step in one batch, which is faster where the GPU has room; with an inpainting mask they come one after another.
 """
 
 import json

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from zoo_support import ZOO, noise, plan_of, raw
 
 # isort: split
-from contract import make_facts, write_model
-from ldm import NoiseTable
 from plan_runner import read_plan, run_plan
 from plan_scheduler import PlanScheduler
+
+from contract import make_facts, write_model
+from ldm import NoiseTable
 
 SAMPLE = sys.argv.pop(1)
 TOLERANCE = 1e-4

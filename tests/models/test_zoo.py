@@ -18,9 +18,10 @@ from pixel_support import Pickled, persistent, write_pickle
 from zoo_support import ROOT, SHAPE, VP_LEVELS, ZOO, network, noise, plan_of
 
 # isort: split
+from plan_runner import read_plan, run_plan
+
 import grids
 import import_predictors
-from plan_runner import read_plan, run_plan
 
 SAMPLE = sys.argv.pop(1) if len(sys.argv) > 1 and Path(sys.argv[1]).is_file() else None
 TOLERANCE = 1e-4  # of the largest value of a state

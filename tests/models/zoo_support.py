@@ -10,8 +10,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "models"), str(ROOT / "models" / "plans")]
 
-# isort: split
-import grids
+import grids  # noqa: E402
 
 ZOO = ROOT / "exp" / "zoo"
 SHAPE = (1, 1, 2, 4)  # of the noise that a trajectory begins with

@@ -20,14 +20,13 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "models"))
 
-# isort: split
-import zoo_support
-from zoo_support import SHAPE, noise, raw
+import zoo_support  # noqa: E402  the path of the modules below comes with it
+from zoo_support import SHAPE, noise, raw  # noqa: E402
 
 # isort: split
-import safe_load
-from import_predictors import read_zoo
-from state_dict import state_of
+import safe_load  # noqa: E402
+from import_predictors import read_zoo  # noqa: E402
+from state_dict import state_of  # noqa: E402
 
 
 class Recorder:
@@ -113,7 +112,7 @@ def dyweight(public: Path):
         parameters = runner.DyweightParams(len(content["dyweight_weights_raw"]), window_size=content["window_size"])
         parameters.load_state_dict(content["dyweight_params"])
         net = Recorder(raw)
-        transformer = lambda hidden_states, timestep, **_: (net(hidden_states, timestep),)
+        transformer = lambda hidden_states, timestep, net=net, **_: (net(hidden_states, timestep),)
         sigmas = schedule.get_schedule(parameters.K, image_seq_len=1024)
         image = runner.DyweightRunner(transformer, parameters)._student_forward(
             noise(), torch.tensor(sigmas), None, None, None, None, None
@@ -182,7 +181,7 @@ def neuralsolver(public: Path):
         sampler = sampling.NeuralSolverSampler(
             steps, scheduler=object(), null_class=0, guidance_fn=guidance.simple_guidance_fn
         )
-        both = lambda x, t, labels: net(x[:1], t[:1]).repeat(2, 1, 1, 1)
+        both = lambda x, t, labels, net=net: net(x[:1], t[:1]).repeat(2, 1, 1, 1)
         image = sampler(both, noise(), torch.zeros(1))
         net.told = [1 - t for t in net.told]
         yield f"neuralsolver/flowdcn-{steps}", net.golden(image)
