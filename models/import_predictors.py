@@ -1,13 +1,15 @@
-"""Bring released EPD predictors into the product's own JSON, without running code from their pickles.
+"""Bring released predictors into the product's own JSON, without running code from their files.
 
-    ./launch.sh import RUN_FOLDER|FILE.pkl... [--dest exp] [--source TEXT]
+    ./launch.sh import RUN_FOLDER|FILE... [--dest exp] [--source TEXT]
 
-A run folder holds network-snapshot-*.pkl (the last one counts, unless it is named itself) and, where released,
+EPD: a run folder holds network-snapshot-*.pkl (the last one counts, unless it is named itself) and, where released,
 training_options.json. For each, DEST/<name of the run folder>/ gets predictor.json, and training_options.json with the
 options in the names of `train`.
 
-The public code computes its time_uniform grid in float32, which ends at 0.0020132 instead of 0.002. The numbers were
-learned on that grid, so it is written out as explicit `t_steps`.
+DyWeight (run folders, and .pt for FLUX), EPD-Solver++ (NAME-best.pkl) and NeuralSolver (the .py files that hold its
+tables): DEST/zoo/PROJECT/DATASET-NFE.json.
+
+Grids are written out as the public code computes them, in float32: the numbers were learned on those.
 """
 
 import argparse
@@ -16,21 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 import safe_load
+import zoo
 from state_dict import state_of
+from zoo import STATES, grid_of
 
-# The state that each dataset's model denoises: channels, labels, and the sigma range of its schedules.
-MODELS = {
-    "cifar10": (3, 0, 0.002, 80.0),
-    "ffhq": (3, 0, 0.002, 80.0),
-    "afhqv2": (3, 0, 0.002, 80.0),
-    "imagenet64": (3, 1000, 0.002, 80.0),
-    "lsun_bedroom": (3, 0, 0.002, 80.0),
-    "lsun_bedroom_ldm": (3, 0, 0.03875904902815819, 83.82247924804688),
-}
 PARAMETERS = {"r": "r_params", "weight": "weight_s", "scale_dir": "scale_dir_params", "scale_time": "scale_time_params"}
 # Options of the run that have the same name here.
 TRAINING_OPTIONS = """
@@ -39,36 +31,25 @@ TRAINING_OPTIONS = """
 SOURCE = "github.com/BeierZhu/EPD at 94c00d0, exps/{name} (Zhu et al., ICCV 2025, arXiv 2507.14797)"
 
 
-def time_uniform_in_float32(num_steps: int, sigma_min: float, sigma_max: float, rho: float) -> list[float]:
-    """Uniform steps in the time of a VP process, in float32 and in the public code's order of operations."""
-    log_variance = [torch.as_tensor(np.log((torch.tensor(sigma) ** 2 + 1).numpy())) for sigma in (sigma_min, sigma_max)]
-    end = 1e-3
-    beta_d = 2 * (log_variance[0] / end - log_variance[1]) / (end - 1)
-    beta_min = log_variance[1] - 0.5 * beta_d
-    u = (1 + torch.arange(num_steps) / (num_steps - 1) * (end ** (1 / rho) - 1)) ** rho
-    return ((np.e ** (0.5 * beta_d * u**2 + beta_min * u) - 1) ** 0.5).tolist()
-
-
 def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
     """The product's predictor.json of a pickled predictor."""
     options, raw = pickled.state, state_of(pickled)
     name = options["dataset_name"]
-    if name not in MODELS:
-        raise ValueError(f"a predictor for {name!r}; known are {', '.join(MODELS)}")
-    if options["schedule_type"] not in ("time_uniform", "polynomial"):
-        raise ValueError(f"schedule {options['schedule_type']!r}: time_uniform and polynomial are known")
-    channels, label_dim, sigma_min, sigma_max = MODELS[name]
+    if name not in STATES:
+        raise ValueError(f"a predictor for {name!r}; known are {', '.join(STATES)}")
+    channels, resolution, label_dim, sigma_min, sigma_max = STATES[name]
     num_steps, rho = options["num_steps"], options["schedule_rho"]
     schedule = {"type": options["schedule_type"], "rho": rho, "sigma_min": sigma_min, "sigma_max": sigma_max}
-    if options["schedule_type"] == "time_uniform":
-        schedule["t_steps"] = time_uniform_in_float32(num_steps, sigma_min, sigma_max, rho)
+    t_steps = grid_of(options["schedule_type"], name, num_steps, rho).tolist()
+    if options["schedule_type"] != "polynomial":
+        schedule["t_steps"] = t_steps
     guided = options["guidance_type"] is not None
     return {
         "format": "epd-predictor",
         "version": 1,
         "kind": options["sampler_stu"],
         "dataset_name": name,
-        "resolution": options["img_resolution"],
+        "resolution": resolution,
         "channels": channels,
         "label_dim": label_dim,
         "num_steps": num_steps,
@@ -101,25 +82,72 @@ def training_options(pickled: safe_load.Record, released: dict[str, Any]) -> dic
 
 
 def to_text(value: Any, indent: str = "") -> str:
-    """JSON with one field a line and innermost lists on one line."""
-    if isinstance(value, dict):
+    """JSON with one field a line; rows of a list, and the points of a plan, on one line each."""
+    if isinstance(value, dict) and "weights" not in value:
         lines = [f"{indent}  {json.dumps(key)}: {to_text(item, indent + '  ')}" for key, item in value.items()]
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    if isinstance(value, list) and value and isinstance(value[0], list):
+    if isinstance(value, list) and value and isinstance(value[0], list | dict):
         return "[\n" + ",\n".join(f"{indent}  {json.dumps(row)}" for row in value) + f"\n{indent}]"
     return json.dumps(value)
 
 
+def epdpp(learned: safe_load.Record, file: Path, source: str) -> zoo.Entries:
+    """A snapshot of EPD-Solver++: FILE-best.pkl, or FILE-distilled.pkl before its second training."""
+    variant = "".join(f"-{part}" for part in file.stem.split("-")[-1:] if part != "best")
+    if learned.state["backend"] != "ldm":
+        return zoo.epd_flow(learned, variant, source)
+    options = learned.state
+    nfe = (1 + 1) * (options["num_steps"] - 1) * (2 if options["guidance_type"] == "cfg" else 1) - options["afs"]
+    return {f"epdpp/{options['dataset_name']}-{nfe}{variant}": predictor_json(learned, source)}
+
+
+def read_zoo(file: Path, source: str) -> zoo.Entries:
+    """The learned tables of another project's file; none for a run of the ICCV paper's code."""
+    source = source.format(name=file.parent.name if file.stem.startswith("network-snapshot") else file.name)
+    if file.suffix == ".py":
+        return zoo.neuralsolver_source(file.read_text(), source)
+    content = safe_load.load(file)
+    names = (
+        {key: getattr(value, "class_name", "") for key, value in content.items()} if isinstance(content, dict) else {}
+    )
+    if names.get("predictor") == "DyWeight_predictor":
+        return zoo.dyweight_pickle(content, source)
+    if "dyweight_weights_raw" in names:
+        return zoo.dyweight_flux(content, source)
+    if names.get("model") == "EPD_predictor" and "backend" in content["model"].state:
+        return epdpp(content["model"], file, source)
+    return {}
+
+
+def import_zoo(file: Path, dest: Path, source: str, seen: set[str]) -> list[Path]:
+    """Write each table to DEST/zoo/PROJECT/DATASET-NFE.json; a second one of a name in the same call gets a b."""
+    written = []
+    for name, content in read_zoo(file, source).items():
+        name += "b" if name in seen else ""
+        seen.add(name)
+        path = dest / "zoo" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_text(content) + "\n")
+        written.append(path)
+    return written
+
+
+def newest(path: Path) -> Path:
+    """The file itself, or the last snapshot of a run folder."""
+    snapshots = [path] if path.is_file() else sorted(path.glob("network-snapshot-*.pkl"))
+    if not snapshots:
+        raise ValueError(f"{path}: no network-snapshot-*.pkl in it")
+    return snapshots[-1]
+
+
 def import_run(folder: Path, dest: Path, source: str) -> Path:
     """Import one run folder; returns the folder written."""
-    snapshots = [folder] if folder.is_file() else sorted(folder.glob("network-snapshot-*.pkl"))
-    folder = folder.parent.resolve() if folder.is_file() else folder.resolve()
-    if not snapshots:
-        raise ValueError(f"{folder}: no network-snapshot-*.pkl in it")
-    content = safe_load.load(snapshots[-1])
+    file = newest(folder)
+    folder = file.parent.resolve()
+    content = safe_load.load(file)
     pickled = content.get("model") if isinstance(content, dict) else None
     if not isinstance(pickled, safe_load.Record) or pickled.class_name != "EPD_predictor":
-        raise ValueError(f"{snapshots[-1]}: holds no EPD predictor")
+        raise ValueError(f"{file}: holds no EPD predictor")
     options_file = folder / "training_options.json"
     released = json.loads(options_file.read_text()) if options_file.exists() else {}
     predictor = to_text(predictor_json(pickled, source.format(name=folder.name)))
@@ -140,8 +168,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        for folder in arguments.folders:
-            print(import_run(folder, arguments.dest, arguments.source))
+        seen: set[str] = set()
+        for path in arguments.folders:
+            written = import_zoo(newest(path), arguments.dest, arguments.source, seen)
+            print("\n".join(map(str, written or [import_run(path, arguments.dest, arguments.source)])))
     except (ValueError, KeyError, OSError) as error:
         print(f"import_predictors: {error}", file=sys.stderr)
         return 1

@@ -114,8 +114,11 @@ fs::path find_predictor(const std::string& wanted, const std::vector<fs::path>& 
   if (is_digits(wanted)) return find_experiment(wanted, exp_dirs);
   std::error_code error;
   if (fs::is_directory(wanted, error)) return predictor_in(wanted);
-  EPD_REQUIRE(fs::exists(wanted, error), "no predictor ", wanted, ": no such file or folder");
-  return wanted;
+  if (fs::exists(wanted, error)) return wanted;
+  for (const auto& exp_dir : exp_dirs) {
+    if (auto table = exp_dir / "zoo" / (wanted + ".json"); fs::is_regular_file(table, error)) return table;
+  }
+  throw Error(text("no predictor ", wanted, ": no such file or folder, and no table of that name in exp/zoo"));
 }
 
 }  // namespace epd

@@ -182,7 +182,8 @@ ModelFacts facts_of(const PredictorSpec& spec) {
   facts.label_dim = spec.label_dim;
   facts.sigma_min = spec.schedule.sigma_min;
   facts.sigma_max = spec.schedule.sigma_max;
-  facts.condition = spec.label_dim > 0 ? ConditionKind::kLabel : ConditionKind::kNone;
+  const bool text = spec.label_dim == 0 && spec.guidance_type == GuidanceKind::kClassifierFree;
+  facts.condition = spec.label_dim > 0 ? ConditionKind::kLabel : text ? ConditionKind::kText : ConditionKind::kNone;
   facts.classifier = spec.guidance_type == GuidanceKind::kClassifier;
   return facts;
 }

@@ -96,7 +96,8 @@ Plan<S> write_plan(const NsPlan<S>& ns) {
     return value_of(s < ns.stages.size() ? ns.stages[s][0].sigma : ns.end.sigma);
   };
   for (std::size_t s = 0; s < ns.stages.size(); ++s) {
-    plan.begin_step({time_of(s), time_of(s + 1)}, false);
+    // The run begins at t_0, though its first point may be a step further by itself (AFS).
+    plan.begin_step({s == 0 && !ns.mean ? ns.t_0 : time_of(s), time_of(s + 1)}, false);
     std::vector<Expression<S>> states;
     std::vector<S> sigmas;
     for (const auto& point : ns.stages[s]) {

@@ -255,6 +255,12 @@ TEST_F(PredictorFiles, AreFoundByFileFolderAndNumber) {
   EXPECT_EQ(read_predictor(file).num_steps, 3);
 }
 
+TEST_F(PredictorFiles, OfTheZooAreFoundByNameAndNumber) {
+  const auto file = add("zoo/dyweight/cifar10-5.json");
+  EXPECT_EQ(find_predictor("dyweight/cifar10-5", {folder_ / "absent", folder_}), file);
+  EXPECT_THAT(find_error("dyweight/cifar10-4"), HasSubstr("no predictor dyweight/cifar10-4"));
+}
+
 TEST_F(PredictorFiles, ThatAreMissingOrAmbiguousAreSaidSo) {
   add("00003-a/predictor.json");
   add("00003-b/predictor.json");

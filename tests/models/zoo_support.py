@@ -1,0 +1,84 @@
+"""Small random networks on which learned solvers are compared, in each kind of model that the zoo is for."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "models"), str(ROOT / "models" / "plans")]
+
+import grids  # noqa: E402
+
+ZOO = ROOT / "exp" / "zoo"
+SHAPE = (1, 1, 2, 4)  # of the noise that a trajectory begins with
+VP_LEVELS = grids.sigmas_of(grids.linear_betas(1e-4, 0.02))
+
+
+def noise() -> Tensor:
+    return torch.from_numpy(np.random.RandomState(7).standard_normal(SHAPE)).float()
+
+
+def raw(x: Tensor, time: Tensor) -> Tensor:
+    """A random network F(x; time), of time [B] in about [0, 1] or ln(sigma) / 4."""
+    random, width = np.random.RandomState(3), x[0].numel()
+    inner, outer = (torch.from_numpy(random.standard_normal((width, width)) / width**0.5).to(x) for _ in range(2))
+    hidden = torch.tanh(x.flatten(1) @ inner + 2 * time.to(x).reshape(-1, 1))
+    return (1.5 * hidden @ outer).reshape(x.shape)
+
+
+def edm(x: Tensor, sigma: Tensor) -> Tensor:
+    """D(x; sigma) of a pixel model (Karras et al. 2022, Table 1), with sigma_data 1/2."""
+    sigma = sigma.reshape(-1, 1, 1, 1).to(x)
+    variance = sigma**2 + 0.25
+    return 0.25 / variance * x + 0.5 * sigma / variance**0.5 * raw(x / variance**0.5, sigma.log() / 4)
+
+
+def flow(x: Tensor, s: Tensor) -> Tensor:
+    """D = x - s v(x; s) of a flow model."""
+    return x - s.reshape(-1, 1, 1, 1).to(x) * raw(x, s)
+
+
+def latent(dataset: str):
+    """D = x - sigma eps(x / sqrt(1 + sigma^2); u(sigma)) of latent diffusion."""
+    time = {"lsun_bedroom_ldm": grids.LatentTime(0.0015, 0.0195), "ms_coco": grids.LatentTime(0.00085, 0.012)}[dataset]
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        scale = sigma.reshape(-1, 1, 1, 1).to(x)
+        return x - scale * raw(x / (1 + scale**2) ** 0.5, (1000 * time.u(sigma.float().reshape(-1)) - 1) / 1000)
+
+    return denoise
+
+
+def discrete(x: Tensor, sigma: Tensor) -> Tensor:
+    """D = x - sigma eps(x / sqrt(1 + sigma^2); k) of a model of whole steps k."""
+    scale = sigma.reshape(-1, 1, 1, 1).to(x)
+    step = (VP_LEVELS[None] - sigma.reshape(-1, 1).float()).abs().argmin(1)
+    return x - scale * raw(x / (1 + scale**2) ** 0.5, step / 1000)
+
+
+def network(dataset: str):
+    """denoise(x, level) of the dataset's kind of model."""
+    if dataset in ("lsun_bedroom_ldm", "ms_coco"):
+        return latent(dataset)
+    if dataset == "dit":
+        return discrete
+    return flow if dataset.split("-")[0] in ("flux", "sd3", "sit", "flowdcn") else edm
+
+
+def plan_of(predictor):
+    """The plan file of a predictor of kind ns."""
+    instructions, images, points = [], [], predictor["plan"]["points"] + [predictor["plan"]["end"]]
+    for stage in sorted({point["stage"] for point in points[:-1]}) + [None]:
+        states, known, of_stage = [], list(images), [point for point in points if point.get("stage") == stage]
+        for point in of_stage:
+            states.append(len(instructions) + 1000)
+            sums = {"registers": [0, *known], "coefficients": [point["start"], *point["weights"]]}
+            instructions.append({"combine": states[-1]} | sums)
+        if stage is not None:
+            images += [len(images) + 1 + k for k in range(len(of_stage))]
+            levels = [point["sigma"] for point in of_stage]
+            instructions.append({"evaluate": images[-len(of_stage) :], "states": states, "sigmas": levels})
+    return {"times": [predictor["plan"]["t_0"]], "grid": [0, states[-1]], "instructions": instructions}
