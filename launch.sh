@@ -18,6 +18,7 @@ EPD: few-step sampling of diffusion models with learned parallel directions.
   ./launch.sh sample [LAUNCH] OPTIONS     draw images                 (--help)
   ./launch.sh fid    [LAUNCH] calc|ref|prepare   Frechet distance, statistics, datasets (--help)
   ./launch.sh compare [LAUNCH] OPTIONS    a table of solvers          (--help)
+  ./launch.sh check  [LAUNCH] OPTIONS     test this machine on the demo model: PASS or FAIL, line by line, with the numbers
   ./launch.sh model NAME [OPTIONS]        download and export a model (--help); also done at first use
   ./launch.sh fetch NAME [checkpoints|statistics|captions]   download the files of a model without exporting it
   ./launch.sh import FILE... [OPTIONS]    convert predictors of the original EPD code (--help)
@@ -147,6 +148,38 @@ run_demo() {
     --predictors="models/demo/predictor-ns.json=ns (shipped)"
 }
 
+# A run killed half way and run again, against an undisturbed one.
+check_resume() {
+  local -r folder=$(mktemp -d)
+  local -r images=$(($(count_gpus) > 0 ? 512 : 64))
+  local -r draw=("$root/build/bin/sample" --predictor_path "$root/models/demo/predictor.json" --seeds "1-$images"
+    --batch 16 --quiet)
+  local drawn=0
+  "${draw[@]}" --outdir "$folder/whole" >/dev/null
+  "${draw[@]}" --outdir "$folder/killed" >/dev/null &
+  while ((drawn < images / 4)) && kill -0 $!; do
+    sleep 0.02
+    drawn=$(find "$folder/killed" -name '*.png' | wc -l)
+  done 2>/dev/null
+  kill -KILL $! 2>/dev/null || true
+  wait $! 2>/dev/null || true
+  "${draw[@]}" --outdir "$folder/killed" >/dev/null
+  local result=FAIL
+  if diff -rq --exclude='*.json' "$folder/whole" "$folder/killed" >&2; then result=PASS; fi
+  echo "$result a run killed after $drawn of $images images and run again leaves the same files"
+  rm -rf "$folder"
+  [[ $result == PASS ]]
+}
+
+# The parts of this machine, one process for each GPU, then a killed run.
+run_check() {
+  local failed=0
+  if (($(count_gpus) > 1)); then set -- --nproc_per_node=gpu "$@"; fi
+  (run_program check "$@") || failed=1
+  check_resume || failed=1
+  return $failed
+}
+
 # has TOOL: whether it is there; says what is left out where it is not.
 has() { command -v "$1" >/dev/null || { echo "left out: there is no $1" >&2 && return 1; }; }
 
@@ -187,6 +220,7 @@ case $command in
     ;;
   build) set_up programs ;;
   train | sample | fid | compare) run_program "$command" "$@" ;;
+  check) run_check "$@" ;;
   model)
     set_up python
     # Python's sets in one order, and so the same file from the same checkpoint.

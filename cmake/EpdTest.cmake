@@ -10,5 +10,6 @@ function(epd_add_test)
                                                  EPD_BINARY_DIR="${PROJECT_BINARY_DIR}"
                                                  EPD_PYTHON="${EPD_PYTHON}")
   # A test's last name is the one that its suite's name generator gives it.
-  gtest_discover_tests(${arg_NAME} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600 LABELS "${arg_LABELS}")
+  gtest_discover_tests(${arg_NAME} NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600 LABELS "${arg_LABELS}"
+                                                                      ENVIRONMENT GOMP_SPINCOUNT=1000)
 endfunction()

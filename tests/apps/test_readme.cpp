@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
 
 const fs::path kRoot = EPD_SOURCE_DIR;
-const char* const kPrograms[] = {"train", "sample", "fid", "compare"};
+const char* const kPrograms[] = {"train", "sample", "fid", "compare", "check"};
 
 /// Whether what is out of date is to be written again.
 bool update() { return std::getenv("EPD_UPDATE_HELP") != nullptr; }
