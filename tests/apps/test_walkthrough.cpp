@@ -54,7 +54,10 @@ class Walkthrough : public ::testing::Test {
   Child start(Arguments command) const {
     const Arguments there{"env", "-C", folder_.path().string()};
     command.insert(command.begin(), there.begin(), there.end());
-    return {command, {{"EPD_CACHE", (folder_ / "cache").string()}, {"OMP_NUM_THREADS", "1"}}, logs_.path().string()};
+    // On the CPU everywhere, since two processes do not share a GPU.
+    return {command,
+            {{"EPD_CACHE", (folder_ / "cache").string()}, {"OMP_NUM_THREADS", "1"}, {"CUDA_VISIBLE_DEVICES", ""}},
+            logs_.path().string()};
   }
 
   /// The same; it must succeed. Returns its stdout.
@@ -122,6 +125,15 @@ TEST_F(Walkthrough, RunsByTheLaunchScript) {
   EXPECT_GT(std::stod(distance), 0);
   const auto own = run({"./launch.sh", "fid", "calc", "--images=my-dataset.zip", "--ref=my-dataset.npz"});
   EXPECT_LT(std::stod(own), 1e-6 * std::stod(distance));
+}
+
+TEST_F(Walkthrough, ChecksTheMachine) {
+  const auto report = run({"./launch.sh", "check", "--standalone", "--nproc_per_node=2", port()});
+  EXPECT_THAT(report, HasSubstr("PASS rank 1 device cpu"));
+  EXPECT_THAT(report, HasSubstr("PASS rank 0 fp32: two runs give equal images"));
+  EXPECT_THAT(report, HasSubstr("PASS rank 1 sum over 2 processes"));
+  EXPECT_THAT(report, ::testing::ContainsRegex("PASS a run killed after [0-9]+ of [0-9]+ images"));
+  EXPECT_THAT(report, ::testing::Not(HasSubstr("FAIL")));
 }
 
 TEST_F(Walkthrough, RunsByTorchrun) {
