@@ -1,6 +1,6 @@
 #include "epd/denoiser/device.h"
 
-#include <ATen/Context.h>
+#include <ATen/ATen.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -105,12 +105,27 @@ std::string unusable_cards(const std::filesystem::path& root) {
               ") that LibTorch ", TORCH_VERSION, " cannot use");
 }
 
+void set_environment() {
+  constexpr std::array<std::pair<const char*, const char*>, 4> kVariables{{
+      {"CUBLAS_WORKSPACE_CONFIG", ":4096:8"},    // matrix products whose sums have one order
+      {"NCCL_NVLS_ENABLE", "0"},                 // sums inside the switch between the cards have none
+      {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "0"},  // a lost rank ends the job by its own watch, which says the reason;
+      {"TORCH_NCCL_ENABLE_MONITORING", "0"},     // LibTorch would abort the process
+  }};
+  for (const auto& [name, value] : kVariables) setenv(name, value, /*overwrite=*/0);
+}
+
 void set_current(at::Device device) {
   if (!device.is_cpu()) guard_of(device).setDevice({device.type(), index_of(device)});
 }
 
 void synchronize(at::Device device) {
   if (!device.is_cpu()) guard_of(device).synchronizeDevice(index_of(device));
+}
+
+at::Tensor to_device(const at::Tensor& tensor, at::Device device) {
+  if (device.is_cpu() || !tensor.is_cpu()) return tensor.to(device);
+  return tensor.pin_memory().to(device, tensor.scalar_type(), /*non_blocking=*/true);
 }
 
 std::optional<DeviceMemory> memory_of(at::Device device) {
