@@ -12,6 +12,7 @@
 #include "epd/core/interrupt.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
+#include "support/standin_accelerator.h"
 
 namespace epd {
 namespace {
@@ -73,6 +74,7 @@ void root_first(ProcessGroup& group) {
 
 /// Each rank on a stand-in device of its own: the CPU's bits, on the device, by the same collectives.
 void device_sums(ProcessGroup& group) {
+  EPD_REQUIRE(standin::num_devices() >= group.size(), "too few stand-in devices");
   const at::Device device(at::kPrivateUse1, static_cast<at::DeviceIndex>(group.rank()));
   group.use_device(device, std::to_string(group.rank()));
   for (const auto type : {at::kDouble, at::kFloat, at::kLong}) {
