@@ -66,10 +66,10 @@ check_number() {
   printf -v "$1" %d "$((10#$given))"
 }
 
-# The GPUs that the programs will see.
+# The GPUs that the programs will see: CUDA reads the variable up to its first entry that names none.
 count_gpus() {
-  if [[ -n ${CUDA_VISIBLE_DEVICES-} ]]; then
-    tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l
+  if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+    tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | sed '/^-/,$d' | { grep -c . || true; }
   else
     { nvidia-smi -L 2>/dev/null || true; } | { grep -c '^GPU ' || true; }
   fi
@@ -98,7 +98,10 @@ read_launch_options() {
   done
   if [[ $nproc_per_node == gpu ]]; then
     nproc_per_node=$(count_gpus)
-    ((nproc_per_node > 0)) || die "--nproc_per_node=gpu: nvidia-smi lists no GPU on this machine"
+    if ((nproc_per_node == 0)); then
+      [[ -z ${CUDA_VISIBLE_DEVICES+set} ]] || die "--nproc_per_node=gpu: CUDA_VISIBLE_DEVICES='$CUDA_VISIBLE_DEVICES' shows no GPU"
+      die "--nproc_per_node=gpu: nvidia-smi lists no GPU on this machine"
+    fi
   fi
   [[ -z $nproc_per_node ]] || check_number nproc_per_node 1
   check_number nnodes 1

@@ -209,18 +209,17 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!program.parse(argc, argv)) return;
     cli::apply(common);
-    const auto group = cli::join_job(common);
-    group->run([&] {
-      Check check(cli::choose_device(common, group->local_rank()), *group);
-      if (group->is_root()) {
+    cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
+      Check check(device, group);
+      if (group.is_root()) {
         std::cout << "     epd " << version() << ", LibTorch " << TORCH_VERSION << ", "
                   << std::thread::hardware_concurrency() << " CPU threads\n";
       }
       check.run();
-      for (const auto& report : group->gather_bytes(check.report(), "reports")) std::cout << report;
+      for (const auto& report : group.gather_bytes(check.report(), "reports")) std::cout << report;
       int failures = check.failures();
       auto all = at::scalar_tensor(failures, at::kLong);
-      group->all_reduce_sum(all, "failures");
+      group.all_reduce_sum(all, "failures");
       EPD_REQUIRE(all.item<int>() == 0, all.item<int>(), " checks failed; see the lines that begin with FAIL");
     });
   });

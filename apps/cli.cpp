@@ -11,6 +11,7 @@
 
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
+#include "epd/denoiser/device.h"
 #include "epd/distributed/environment.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/json.h"
@@ -199,12 +200,19 @@ void apply(const Common& common) {
   if (common.verbose) log::set_level(log::Level::kDebug);
   if (common.quiet) log::set_level(log::Level::kError);
   if (common.threads > 0) at::set_num_threads(common.threads);
+  set_environment();
 }
 
 at::Device choose_device(const Common& common, int local_rank) {
   const auto& name = common.device;
   const auto accelerator = at::getAccelerator();
-  if (name == "cpu" || (name == "auto" && (!accelerator || num_devices(*accelerator) == 0))) return at::kCPU;
+  const bool none = !accelerator || num_devices(*accelerator) == 0;
+  if (none && name != "cpu") {
+    const auto why = unusable_cards();
+    EPD_REQUIRE(why.empty(), "--device ", name, ": ", why, "; update the driver, name a LibTorch that fits it with ",
+                "EPD_TORCH, or give --device cpu");
+  }
+  if (name == "cpu" || (name == "auto" && none)) return at::kCPU;
   const at::Device device = name == "auto" ? at::Device(*accelerator) : accelerator_of(name);
   const int count = num_devices(device.type());
   EPD_REQUIRE(count > 0, "--device ", name, ": there is no ", device.type(),
@@ -214,10 +222,15 @@ at::Device choose_device(const Common& common, int local_rank) {
   return device.has_index() ? device : at::Device(device.type(), static_cast<at::DeviceIndex>(local_rank % count));
 }
 
-std::shared_ptr<ProcessGroup> join_job(const Common& common) {
-  auto type = at::kCPU;
-  report_once([&] { type = choose_device(common, 0).type(); });
-  return ProcessGroup::from_environment(type);
+void on_all_processes(const Common& common, const std::function<void(ProcessGroup&, at::Device)>& work) {
+  at::Device device = at::kCPU;
+  report_once([&] { device = choose_device(common, rank_environment().local_rank); });
+  const auto group = ProcessGroup::from_environment();
+  group->run([&] {
+    set_current(device);
+    group->use_device(device, device_identity(device));
+    work(*group, device);
+  });
 }
 
 void on_root(const std::function<void()>& work) {

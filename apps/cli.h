@@ -22,9 +22,7 @@
 ///     return run_main([&] {
 ///       if (!program.parse(argc, argv)) return;   // --help was printed
 ///       cli::apply(common);
-///       const auto group = cli::join_job(common);
-///       const at::Device device = cli::choose_device(common, group->local_rank());
-///       ...
+///       cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) { ... });
 ///     });
 namespace epd::cli {
 
@@ -56,16 +54,17 @@ struct Program {
 /// Sets the options that a settings file holds and nobody has given yet.
 void read_settings(Options& options, const std::string& path);
 
-/// Sets the log level and, where given, Torch's number of threads.
+/// Sets the log level, the environment of CUDA's libraries and, where given, Torch's number of threads.
 void apply(const Common& common);
 
 /// The device that --device names: the CPU, or any accelerator that LibTorch knows. `auto` is the accelerator of this
 /// process where there is one, else the CPU; `cuda` is the GPU of index local_rank (modulo their number). Throws Error
-/// where there is no such device, UsageError for other names.
+/// where there is no such device, or cards that LibTorch cannot use, UsageError for other names.
 at::Device choose_device(const Common& common, int local_rank);
 
-/// The processes of this job, joined (ProcessGroup::from_environment), for the device that --device names.
-std::shared_ptr<ProcessGroup> join_job(const Common& common);
+/// Joins the processes of this job (ProcessGroup::from_environment) and runs the work on each, on the device that
+/// --device names for it.
+void on_all_processes(const Common& common, const std::function<void(ProcessGroup&, at::Device)>& work);
 
 /// Work that needs no other process, done by the first one for all: --explain, --dry_run.
 void on_root(const std::function<void()>& work);

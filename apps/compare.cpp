@@ -68,13 +68,11 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!program.parse(argc, argv)) return;
     cli::apply(common);
-    const auto group = cli::join_job(common);
-    group->run([&] {
-      const auto device = cli::choose_device(common, group->local_rank());
+    cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
       options.validated();
-      const auto settings = group->is_root() ? settings_for_folder(options) : "";
-      const auto comparison = compare(options, *group, device);
-      if (group->is_root()) write_results(comparison, options, settings);
+      const auto settings = group.is_root() ? settings_for_folder(options) : "";
+      const auto comparison = compare(options, group, device);
+      if (group.is_root()) write_results(comparison, options, settings);
     });
   });
 }

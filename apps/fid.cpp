@@ -16,12 +16,6 @@ namespace {
 
 using namespace epd;
 
-/// Runs the work on all processes of the job, each on its device.
-void on_all_processes(const cli::Common& common, const std::function<void(ProcessGroup&, at::Device)>& work) {
-  const auto group = cli::join_job(common);
-  group->run([&] { work(*group, cli::choose_device(common, group->local_rank())); });
-}
-
 /// The scores in words on stderr, and the number alone as the last line on stdout.
 void print(const Scores& scores) {
   if (scores.frechet) log::info("Frechet distance ", scores.fid(), " (lower is better)");
@@ -34,7 +28,7 @@ void print(const Scores& scores) {
 }
 
 void calc(const CalcOptions& options, const Options& described, const cli::Common& common) {
-  on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
+  cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
     if (group.is_root() && !options.json.empty()) prepare_output(options.json);
     auto result = run_calc(options, group, device);
     if (!group.is_root()) return;
@@ -45,7 +39,7 @@ void calc(const CalcOptions& options, const Options& described, const cli::Commo
 }
 
 void ref(const RefOptions& options, const cli::Common& common) {
-  on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
+  cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
     run_ref(options, group, device);
     if (group.is_root()) std::cout << options.dest.string() << "\n";
   });
@@ -53,7 +47,7 @@ void ref(const RefOptions& options, const cli::Common& common) {
 
 /// One process does all of it; others of the job have nothing to do.
 void prepare(const PrepareOptions& options, const cli::Common& common) {
-  on_all_processes(common, [&](ProcessGroup& group, at::Device) {
+  cli::on_all_processes(common, [&](ProcessGroup& group, at::Device) {
     options.validated();
     if (!group.is_root()) return;
     prepare_output(options.dest);

@@ -63,11 +63,9 @@ int main(int argc, char** argv) {
     if (!program.parse(argc, argv)) return;
     cli::apply(common);
     if (options.explain) return cli::on_root([&] { explain(options.validated(), options.json); });
-    const auto group = cli::join_job(common);
-    group->run([&] {
-      const auto device = cli::choose_device(common, group->local_rank());
-      const auto done = run_sample(options.validated(), *group, device);
-      if (group->is_root()) report(done, options.json);
+    cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
+      const auto done = run_sample(options.validated(), group, device);
+      if (group.is_root()) report(done, options.json);
     });
   });
 }

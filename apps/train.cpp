@@ -58,11 +58,10 @@ int main(int argc, char** argv) {
     cli::apply(common);
     run.command_line = options_json(command->options).dump(2);
     if (run.dry_run) return cli::on_root([&] { explain(run); });
-    const auto group = cli::join_job(common);
-    group->run([&] {
-      run.resources.device = cli::choose_device(common, group->local_rank());
-      const auto folder = run_train(with_dataset_name(run), *group);
-      if (group->is_root()) std::cout << folder.string() << std::endl;
+    cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
+      run.resources.device = device;
+      const auto folder = run_train(with_dataset_name(run), group);
+      if (group.is_root()) std::cout << folder.string() << std::endl;
     });
   });
 }

@@ -11,12 +11,13 @@ and the extra file `facts.json`, readable without loading the weights. The submo
 dtype alone: what surrounds it (the preconditioning) stays in float32.
 """
 
+import contextlib
 import copy
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -124,6 +125,21 @@ def copy_without_debug_records(source: Path, dest: Path) -> None:
     writer.write_end_of_file()
 
 
+@contextlib.contextmanager
+def strict_float32() -> Iterator[None]:
+    """No TF32 and no kernels that TorchScript fuses: on a GPU both would differ by more than the tolerance."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, torch._C._jit_texpr_fuser_enabled()
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    torch._C._jit_set_texpr_fuser_enabled(False)
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before[:2]
+        torch._C._jit_set_texpr_fuser_enabled(before[2])
+
+
+@strict_float32()
 def verify(eager: nn.Module, scripted: torch.jit.ScriptModule, facts: dict) -> None:
     """Compare every method of the contract on random inputs, on the CPU and a GPU if any. Raises above TOLERANCE."""
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -1,6 +1,6 @@
 #include "epd/denoiser/device.h"
 
-#include <ATen/Context.h>
+#include <ATen/ATen.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -19,6 +19,9 @@
 
 namespace epd {
 namespace {
+
+/// Not the CPU, nor `meta`, whose tensors have shapes only.
+bool is_accelerator(at::Device device) { return !device.is_cpu() && !device.is_meta(); }
 
 c10::impl::VirtualGuardImpl guard_of(at::Device device) { return c10::impl::VirtualGuardImpl(device.type()); }
 
@@ -57,7 +60,7 @@ std::string driver_version(const std::filesystem::path& file) {
 }
 
 c10::DeviceAllocator* allocator_of(at::Device device) {
-  if (device.is_cpu()) return nullptr;
+  if (!is_accelerator(device)) return nullptr;
   at::globalContext().lazyInitDevice(device.type());
   return dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
 }
@@ -105,12 +108,27 @@ std::string unusable_cards(const std::filesystem::path& root) {
               ") that LibTorch ", TORCH_VERSION, " cannot use");
 }
 
+void set_environment() {
+  constexpr std::array<std::pair<const char*, const char*>, 4> kVariables{{
+      {"CUBLAS_WORKSPACE_CONFIG", ":4096:8"},    // matrix products whose sums have one order
+      {"NCCL_NVLS_ENABLE", "0"},                 // sums inside the switch between the cards have none
+      {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "0"},  // a lost rank ends the job by its own watch, which says the reason;
+      {"TORCH_NCCL_ENABLE_MONITORING", "0"},     // LibTorch would abort the process
+  }};
+  for (const auto& [name, value] : kVariables) setenv(name, value, /*overwrite=*/0);
+}
+
 void set_current(at::Device device) {
-  if (!device.is_cpu()) guard_of(device).setDevice({device.type(), index_of(device)});
+  if (is_accelerator(device)) guard_of(device).setDevice({device.type(), index_of(device)});
 }
 
 void synchronize(at::Device device) {
-  if (!device.is_cpu()) guard_of(device).synchronizeDevice(index_of(device));
+  if (is_accelerator(device)) guard_of(device).synchronizeDevice(index_of(device));
+}
+
+at::Tensor to_device(const at::Tensor& tensor, at::Device device) {
+  if (!is_accelerator(device) || !tensor.is_cpu()) return tensor.to(device);
+  return tensor.pin_memory().to(device, tensor.scalar_type(), /*non_blocking=*/true);
 }
 
 std::optional<DeviceMemory> memory_of(at::Device device) {
@@ -130,14 +148,14 @@ bool has_fast_bfloat16(at::Device device) {
 }
 
 void make_reproducible(at::Device device) {
-  if (device.is_cpu()) return;
+  if (!is_accelerator(device)) return;
   at::globalContext().setDeterministicCuDNN(true);
   torch::jit::getProfilingMode() = false;
   torch::jit::setTensorExprFuserEnabled(false);
 }
 
 void make_gradients_reproducible(at::Device device, bool benchmark) {
-  if (device.is_cpu()) return;
+  if (!is_accelerator(device)) return;
   auto& context = at::globalContext();
   context.setDeterministicAlgorithms(true, /*warn_only=*/true);
   context.setDeterministicFillUninitializedMemory(false);  // we read none
@@ -145,7 +163,7 @@ void make_gradients_reproducible(at::Device device, bool benchmark) {
 }
 
 Tf32::Tf32(at::Device device, bool allowed)
-    : on_accelerator_(!device.is_cpu()),
+    : on_accelerator_(is_accelerator(device)),
       cublas_(at::globalContext().allowTF32CuBLAS()),
       cudnn_(at::globalContext().allowTF32CuDNN()) {
   if (on_accelerator_) allow_tf32(allowed, allowed);

@@ -21,7 +21,7 @@ at::Tensor classifier_gradient(const TorchScriptModel& model, const at::Tensor& 
   at::AutoGradMode with_grad(true);
   const auto x_leaf = x.detach().requires_grad_(true);
   const auto log_prob = model.log_prob(x_leaf, sigma.detach(), labels);
-  const Tf32 scope(x.device(), model.precision() == Precision::kTf32);
+  const Tf32 scope(x.device(), model.allows_tf32());
   return torch::autograd::grad({log_prob.sum()}, {x_leaf})[0].detach();
 }
 
@@ -50,7 +50,7 @@ const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const
 }
 
 GuidedDenoiser::GuidedDenoiser(std::shared_ptr<const TorchScriptModel> model, GuidanceOptions options)
-    : AutogradDenoiser(model->precision() == Precision::kTf32), model_(std::move(model)), options_(options) {
+    : AutogradDenoiser(model->allows_tf32()), model_(std::move(model)), options_(options) {
   options_.validated(model_->facts());
 }
 

@@ -2,6 +2,7 @@
 
 #include "epd/core/names.h"
 #include "epd/core/sha256.h"
+#include "epd/denoiser/device.h"
 
 namespace epd {
 
@@ -13,7 +14,7 @@ OpenedModel open_model(const ModelOptions& options) {
   const auto& g = options.guidance;
   opened.identity = sha256_hex(text(opened.model->sha256(), " ", name_of(kPrecisionNames, opened.model->precision()),
                                     " ", name_of(kGuidanceNames, g.kind), " ", g.rate, " ", g.thresholding, " ",
-                                    options.chunks.chunk, " ", options.device.is_cpu() ? "cpu" : "cuda"));
+                                    options.chunks.chunk, " ", kind_of(options.device)));
   return opened;
 }
 

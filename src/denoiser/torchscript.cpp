@@ -62,8 +62,11 @@ torch::jit::Module load_script(const std::filesystem::path& path, at::Device dev
 }
 
 Precision resolved(Precision wanted, const ModelFacts& facts, at::Device device) {
-  if (wanted == Precision::kAuto) return device.is_cuda() ? facts.precision : Precision::kFloat32;
-  EPD_REQUIRE_USAGE(wanted != Precision::kTf32 || device.is_cuda(), "precision tf32 needs a GPU; use fp32 on the CPU");
+  if (wanted == Precision::kAuto) {
+    const bool slow = facts.precision == Precision::kBFloat16 && !has_fast_bfloat16(device);
+    return device.is_cpu() || slow ? Precision::kFloat32 : facts.precision;
+  }
+  EPD_REQUIRE_USAGE(wanted != Precision::kTf32 || !device.is_cpu(), "precision tf32 needs a GPU; use fp32 on the CPU");
   return wanted;
 }
 
@@ -80,7 +83,7 @@ TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device
       sha256_(sha256_of_file(path)),
       device_(device),
       precision_(resolved(precision, facts_, device)),
-      module_(std::make_unique<Module>(Module{load_script(path, device), device, precision_ == Precision::kTf32})) {
+      module_(std::make_unique<Module>(Module{load_script(path, device), device, allows_tf32()})) {
   if (precision_ == Precision::kFloat16 || precision_ == Precision::kBFloat16) {
     EPD_REQUIRE(module_->script.hasattr("network"), "model ", path.string(),
                 ": no submodule `network` to cast; use --precision fp32");

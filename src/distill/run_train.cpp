@@ -1,7 +1,5 @@
 #include "epd/distill/run_train.h"
 
-#include <ATen/Context.h>
-
 #include <algorithm>
 #include <memory>
 #include <sstream>
@@ -12,6 +10,7 @@
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
+#include "epd/denoiser/device.h"
 #include "epd/denoiser/open_model.h"
 #include "epd/distill/run_folder.h"
 #include "epd/distributed/shard.h"
@@ -72,7 +71,7 @@ class Evaluator {
 
 OpenedModel open(const TrainRun& run, std::int64_t chunk) {
   const auto& o = run.options;
-  if (run.resources.device.is_cuda()) at::globalContext().setBenchmarkCuDNN(run.bench);
+  make_gradients_reproducible(run.resources.device, run.bench);
   ModelOptions model;
   model.path = find_model(o.dataset_name, run.model_path);
   model.device = run.resources.device;
@@ -148,6 +147,7 @@ void train(Trainer& trainer, const TrainRun& run, const RunFolder& folder, Ticks
     while (!trainer.done()) {
       group.check_interrupt();
       const auto report = trainer.iterate();
+      synchronize(run.resources.device);  // before clocks are read
       progress.advance(run.options.batch);
       progress.note(text("loss ", report.loss.back()));
       ticks.after(report, trainer);
@@ -209,6 +209,8 @@ std::string run_name(const TrainRun& run, const PredictorSpec& student) {
 
 fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   given.validated();
+  EPD_REQUIRE_USAGE(!given.bench || group.size() == 1, "bench: each of ", group.size(), " processes would choose its ",
+                    "own algorithms, and the gradients would depend on their number; use --bench with one process");
   TrainRun run = continued(given, group);
   const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
   const auto model = open(run, chunk);

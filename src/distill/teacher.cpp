@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "epd/denoiser/device.h"
 #include "epd/runtime/execute.h"
 #include "epd/sampling/seed_noise.h"
 #include "epd/schedule/sigma_map.h"
@@ -66,8 +67,8 @@ TeacherBatch Teacher::starts(const std::vector<std::int64_t>& images) const {
   for (const std::int64_t image : images) seeds.push_back(training_seed(seed_, static_cast<std::uint64_t>(image)));
   // Samples on the CPU whatever the device, so that a run's data do not depend on it.
   const auto [latents, labels] = seed_noise(seeds, denoiser_.facts(), at::kCPU);
-  return {start_state(latents, t_0_).to(device_),
-          conditions_->of(seeds, labels.defined() ? labels.to(device_) : labels),
+  return {to_device(start_state(latents, t_0_), device_),
+          conditions_->of(seeds, labels.defined() ? to_device(labels, device_) : labels),
           {}};
 }
 
@@ -112,7 +113,7 @@ void CachedTrajectories::compute(const TeacherBatch& starts, const std::vector<s
     if (!trajectories_.contains(images[i])) rows.push_back(static_cast<std::int64_t>(i));
   }
   if (rows.empty()) return;
-  const auto index = at::tensor(rows, at::kLong).to(starts.start.device());
+  const auto index = to_device(at::tensor(rows, at::kLong), starts.start.device());
   const auto chosen = [&](const at::Tensor& x) { return x.defined() ? x.index_select(0, index) : x; };
   const auto& c = starts.condition;
   const auto states = teacher_.states(

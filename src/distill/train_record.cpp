@@ -7,6 +7,7 @@
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/chunked.h"
+#include "epd/denoiser/device.h"
 #include "epd/distill/teacher.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/options_json.h"
@@ -102,7 +103,7 @@ Json train_record(TrainRun run, const PredictorSpec& start, const OpenedModel& m
   const Json found{{"model_sha256", model.model->sha256()},
                    {"detector_sha256", detector != nullptr ? Json(detector->sha256()) : nullptr},
                    {"start_sha256", sha256_hex(predictor_text(start))},
-                   {"device", device.is_cpu() ? "cpu" : "cuda"},
+                   {"device", kind_of(device)},
                    {"torch_version", TORCH_VERSION},
                    {"software_version", version()}};
   return decisive_options(options_of(run), found);

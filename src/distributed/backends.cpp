@@ -19,13 +19,16 @@ Backend gloo_backend(const Store& store, int rank, int size, const std::string& 
 }
 
 #ifdef USE_C10D_NCCL
-Backend nccl_backend(const Store& store, int rank, int size, std::chrono::milliseconds timeout) {
+Backend nccl_backend(const Store& store, int rank, int size, at::Device device, std::chrono::milliseconds timeout) {
   const auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = timeout;
-  return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options);
+  auto backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options);
+  backend->setBoundDeviceId(device);
+  backend->eagerConnectSingleDevice(device);  // what cannot connect fails here, not at the first sum after all the work
+  return backend;
 }
 #else
-Backend nccl_backend(const Store&, int, int, std::chrono::milliseconds) { return nullptr; }
+Backend nccl_backend(const Store&, int, int, at::Device, std::chrono::milliseconds) { return nullptr; }
 #endif
 
 }  // namespace epd

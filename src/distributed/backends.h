@@ -14,7 +14,7 @@ using Store = c10::intrusive_ptr<c10d::Store>;
 Backend gloo_backend(const Store& store, int rank, int size, const std::string& address,
                      std::chrono::milliseconds timeout);
 
-/// NCCL's, for CUDA tensors; null in a build without it.
-Backend nccl_backend(const Store& store, int rank, int size, std::chrono::milliseconds timeout);
+/// NCCL's, for tensors on this CUDA device, connected to those of the other ranks; null in a build without it.
+Backend nccl_backend(const Store& store, int rank, int size, at::Device device, std::chrono::milliseconds timeout);
 
 }  // namespace epd

@@ -9,6 +9,7 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
+#include "address.h"
 #include "backends.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
@@ -50,19 +51,16 @@ std::string as_bytes(const at::Tensor& tensor, std::int64_t length) {
 
 class C10dGroup : public ProcessGroup {
  public:
-  C10dGroup(const RankEnvironment& environment, at::DeviceType device, milliseconds timeout, Rendezvous met)
-      : ProcessGroup(environment.rank, environment.size, environment.local_rank),
+  C10dGroup(const RankEnvironment& environment, milliseconds timeout, Rendezvous met)
+      : ProcessGroup(environment.rank, environment.size),
         timeout_(timeout),
         serves_store_(met.serves_store),
         names_(met.processes),
+        store_(met.store),
         exceptions_(std::uncaught_exceptions()),
         watch_(JobWatch::start(met.watch_store, environment.rank, met.processes, std::min(kSilence, timeout))) {
     std::signal(SIGPIPE, SIG_IGN);  // a peer that is gone is an error to report, not a death
-    const auto store_for = [&](const char* prefix) {
-      return c10::make_intrusive<c10d::PrefixStore>(prefix, met.store);
-    };
     gloo_ = gloo_backend(store_for("gloo"), rank(), size(), met.address, timeout + kMargin);
-    if (device == at::kCUDA) nccl_ = nccl_backend(store_for("nccl"), rank(), size(), timeout + kMargin);
   }
 
   ~C10dGroup() override {
@@ -79,6 +77,7 @@ class C10dGroup : public ProcessGroup {
         work();
         watch_->await_all_done();
         epd::check_interrupt();
+        if (nccl_) nccl_->shutdown();
         finish();
       } catch (...) {
         rethrow_as_error();
@@ -90,6 +89,20 @@ class C10dGroup : public ProcessGroup {
     } catch (const Error& e) {
       end_by(fail_with(e.exit_code(), is_root() ? e.what() : text("rank ", rank(), ": ", e.what())));
     }
+  }
+
+  void use_device(at::Device device, const std::string& card) override {
+    const std::string kind = c10::DeviceTypeName(device.type(), /*lower_case=*/true);
+    const auto cards = all_gather_bytes(device.is_cpu() ? kind : text(kind, '\n', host_name(), '\n', card), "devices");
+    for (int r = 0; r < size(); ++r) {
+      const auto kind_there = cards[r].substr(0, cards[r].find('\n'));
+      EPD_REQUIRE_USAGE(kind_there == cards[0].substr(0, cards[0].find('\n')), "the processes compute on different ",
+                        "kinds of devices: ", names_[r], " on ", kind_there, "; start all with one --device");
+      const auto first = std::ranges::find(cards, cards[r]) - cards.begin();
+      EPD_REQUIRE_USAGE(device.is_cpu() || first == r, names_[first], " and ", names_[r], " compute on the same ", kind,
+                        " device: start no more processes on a machine than it has devices to see");
+    }
+    if (device.is_cuda()) nccl_ = nccl_backend(store_for("nccl"), rank(), size(), device, timeout_ + kMargin);
   }
 
   void all_reduce_sum(at::Tensor& tensor, const std::string& name) override {
@@ -159,6 +172,8 @@ class C10dGroup : public ProcessGroup {
 
   std::string name() const { return names_[rank()]; }
 
+  Store store_for(const char* prefix) const { return c10::make_intrusive<c10d::PrefixStore>(prefix, store_); }
+
   std::vector<at::Tensor> empty_buffers(std::int64_t length) const {
     std::vector<at::Tensor> buffers;
     for (int r = 0; r < size(); ++r) buffers.push_back(at::zeros({length}, at::kByte));
@@ -180,13 +195,13 @@ class C10dGroup : public ProcessGroup {
     return {first, first + size()};
   }
 
-  /// Runs a collective on the tensor where a backend can reach it: NCCL on the GPU, otherwise Gloo on the CPU.
+  /// Runs a collective on the tensor where a backend can reach it: NCCL on its device, otherwise Gloo on the CPU.
   template <class Start>
   void in_place(at::Tensor& tensor, const std::string& name, const Start& start) {
-    const bool on_gpu = nccl_ && tensor.is_cuda();
-    std::vector<at::Tensor> tensors{(on_gpu ? tensor : tensor.cpu()).contiguous()};
+    const bool by_nccl = nccl_ && tensor.is_cuda();
+    std::vector<at::Tensor> tensors{(by_nccl ? tensor : tensor.cpu()).contiguous()};
     if (tensors[0].numel() == 0) return;
-    complete(name, [&] { return start(on_gpu ? *nccl_ : *gloo_, tensors); });
+    complete(name, [&] { return start(by_nccl ? *nccl_ : *gloo_, tensors); });
     if (!tensors[0].is_same(tensor)) tensor.copy_(tensors[0]);
   }
 
@@ -256,6 +271,7 @@ class C10dGroup : public ProcessGroup {
   const milliseconds timeout_;
   const bool serves_store_;
   const std::vector<std::string> names_;
+  const Store store_;
   const int exceptions_;
   bool over_ = false, reported_elsewhere_ = false;
   const std::shared_ptr<JobWatch> watch_;
@@ -264,12 +280,11 @@ class C10dGroup : public ProcessGroup {
 
 }  // namespace
 
-std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, at::DeviceType device,
-                                         milliseconds timeout) {
+std::shared_ptr<ProcessGroup> c10d_group(const RankEnvironment& environment, milliseconds timeout) {
   auto met = Rendezvous::join(environment);
   log::debug(met.processes[environment.rank], " of ", environment.size, " (", environment.launcher, ") has joined");
   try {
-    return std::make_shared<C10dGroup>(environment, device, timeout, std::move(met));
+    return std::make_shared<C10dGroup>(environment, timeout, std::move(met));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {

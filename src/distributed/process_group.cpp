@@ -18,7 +18,7 @@ namespace {
 /// One process: every collective is done before it begins.
 class LocalGroup : public ProcessGroup {
  public:
-  LocalGroup() : ProcessGroup(0, 1, 0) {}
+  LocalGroup() : ProcessGroup(0, 1) {}
 
   void run(const std::function<void()>& work) override {
     try {
@@ -27,6 +27,7 @@ class LocalGroup : public ProcessGroup {
       rethrow_as_error();
     }
   }
+  void use_device(at::Device, const std::string&) override {}
   void all_reduce_sum(at::Tensor&, const std::string&) override {}
   void broadcast(at::Tensor&, int, const std::string&) override {}
   void barrier(const std::string&) override {}
@@ -42,9 +43,9 @@ class LocalGroup : public ProcessGroup {
 
 std::shared_ptr<ProcessGroup> ProcessGroup::alone() { return std::make_shared<LocalGroup>(); }
 
-std::shared_ptr<ProcessGroup> ProcessGroup::from_environment(at::DeviceType device, std::chrono::milliseconds timeout) {
+std::shared_ptr<ProcessGroup> ProcessGroup::from_environment(std::chrono::milliseconds timeout) {
   const auto environment = rank_environment();
-  auto group = environment.size == 1 ? alone() : c10d_group(environment, device, timeout);
+  auto group = environment.size == 1 ? alone() : c10d_group(environment, timeout);
   // What all ranks remark is said once, by the root.
   if (!group->is_root() && log::level() == log::Level::kInfo) log::set_level(log::Level::kError);
   return group;

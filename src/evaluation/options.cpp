@@ -23,7 +23,8 @@ Options options_of(PictureOptions& o) {
                .as("NAME|FILE"))
       .add("chunk", o.chunk, help("images per forward pass, padded (0: 32 on the CPU, 128 on a GPU)").in(at_least(0)))
       .add("batch", o.pass.batch, help("images decoded ahead (affects memory only)").in(between(1, 1e6)))
-      .add("workers", o.pass.workers, help("threads that decode images").in(between(1, 1024)));
+      .add("workers", o.pass.workers,
+           help("threads that decode images (0: the cores of a process, at most 8)").in(between(0, 1024)));
 }
 
 Options options_of(CalcOptions& o) {

@@ -12,6 +12,7 @@
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
+#include "epd/denoiser/device.h"
 #include "epd/distributed/process_group.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/npz.h"
@@ -145,12 +146,14 @@ CalcResult run_calc(const CalcOptions& given, ProcessGroup& group, at::Device de
     if (options.pictures.detector.empty()) warn_of_unknown_detector(*detector, reference.data.statistics);
   }
   read_features(generated, options.pictures, detector, group);
+  synchronize(device);
   const double seconds_features = total.seconds();
   CalcResult result;
   if (!group.is_root()) return result;
   const Stopwatch scoring;
   result.scores = score(generated.data, reference.data, options.metrics, device);
   result.record = make_record(result.scores, generated.data.statistics, reference.data.statistics, options, *detector);
+  if (!device.is_cpu()) result.record["device_name"] = device_name(device);
   result.record.update({{"processes", group.size()},
                         {"threads", at::get_num_threads()},
                         {"seconds_features", seconds_features},

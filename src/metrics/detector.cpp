@@ -81,7 +81,7 @@ struct Detector::Module {
 };
 
 Detector::Detector(const fs::path& path, const DetectorOptions& options) : path_(path), options_(options) {
-  if (options_.chunk == 0) options_.chunk = options_.device.is_cuda() ? 128 : 32;
+  if (options_.chunk == 0) options_.chunk = options_.device.is_cpu() ? 32 : 128;
   EPD_REQUIRE_USAGE(options_.chunk > 0, "chunk: expected a positive number of images, got ", options_.chunk);
   auto script = load_frozen(path, options_);
   sha256_ = sha256_of_file(path);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -157,6 +158,12 @@ FeatureSet Scorer::collect(ProcessGroup& group, const std::string& source) {
   return set;
 }
 
+int num_decoders(int workers, int num_processes) {
+  if (workers > 0) return workers;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(cores / num_processes, 1, 8);
+}
+
 FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t>& indices,
                         const std::shared_ptr<const Detector>& detector, const ImagePass& pass, ProcessGroup& group,
                         const std::string& name) {
@@ -173,7 +180,8 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
     const SizeCheck check_size(images, indices, !pass.allow_mixed_sizes);
     Progress progress("features of " + name, static_cast<std::int64_t>(share.size()), "images", group.is_root());
     Batch batch(scorer, progress, std::min<std::size_t>(pass.batch, static_cast<std::size_t>(detector->chunk())));
-    Prefetcher prefetcher(images, std::move(share), {.threads = pass.workers, .window = pass.batch});
+    Prefetcher prefetcher(images, std::move(share),
+                          {.threads = num_decoders(pass.workers, group.size()), .window = pass.batch});
     while (auto item = prefetcher.next()) {
       if (item->image.pixels.empty()) continue;
       check_size(item->image, item->index);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
+#include "epd/denoiser/device.h"
 #include "epd/runtime/linear.h"
 
 namespace epd {
@@ -42,6 +43,7 @@ void Run<S>::advance(const Plan<S>& plan, const GridObserver& observe) {
   at::NoGradGuard no_grad;
   registers_.resize(static_cast<std::size_t>(plan.num_registers));
   kept_.resize(plan.instructions.size());
+  upload_noise_levels(plan);
   if (plan.mean && done_ == 0) {
     EPD_ASSERT(condition_.mean.defined(), "a plan that begins with the mean of the data was given none");
     store(*plan.mean, condition_.mean.to(of_states_));
@@ -104,10 +106,10 @@ void Run<S>::evaluate(const Evaluate<S>& instruction, std::size_t index) {
   const auto num_points = static_cast<std::int64_t>(instruction.states.size());
   at::Tensor denoised;
   if (keep_ == KeepForAdjoint::kActivations) {
-    kept_[index] = denoiser_.differentiate(inputs(instruction), noise_levels(instruction), num_points, condition_);
+    kept_[index] = denoiser_.differentiate(inputs(instruction), noise_levels(index), num_points, condition_);
     denoised = kept_[index].denoised;
   } else {
-    denoised = denoiser_.forward(inputs(instruction), noise_levels(instruction), num_points, condition_);
+    denoised = denoiser_.forward(inputs(instruction), noise_levels(index), num_points, condition_);
   }
   const auto points = denoised.split(batch_);
   for (std::size_t k = 0; k < points.size(); ++k) store(instruction.denoised[k], points[k]);
@@ -121,11 +123,25 @@ at::Tensor Run<S>::inputs(const Evaluate<S>& instruction) const {
   return at::cat(points);
 }
 
+/// Of all evaluations to come, in one copy that nobody waits for.
 template <class S>
-at::Tensor Run<S>::noise_levels(const Evaluate<S>& instruction) const {
+void Run<S>::upload_noise_levels(const Plan<S>& plan) {
   std::vector<double> sigmas;
-  for (const S& sigma : instruction.sigmas) sigmas.push_back(value_of(sigma));
-  return at::tensor(sigmas, at::kDouble).repeat_interleave(batch_).to(of_states_);
+  std::vector<std::int64_t> counts;
+  for (std::size_t i = levels_.size(); i < plan.instructions.size(); ++i) {
+    const auto* evaluate = std::get_if<Evaluate<S>>(&plan.instructions[i]);
+    counts.push_back(evaluate ? static_cast<std::int64_t>(evaluate->sigmas.size()) : 0);
+    if (!evaluate) continue;
+    for (const S& sigma : evaluate->sigmas) sigmas.push_back(value_of(sigma));
+  }
+  const auto all = to_device(at::tensor(sigmas, at::kDouble).to(of_states_.dtype()), of_states_.device());
+  for (auto& levels : all.split_with_sizes(counts)) levels_.push_back(std::move(levels));
+}
+
+/// [K * B], point-major.
+template <class S>
+at::Tensor Run<S>::noise_levels(std::size_t instruction) const {
+  return levels_[instruction].unsqueeze(1).expand({-1, batch_}).reshape({-1});
 }
 
 template <class S>
@@ -138,7 +154,7 @@ Differentiated Run<S>::differentiate(const Plan<S>& plan, std::size_t instructio
   if (keep_ == KeepForAdjoint::kActivations) return kept_.at(instruction);
   EPD_ASSERT(keep_ == KeepForAdjoint::kStates, "a run that kept nothing has no adjoint");
   const auto& evaluate = std::get<Evaluate<S>>(plan.instructions[instruction]);
-  return denoiser_.differentiate(inputs(evaluate), noise_levels(evaluate),
+  return denoiser_.differentiate(inputs(evaluate), noise_levels(instruction),
                                  static_cast<std::int64_t>(evaluate.states.size()), condition_);
 }
 

@@ -10,6 +10,7 @@
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
+#include "epd/denoiser/device.h"
 #include "epd/denoiser/lanes.h"
 #include "epd/files/npz.h"
 #include "epd/metrics/tensor_images.h"
@@ -111,7 +112,7 @@ class TextConditions : public Conditions {
     const auto length = static_cast<std::size_t>(model_->facts().text->tokens);
     std::vector<at::Tensor> rows;
     for (const auto& text : texts) rows.push_back(at::tensor(tokenizer_.encode(text, length), at::kLong));
-    const auto tokens = at::stack(rows).to(model_->device());
+    const auto tokens = to_device(at::stack(rows), model_->device());
     const auto parts = tokens.split(options_.chunk);
     std::vector<at::Tensor> states(parts.size());
     lanes_.run(parts.size(), [&](std::size_t i) {
@@ -237,7 +238,8 @@ Condition label_condition(const at::Tensor& labels, const ModelFacts& facts) {
   if (facts.label_format == LabelFormat::kIndex) {
     condition.value = labels;
   } else {
-    condition.value = at::one_hot(labels, facts.label_dim).to(at::kFloat);
+    // As at::one_hot, which would have a look at the labels on the host.
+    condition.value = labels.unsqueeze(1).eq(at::arange(facts.label_dim, labels.options())).to(at::kFloat);
     condition.unconditional = at::zeros_like(condition.value);
   }
   return condition;

@@ -5,12 +5,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <filesystem>
+#include <future>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
+#include "epd/core/thread_pool.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/json.h"
 #include "epd/files/npy.h"
@@ -33,13 +37,28 @@ std::string png_text(std::string text) {
 
 fs::path part(const OutputLayout& layout, std::uint64_t seed) { return layout.folder / layout.image_file(seed); }
 
-/// floor(sqrt(n)) images a row, no gaps, black where there are none.
-void pack_grid(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds) {
-  std::vector<Image> images;
-  for (const std::uint64_t seed : seeds) {
+/// take(make(seed)) for every seed, in their order; threads make them ahead.
+template <class Make, class Take>
+void for_each_in_order(const std::vector<std::uint64_t>& seeds, int num_threads, const Make& make, const Take& take) {
+  constexpr std::size_t kAhead = 64;
+  std::deque<std::future<std::invoke_result_t<Make, std::uint64_t>>> made;
+  ThreadPool threads(static_cast<std::size_t>(num_threads));
+  for (std::size_t begun = 0, i = 0; i < seeds.size(); ++i) {
     check_interrupt();
-    images.push_back(to_rgb(read_image(layout, seed)));
+    for (; begun < std::min(seeds.size(), i + kAhead); ++begun) {
+      made.push_back(threads.submit([&make, seed = seeds[begun]] { return make(seed); }));
+    }
+    take(seeds[i], made.front().get());
+    made.pop_front();
   }
+}
+
+/// floor(sqrt(n)) images a row, no gaps, black where there are none.
+void pack_grid(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds, int num_threads) {
+  std::vector<Image> images;
+  for_each_in_order(
+      seeds, num_threads, [&](std::uint64_t seed) { return to_rgb(read_image(layout, seed)); },
+      [&](std::uint64_t, Image image) { images.push_back(std::move(image)); });
   const int columns = static_cast<int>(std::sqrt(static_cast<double>(images.size())));
   write_file(layout.folder / "grid.png", encode_png(image_grid(images, columns, /*gap=*/0, /*background=*/0)));
 }
@@ -53,36 +72,33 @@ std::string dataset_json(const OutputLayout& layout, const std::vector<std::uint
 }
 
 void pack_zip(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
-              const std::vector<std::int64_t>& labels) {
+              const std::vector<std::int64_t>& labels, int num_threads) {
   ZipWriter zip(layout.folder / "images.zip");
-  for (const std::uint64_t seed : seeds) {
-    check_interrupt();
-    zip.add(layout.image_name(seed), read_file(part(layout, seed)));
-  }
+  for_each_in_order(
+      seeds, num_threads, [&](std::uint64_t seed) { return read_file(part(layout, seed)); },
+      [&](std::uint64_t seed, const std::string& bytes) { zip.add(layout.image_name(seed), bytes); });
   if (!labels.empty()) zip.add("dataset.json", dataset_json(layout, seeds, labels));
   zip.finish();
 }
 
 void pack_npz(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
-              const std::vector<std::int64_t>& labels) {
+              const std::vector<std::int64_t>& labels, int num_threads) {
   auto shape = read_npy(part(layout, seeds[0])).shape;
   shape.insert(shape.begin(), seeds.size());
   NpzRows npz(layout.folder / "images.npz", "arr_0", "|u1", shape);
-  for (const std::uint64_t seed : seeds) {
-    check_interrupt();
-    npz.append(read_npy(part(layout, seed)).bytes);
-  }
+  for_each_in_order(
+      seeds, num_threads, [&](std::uint64_t seed) { return read_npy(part(layout, seed)).bytes; },
+      [&](std::uint64_t, const std::string& bytes) { npz.append(bytes); });
   npz.add("seeds", Array::int64s({seeds.size()}, {seeds.begin(), seeds.end()}));
   if (!labels.empty()) npz.add("labels", Array::int64s({labels.size()}, labels));
   npz.finish();
 }
 
-void pack_raw(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds) {
+void pack_raw(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds, int num_threads) {
   NpyRows npy(layout.folder / "images.npy", "<f4", read_npy(part(layout, seeds[0])).shape);
-  for (const std::uint64_t seed : seeds) {
-    check_interrupt();
-    npy.append(read_npy(part(layout, seed)).bytes);
-  }
+  for_each_in_order(
+      seeds, num_threads, [&](std::uint64_t seed) { return read_npy(part(layout, seed)).bytes; },
+      [&](std::uint64_t, const std::string& bytes) { npy.append(bytes); });
   npy.finish();
 }
 
@@ -170,21 +186,21 @@ Image read_image(const OutputLayout& layout, std::uint64_t seed) {
 }
 
 void pack_images(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
-                 const std::vector<std::int64_t>& labels) {
+                 const std::vector<std::int64_t>& labels, int num_threads) {
   switch (layout.format) {
     case SampleFormat::kPng:
       break;
     case SampleFormat::kZip:
-      pack_zip(layout, seeds, labels);
+      pack_zip(layout, seeds, labels, num_threads);
       break;
     case SampleFormat::kNpz:
-      pack_npz(layout, seeds, labels);
+      pack_npz(layout, seeds, labels, num_threads);
       break;
     case SampleFormat::kRaw:
-      pack_raw(layout, seeds);
+      pack_raw(layout, seeds, num_threads);
       break;
   }
-  if (layout.grid) pack_grid(layout, seeds);
+  if (layout.grid) pack_grid(layout, seeds, num_threads);
   std::error_code error;
   fs::remove_all(layout.parts_folder(), error);
   EPD_REQUIRE(!error, "cannot remove ", layout.parts_folder().string(), ": ", error.message());

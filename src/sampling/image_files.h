@@ -59,8 +59,8 @@ class ImageFiles {
 Image read_image(const OutputLayout& layout, std::uint64_t seed);
 
 /// Puts the images' single files together, in the order of the seeds, as the files of many that the layout names, each
-/// by rename, and removes the single ones. `labels` are the images', empty for models without.
+/// by rename, and removes the single ones. `labels` are the images', empty for models without; so many threads read.
 void pack_images(const OutputLayout& layout, const std::vector<std::uint64_t>& seeds,
-                 const std::vector<std::int64_t>& labels);
+                 const std::vector<std::int64_t>& labels, int num_threads);
 
 }  // namespace epd

@@ -1,5 +1,7 @@
 #include "epd/sampling/run_sample.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -14,6 +16,7 @@
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/seeds.h"
+#include "epd/denoiser/device.h"
 #include "epd/distributed/shard.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/options_json.h"
@@ -29,6 +32,8 @@ namespace epd {
 namespace {
 
 using Seeds = std::vector<std::uint64_t>;
+
+constexpr std::int64_t kLabelsAtOnce = 64;
 
 std::string encoded(const Seeds& seeds) { return seeds.empty() ? "" : seeds_text(seeds); }
 Seeds decoded(const std::string& text) { return text.empty() ? Seeds() : parse_seeds(text); }
@@ -165,7 +170,8 @@ class SampleRun {
     if (layout_.is_packed()) {
       group_.barrier("images written");
       if (folder_ && (!missing_.empty() || !folder_->is_packed_already())) {
-        pack_images(layout_, good_seeds(), labels(good_seeds()));
+        const Seeds seeds = good_seeds();
+        pack_images(layout_, seeds, labels(seeds), options_.writer_threads);
       }
     }
     if (folder_ && !manifest_.run.value("bad", Json()).empty()) write_manifest(resolved_.outdir, manifest_);
@@ -178,6 +184,7 @@ class SampleRun {
     const auto start = std::chrono::steady_clock::now();
     sample();
     auto summary = pack();
+    synchronize(device_);
     summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     summary.images = static_cast<std::int64_t>(options_.seeds.size());
     summary.made = static_cast<std::int64_t>(missing_.size()) - summary.bad;
@@ -308,13 +315,18 @@ class SampleRun {
 
   /// The labels of images, as their seeds draw them; empty for models without.
   std::vector<std::int64_t> labels(const Seeds& seeds) const {
-    std::vector<std::int64_t> result;
-    if (resolved_.facts.label_dim == 0) return result;
-    for (const std::uint64_t seed : seeds) {
-      const auto& asked = options_.condition.label;
-      result.push_back(asked ? *asked
-                             : seed_noise({seed}, resolved_.facts, random_device_).labels.item<std::int64_t>());
-    }
+    if (resolved_.facts.label_dim == 0) return {};
+    std::vector<std::int64_t> result(seeds.size(), options_.condition.label.value_or(0));
+    if (options_.condition.label) return result;
+    // A seed draws its label after its latent, so the latents are drawn once more: side by side.
+    const auto draw = [&](std::int64_t begin, std::int64_t end) {
+      for (const Shard& pass : passes_of({begin, end}, kLabelsAtOnce)) {
+        const auto labels = seed_noise(part_of(seeds, pass), resolved_.facts, random_device_).labels.cpu();
+        std::copy_n(labels.const_data_ptr<std::int64_t>(), pass.size(), result.begin() + pass.begin);
+      }
+    };
+    const auto count = static_cast<std::int64_t>(seeds.size());
+    random_device_.is_cpu() ? at::parallel_for(0, count, kLabelsAtOnce, draw) : draw(0, count);
     return result;
   }
 

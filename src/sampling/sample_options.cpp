@@ -11,6 +11,7 @@
 #include "epd/core/error.h"
 #include "epd/core/run_main.h"
 #include "epd/denoiser/chunked.h"
+#include "epd/denoiser/device.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/files/options_json.h"
 #include "epd/sampling/common_options.h"
@@ -100,7 +101,9 @@ Options options_of(SampleOptions& o) {
       .add("precision", o.precision, help(kPrecision).decides_result())
       .add("on_bad", o.on_bad, help(kOnBad).decides_job())
       .add("rng", o.random_device,
-           help("random number generator: that of the device, or always the CPU's").decides_result());
+           help("random number generator: the CPU's, the same everywhere, or that of the device, as the public code "
+                "has it")
+               .decides_result());
   options.group("Output")
       .add("outdir", o.outdir,
            help("output folder (default: samples/<dataset>/<solver>_nfe<NFE>_npoints_<K>, with --grid below "
@@ -213,9 +216,9 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
   o.chunk = chunk_or_default(o.chunk, model.device());
   o.decode_batch = decode_batch_or_default(o.decode_batch, model.device());
   o.precision = model.precision();
-  Json found{{"model_sha256", model.sha256()}, {"solver", method.solver},
-             {"times", method.times.values()}, {"device", model.device().is_cpu() ? "cpu" : "cuda"},
-             {"software_version", version()},  {"torch_version", TORCH_VERSION}};
+  if (model.device().is_cpu()) o.random_device = RandomDevice::kDevice;  // the same generator
+  Json found{{"model_sha256", model.sha256()},    {"solver", method.solver},       {"times", method.times.values()},
+             {"device", kind_of(model.device())}, {"software_version", version()}, {"torch_version", TORCH_VERSION}};
   if (method.predictor) found["predictor_sha256"] = method.predictor->sha256;
   // A folder of images grows with every run; a file of images holds the seeds that it was made of.
   const bool packed = o.grid || o.format != SampleFormat::kPng;
@@ -227,6 +230,7 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
                   {"evaluations", method.evaluations()},
                   {"processes", num_processes},
                   {"options", given}};
+  if (!model.device().is_cpu()) manifest.run["device_name"] = device_name(model.device());
   if (!packed) manifest.run["seeds"] = seeds_text(o.seeds);
   if (o.seeds.random) manifest.run["random_seeds"] = o.seeds.size();
   return manifest;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "epd/core/interrupt.h"
+#include "epd/denoiser/device.h"
 #include "epd/distributed/shard.h"
 #include "epd/metrics/scorer.h"
 #include "epd/metrics/tensor_images.h"
@@ -105,13 +106,13 @@ void Sampler::leave_out_bad(Samples& samples, const at::Tensor& finite) const {
 Samples Sampler::drawn(const std::vector<std::uint64_t>& seeds, const GridObserver& observe) const {
   const auto device = model_.model->device();
   auto [latents, labels] = seed_noise(seeds, model_.facts(), options_.random_device);
-  if (labels.defined()) labels = labels.to(device);
+  if (labels.defined()) labels = to_device(labels, device);
   const auto condition = conditions_->of(seeds, labels);
 
   Samples samples;
   samples.seeds = seeds;
   samples.labels = condition.labels;
-  latents = start_state(latents.to(device), t_0_);
+  latents = start_state(to_device(latents, device), t_0_);
   samples.end = execute(plan_, StoppableDenoiser(*model_.denoiser), condition, std::move(latents), observe);
   samples.images = decoded(samples.end);
   return samples;
@@ -135,8 +136,10 @@ DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::u
   DrawnStatistics result;
   for (const auto& batch : batches_of(seeds, at_once)) {
     check_interrupt();
+    synchronize(sampler.device());
     const auto start = std::chrono::steady_clock::now();
     const auto drawn = sampler.draw(batch);
+    synchronize(sampler.device());
     result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (!drawn.seeds.empty()) scorer.add(for_detector(to_pixels(drawn.images)));
     if (seen) seen(drawn);

@@ -1,9 +1,10 @@
 #include <ATen/ATen.h>
-#include <ATen/DeviceAccelerator.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/passes/tensorexpr_fuser.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
+
+#include <cstdlib>
 
 #include "epd/denoiser/device.h"
 #include "support/test_files.h"
@@ -15,7 +16,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 /// An accelerator by its type alone: nothing here touches a device.
-const at::Device kSome(at::kPrivateUse1, 0);
+const at::Device kSome(at::kPrivateUse1, 2);
 
 /// Torch's settings as they were, when a test ends.
 struct Settings {
@@ -71,6 +72,22 @@ TEST(Device, TheCpuKeepsTorchsSettings) {
   EXPECT_EQ(at::globalContext().benchmarkCuDNN(), before.benchmark);
 }
 
+TEST(Device, WhatCudasLibrariesAreToldDoesNotTouchWhatTheUserHasSet) {
+  setenv("NCCL_NVLS_ENABLE", "1", 1);
+  for (const char* name :
+       {"CUBLAS_WORKSPACE_CONFIG", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "TORCH_NCCL_ENABLE_MONITORING"}) {
+    unsetenv(name);
+  }
+  set_environment();
+  EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "1");
+  EXPECT_STREQ(std::getenv("CUBLAS_WORKSPACE_CONFIG"), ":4096:8");
+  EXPECT_STREQ(std::getenv("TORCH_NCCL_ASYNC_ERROR_HANDLING"), "0");
+  EXPECT_STREQ(std::getenv("TORCH_NCCL_ENABLE_MONITORING"), "0");
+  unsetenv("NCCL_NVLS_ENABLE");
+  set_environment();
+  EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "0");
+}
+
 TEST(Device, Tf32IsAllowedForAsLongAsItsScopeLives) {
   const auto allowed = [] { return at::globalContext().allowTF32CuBLAS() && at::globalContext().allowTF32CuDNN(); };
   {
@@ -89,7 +106,7 @@ TEST(Device, Tf32IsAllowedForAsLongAsItsScopeLives) {
 }
 
 TEST(Device, ACardWithoutAUsableDriverIsNamedWithItsDriver) {
-  if (at::accelerator::deviceCount() > 0) GTEST_SKIP() << "LibTorch sees a device";
+  if (at::detail::getCUDAHooks().deviceCount() > 0) GTEST_SKIP() << "LibTorch sees a device";
   unsetenv("CUDA_VISIBLE_DEVICES");
   const test::TemporaryFolder root;
   EXPECT_THAT(unusable_cards(root.path()), IsEmpty());

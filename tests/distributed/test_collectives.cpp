@@ -27,6 +27,26 @@ TEST_P(Collectives, RanksThatEndAtDifferentTimesAllEndWell) { expect_success("un
 
 INSTANTIATE_TEST_SUITE_P(Processes, Collectives, ::testing::Values(1, 2, 4), ::testing::PrintToStringParamName());
 
+TEST_F(JobTest, TensorsOnDevicesAreSummedThere) {
+  for (const int size : {1, 2, 3}) {
+    const auto ranks = run("device_sums", size);
+    expect_exit_codes(ranks, std::vector<int>(static_cast<std::size_t>(size), 0));
+  }
+}
+
+TEST_F(JobTest, RanksOnOneDeviceAreRefusedInOneLine) {
+  const auto ranks = run("one_device", 2);
+  expect_exit_codes(ranks, {2, 2});
+  EXPECT_EQ(error_lines(all_errors(ranks)), 1) << all_errors(ranks);
+  EXPECT_THAT(all_errors(ranks), ::testing::HasSubstr("compute on the same standin device"));
+}
+
+TEST_F(JobTest, RanksOnDevicesOfDifferentKindsAreRefused) {
+  const auto ranks = run("device_and_cpu", 2);
+  expect_exit_codes(ranks, {2, 2});
+  EXPECT_THAT(all_errors(ranks), ::testing::HasSubstr(" on cpu; start all with one --device"));
+}
+
 TEST_F(JobTest, DifferentOptionsAreRefused) {
   const auto ranks = run("unequal", 2);
   expect_exit_codes(ranks, {1, 1});

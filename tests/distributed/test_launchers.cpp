@@ -68,8 +68,8 @@ class Launch : public JobTest {
     std::filesystem::permissions(stub, std::filesystem::perms::owner_all);
     std::vector<std::string> line{EPD_SOURCE_DIR "/launch.sh", "sample"};
     line.insert(line.end(), options.begin(), options.end());
-    return Child(line, {{"PATH", folder_ + ":" + std::getenv("PATH")}, {"CUDA_VISIBLE_DEVICES", ""}}, folder_)
-        .wait(kPatience);
+    line.insert(line.begin(), {"env", "-u", "CUDA_VISIBLE_DEVICES"});
+    return Child(line, {{"PATH", folder_ + ":" + std::getenv("PATH")}}, folder_).wait(kPatience);
   }
   void expect_refused(const std::vector<std::string>& options, const std::string& reason) const {
     const auto ended = launch(options);
@@ -84,6 +84,33 @@ TEST_F(Launch, WithoutAGpuThereAreNoneToCount) {
     EXPECT_EQ(ended.exit_code, 2);
     EXPECT_EQ(ended.errors, "error: --nproc_per_node=gpu: nvidia-smi lists no GPU on this machine\n");
   }
+}
+
+/// What CUDA counts: the variable up to its first entry that names none; cards, not the parts of a divided one.
+TEST_F(Launch, GpusAreCountedAsCudaCountsThem) {
+  const auto count = [&](const std::string& before) {
+    const std::string of_launcher = "eval \"$(sed -n '/^count_gpus()/,/^}/p' " EPD_SOURCE_DIR "/launch.sh)\"; ";
+    return Child({"bash", "-euo", "pipefail", "-c", before + "; " + of_launcher + "count_gpus"}, {}, folder_)
+        .wait(kPatience)
+        .output;
+  };
+  const std::string two_cards =
+      "unset CUDA_VISIBLE_DEVICES; nvidia-smi() { printf 'GPU 0: H100 (UUID: a)\\n  MIG 1g.10gb     Device  0: (UUID: "
+      "b)\\n"
+      "  MIG 1g.10gb     Device  1: (UUID: c)\\nGPU 1: H100 (UUID: d)\\n'; }";
+  EXPECT_EQ(count(two_cards), "2\n");
+  for (const auto& [visible, number] : std::map<std::string, std::string>{
+           {"0", "1"}, {"3,1", "2"}, {"GPU-1f,GPU-2a,GPU-3b", "3"}, {"0,-1,2", "1"}, {"-1", "0"}, {"", "0"}}) {
+    EXPECT_EQ(count(two_cards + "; CUDA_VISIBLE_DEVICES='" + visible + "'"), number + "\n") << visible;
+  }
+}
+
+TEST_F(Launch, HiddenGpusAreSaidToBeHidden) {
+  const auto ended =
+      Child({EPD_SOURCE_DIR "/launch.sh", "sample", "--nproc_per_node=gpu"}, {{"CUDA_VISIBLE_DEVICES", ""}}, folder_)
+          .wait(kPatience);
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_EQ(ended.errors, "error: --nproc_per_node=gpu: CUDA_VISIBLE_DEVICES='' shows no GPU\n");
 }
 
 TEST_F(Launch, NumbersAreDecimal) {
@@ -110,6 +137,25 @@ TEST_F(JobTest, WrongOptionsAreReportedOnce) {
     EXPECT_GT(ranks[0].exit_code, 0);
     EXPECT_EQ(error_lines(all_errors(ranks)), 1) << all_errors(ranks);
   }
+}
+
+/// What no process sees alone: refused once all have joined, before any work, in one line.
+TEST_F(JobTest, JobsThatDoNotFitTheDevicesAreReportedOnce) {
+  const std::string programs = EPD_BINARY_DIR "/bin/";
+  const auto refused = [&](int size, const std::vector<std::string>& command) {
+    const auto ranks = run_job(size, [&](Environment rank) {
+      rank["LD_PRELOAD"] = EPD_STANDIN;
+      rank["STANDIN_DEVICES"] = "3";
+      return Child(command, rank, folder_);
+    });
+    expect_exit_codes(ranks, std::vector<int>(static_cast<std::size_t>(size), 2));
+    EXPECT_EQ(error_lines(all_errors(ranks)), 1) << all_errors(ranks);
+    return all_errors(ranks);
+  };
+  EXPECT_THAT(refused(4, {programs + "sample", "--device", "standin", "--dataset_name", "demo", "--solver", "euler"}),
+              HasSubstr("compute on the same standin device"));
+  EXPECT_THAT(refused(2, {programs + "train", "--bench", "--dataset_name", "demo", "--outdir", folder_}),
+              HasSubstr("bench: each of 2 processes"));
 }
 
 class Torchrun : public JobTest {

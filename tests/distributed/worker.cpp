@@ -12,6 +12,7 @@
 #include "epd/core/interrupt.h"
 #include "epd/core/run_main.h"
 #include "epd/distributed/process_group.h"
+#include "support/standin_accelerator.h"
 
 namespace epd {
 namespace {
@@ -69,6 +70,26 @@ void root_first(ProcessGroup& group) {
   }
   group.barrier("making a file");
   EPD_REQUIRE(access(path.c_str(), F_OK) == 0, "rank ", group.rank(), " came before the root was done");
+}
+
+/// Each rank on a stand-in device of its own: the CPU's bits, on the device, by the same collectives.
+void device_sums(ProcessGroup& group) {
+  EPD_REQUIRE(standin::num_devices() >= group.size(), "too few stand-in devices");
+  const at::Device device(at::kPrivateUse1, static_cast<at::DeviceIndex>(group.rank()));
+  group.use_device(device, std::to_string(group.rank()));
+  for (const auto type : {at::kDouble, at::kFloat, at::kLong}) {
+    auto here = at::arange(1000, type) * (group.rank() + 1), there = here.to(device);
+    group.all_reduce_sum(here, "test sum");
+    group.all_reduce_sum(there, "test sum on devices");
+    EPD_REQUIRE(there.device() == device && at::equal(there.cpu(), here), "wrong sum of ", toString(type));
+  }
+  auto copied = at::full({3}, group.rank(), at::device(device));
+  group.broadcast(copied, group.size() - 1, "test broadcast on devices");
+  EPD_REQUIRE(copied.cpu().eq(group.size() - 1).all().item<bool>(), "wrong broadcast");
+}
+void one_device(ProcessGroup& group) { group.use_device(at::Device(at::kPrivateUse1, 0), "card 0"); }
+void device_and_cpu(ProcessGroup& group) {
+  group.use_device(group.is_root() ? at::Device(at::kPrivateUse1, 0) : at::Device(at::kCPU), "card");
 }
 
 void unequal(ProcessGroup& group) { group.require_same("option --batch", group.is_root() ? "64" : "32"); }
@@ -172,6 +193,9 @@ const std::map<std::string, Scenario> kScenarios{
     {"sums", sums},
     {"copies", copies},
     {"root_first", root_first},
+    {"device_sums", device_sums},
+    {"one_device", one_device},
+    {"device_and_cpu", device_and_cpu},
     {"unequal", unequal},
     {"one_throws_others_sum", one_throws_others_sum},
     {"one_throws_others_compute", one_throws_others_compute},
@@ -200,7 +224,7 @@ int main(int argc, char** argv) {
     const auto scenario = epd::kScenarios.at(argv[1]);
     const auto timeout = std::chrono::milliseconds(static_cast<int>(std::stod(argv[2]) * 1000));
     setenv("EPD_JOIN_TIMEOUT", argv[2], 0);
-    const auto group = epd::ProcessGroup::from_environment(at::kCPU, timeout);
+    const auto group = epd::ProcessGroup::from_environment(timeout);
     std::cout << "started\n" << std::flush;
     group->run([&] {
       group->barrier("all are there");

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <torch/script.h>
 
+#include <algorithm>
 #include <fstream>
+#include <thread>
 
 #include "epd/core/error.h"
 #include "epd/distributed/process_group.h"
@@ -170,6 +172,12 @@ TEST_F(DetectorFile, EveryPublishedDetectorHasItsLimits) {
   EXPECT_NE(limits_of_detector("inception"), limits_of_detector("inception-pytorch"));
   EXPECT_THAT(limits_of_detector("demo"), HasSubstr("demo"));
   EXPECT_THAT(limits_of_detector("mine"), HasSubstr("not known"));
+}
+
+TEST(Decoders, ShareTheCoresUnlessTheirNumberIsAskedFor) {
+  EXPECT_EQ(num_decoders(5, 2), 5);
+  EXPECT_EQ(num_decoders(0, 1), std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 8));
+  EXPECT_EQ(num_decoders(0, 100000), 1);
 }
 
 }  // namespace

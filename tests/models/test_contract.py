@@ -67,6 +67,22 @@ class ModelFile(unittest.TestCase):
                 write_model(module, FACTS, self.path)
             self.assertFalse(self.path.exists())
 
+    def test_on_a_gpu_the_comparison_is_in_full_float32(self):
+        seen = []
+
+        class Looking(Small):
+            def forward(self, x, sigma, condition=None):
+                backends = torch.backends
+                seen.append((backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32))
+                seen.append((torch._C._jit_texpr_fuser_enabled(), False))
+                return super().forward(x, sigma, condition)
+
+        flags = lambda: (torch.backends.cudnn.allow_tf32, torch._C._jit_texpr_fuser_enabled())  # noqa: E731
+        before, model = flags(), Looking()
+        contract.verify(model, model, FACTS)
+        self.assertEqual(set(seen), {(False, False)})
+        self.assertEqual(flags(), before)
+
     def test_a_failed_write_leaves_the_old_file_and_nothing_else(self):
         write_model(Small(), FACTS, self.path)
         before = self.path.read_bytes()

@@ -39,7 +39,7 @@ class EdmModels(ModelTest):
     def test_facts_come_from_the_pickle(self):
         expected = {
             "ddpmpp": dict(channels=3, label_dim=0, condition="none", precision="float16", noise=None),
-            "ncsnpp": dict(channels=3, label_dim=4, condition="label", label_format="onehot", precision="float32"),
+            "ncsnpp": dict(channels=3, label_dim=4, condition="label", label_format="onehot", precision="bfloat16"),
             "residual": dict(channels=2, resolution=16, noise={"kind": "vp", "beta_d": 19.9, "beta_min": 0.1}),
             "adm": dict(label_dim=5, precision="float16"),
         }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <c10/core/Device.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -24,11 +24,17 @@ std::string device_identity(at::Device device);
 /// where there are none, where LibTorch sees them, or where CUDA_VISIBLE_DEVICES hides them. `root` is for tests.
 std::string unusable_cards(const std::filesystem::path& root = "/");
 
+/// What CUDA's libraries are told through the environment, before any of them starts; what the user has set stays.
+void set_environment();
+
 /// Makes the device this thread's current one, so that nothing allocates or waits on another.
 void set_current(at::Device device);
 
 /// Returns once the device has done all that it was told. A clock that is read without it stops too early.
 void synchronize(at::Device device);
+
+/// A tensor on the device. From the CPU it is copied through pinned memory while the host goes on.
+at::Tensor to_device(const at::Tensor& tensor, at::Device device);
 
 /// Bytes of a device's memory.
 struct DeviceMemory {

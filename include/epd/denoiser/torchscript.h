@@ -26,7 +26,8 @@ constexpr const auto& names_of(Precision) { return kPrecisionNames; }
 class TorchScriptModel {
  public:
   /// Throws Error where the file is missing, damaged, foreign or does not keep the contract; names the file and why.
-  /// `precision` is that of the inner network; kAuto: what the file prefers on a GPU, float32 on the CPU.
+  /// `precision` is that of the inner network; kAuto: what the file prefers on a GPU that is fast
+  /// in it, float32 elsewhere.
   TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision);
   ~TorchScriptModel();
   TorchScriptModel(const TorchScriptModel&) = delete;
@@ -36,6 +37,8 @@ class TorchScriptModel {
   at::Device device() const { return device_; }
   /// What the inner network really computes in; never kAuto.
   Precision precision() const { return precision_; }
+  /// Whether what stays float32 - the decoder, the classifier - is computed in TF32: where the network is no better.
+  bool allows_tf32() const { return precision_ != Precision::kFloat32; }
 
   /// The unclamped D: x [B, C, H, W], sigma [B], condition [B, ...] or undefined.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const;

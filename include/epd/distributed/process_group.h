@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <chrono>
 #include <functional>
@@ -20,8 +21,11 @@ namespace epd {
 /// for it, so ranks that share no collective (sampling) stop as well, at their next check_interrupt().
 ///
 ///     return run_main([&] {
-///       const auto group = ProcessGroup::from_environment(at::kCPU);
-///       group->run([&] { train(options, *group); });
+///       const auto group = ProcessGroup::from_environment();
+///       group->run([&] {
+///         group->use_device(device, device_identity(device));
+///         train(options, *group);
+///       });
 ///     });
 class ProcessGroup {
  public:
@@ -30,10 +34,9 @@ class ProcessGroup {
   static constexpr std::chrono::milliseconds kDefaultTimeout = std::chrono::hours(24);
 
   /// The group that the environment describes (environment.h: torchrun, Slurm, Open MPI; none of them: a group of one).
-  /// Waits until all ranks have joined. Collectives are Gloo's on CPU tensors and, for `device` CUDA, NCCL's on CUDA
-  /// tensors. Throws UsageError for variables that do not fit together, Error where the others cannot be reached.
-  static std::shared_ptr<ProcessGroup> from_environment(at::DeviceType device = at::kCPU,
-                                                        std::chrono::milliseconds timeout = kDefaultTimeout);
+  /// Waits until all ranks have joined. Collectives are Gloo's, over the CPU; see use_device. Throws UsageError for
+  /// variables that do not fit together, Error where the others cannot be reached.
+  static std::shared_ptr<ProcessGroup> from_environment(std::chrono::milliseconds timeout = kDefaultTimeout);
   /// A group of one.
   static std::shared_ptr<ProcessGroup> alone();
 
@@ -43,13 +46,17 @@ class ProcessGroup {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  /// The number among the processes of this machine: the index of its GPU.
-  int local_rank() const { return local_rank_; }
   bool is_root() const { return rank_ == 0; }
 
   /// Runs the work of the job. An exception is first told to the other ranks, then thrown on, as Error; it is
   /// AlreadyReported where another rank prints the reason. After good work it waits for the others to end theirs.
   virtual void run(const std::function<void()>& work) = 0;
+
+  /// The device that this rank computes on; called by all ranks, with one kind of device and a card each. From here on
+  /// collectives on CUDA tensors are NCCL's, which connects now; on tensors of another device they stay Gloo's. `card`
+  /// is a text that two processes of a machine share only where they compute on the same card. Throws UsageError where
+  /// two ranks do, or where their devices are of different kinds.
+  virtual void use_device(at::Device device, const std::string& card) = 0;
 
   /// tensor := its sum over all ranks, in place; float64, float32 or int64, any shape, the same on every rank.
   /// The order of the sum depends on the number of ranks only, and all ranks get the same bits.
@@ -71,10 +78,10 @@ class ProcessGroup {
   virtual void check_interrupt() = 0;
 
  protected:
-  ProcessGroup(int rank, int size, int local_rank) : rank_(rank), size_(size), local_rank_(local_rank) {}
+  ProcessGroup(int rank, int size) : rank_(rank), size_(size) {}
 
  private:
-  const int rank_, size_, local_rank_;
+  const int rank_, size_;
 };
 
 /// Work that all processes of a job do alike before they join it, such as reading the command line: what goes wrong is

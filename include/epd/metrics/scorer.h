@@ -55,11 +55,14 @@ class Scorer {
 
 struct ImagePass {
   std::size_t batch = 250;         // images decoded ahead of the network: memory, never the result
-  int workers = 2;                 // threads that decode
+  int workers = 0;                 // threads that decode; 0: by the cores (num_decoders)
   bool allow_mixed_sizes = false;  // each image to the detector at its own size
   bool keep_features = false;
   OnBad on_bad = OnBad::kStop;  // unreadable images
 };
+
+/// Threads that decode the images of one of so many processes: workers, or for 0 its share of the cores, 8 at most.
+int num_decoders(int workers, int num_processes);
 
 /// The features of these images of the source: each process takes a run of consecutive ones. `name` is the source's
 /// in the statistics, in the progress bar and in messages. Throws Error, naming the file, for an image that cannot be

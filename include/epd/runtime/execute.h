@@ -42,7 +42,8 @@ class Run {
   void combine(const Combine<S>& instruction);
   void evaluate(const Evaluate<S>& instruction, std::size_t index);
   at::Tensor inputs(const Evaluate<S>& instruction) const;
-  at::Tensor noise_levels(const Evaluate<S>& instruction) const;
+  void upload_noise_levels(const Plan<S>& plan);
+  at::Tensor noise_levels(std::size_t instruction) const;
   void store(Register r, at::Tensor value);
   void show(const Plan<S>& plan, const GridObserver& observe);
   std::vector<std::size_t> last_uses(const Plan<S>& plan) const;
@@ -54,6 +55,7 @@ class Run {
   at::TensorOptions of_states_;
   std::vector<at::Tensor> registers_;
   std::vector<Differentiated> kept_;  // by instruction
+  std::vector<at::Tensor> levels_;    // by instruction: an evaluation's noise levels [K], on the states' device
   std::size_t done_ = 0, shown_ = 0;  // instructions, grid points
 };
 

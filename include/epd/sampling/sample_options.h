@@ -18,7 +18,8 @@
 
 namespace epd {
 
-/// Where the seeds' random numbers are drawn: on the sampling device, as published, or on the CPU everywhere.
+/// Where the seeds' random numbers are drawn: on the CPU, the same on every machine, or on the sampling device, as the
+/// public code does.
 enum class RandomDevice { kDevice, kCpu };
 inline constexpr NameTable<RandomDevice, 2> kRandomDeviceNames{
     {{"device", RandomDevice::kDevice}, {"cpu", RandomDevice::kCpu}}};
@@ -49,7 +50,7 @@ struct SampleOptions {
   std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
   std::int64_t decode_batch = 0;    // latents decoded in one forward; 0: 1 on the CPU, 8 on a GPU
   Precision precision = Precision::kAuto;
-  RandomDevice random_device = RandomDevice::kDevice;
+  RandomDevice random_device = RandomDevice::kCpu;
   OnBad on_bad = OnBad::kStop;
 
   std::filesystem::path outdir;  // unset: samples/<dataset>/<solver>_nfe<NFE>_npoints_<K>

@@ -54,6 +54,8 @@ class Sampler {
   /// Throws Error for an image that is not finite, or with on_bad skip leaves it out and names it in `bad`.
   Samples draw(const std::vector<std::uint64_t>& seeds) const;
 
+  at::Device device() const { return model_.model->device(); }
+
  private:
   Samples drawn(const std::vector<std::uint64_t>& seeds, const GridObserver& observe) const;
   void leave_out_bad(Samples& samples, const at::Tensor& finite) const;
