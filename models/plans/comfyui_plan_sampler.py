@@ -36,7 +36,7 @@ class PlanSampler(comfy.samplers.Sampler):
         self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
     ):
         """The image of `noise`, whose variance is 1. Of `sigmas` nothing is used."""
-        flow_clock = self.plan.get("clock", "sigma") == "flow"
+        flow_clock = self.plan.get("clock", "edm") == "flow"
         to_s = runs_on_s(model_wrap.inner_model.model_sampling) and not flow_clock
         if flow_clock and not runs_on_s(model_wrap.inner_model.model_sampling):
             raise ValueError("Plan sampler: the plan is for flow models (SD3, FLUX), and this model is none")

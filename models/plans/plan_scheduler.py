@@ -46,7 +46,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
                 plan = json.load(file)
         if plan.get("format") != "epd-plan" or plan.get("version") != 1:
             raise ValueError("PlanScheduler: not an epd-plan of version 1")
-        self.plan, self.flow_clock = plan, plan.get("clock", "sigma") == "flow"
+        self.plan, self.flow_clock = plan, plan.get("clock", "edm") == "flow"
         self.prediction = prediction_type or ("flow_prediction" if self.flow_clock else "epsilon")
         if self.prediction not in ("epsilon", "v_prediction", "sample", "flow_prediction"):
             raise ValueError(f"PlanScheduler: prediction_type {self.prediction!r} is not known")
