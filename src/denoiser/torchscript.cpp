@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "epd/core/error.h"
+#include "epd/core/log.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/device.h"
 #include "epd/documents/model_facts_json.h"
@@ -53,12 +54,27 @@ torch::jit::Module load_script(const std::filesystem::path& path, at::Device dev
     make_reproducible(device);
     auto script = torch::jit::load(path.string(), device);
     script.eval();
-    for (auto parameter : script.parameters()) parameter.set_requires_grad(false);
+    for (auto parameter : script.parameters()) {
+      parameter.set_requires_grad(false);
+      // Channels last is the layout of oneDNN's fast kernels, and a convolution takes on that of its weights: so all
+      // between the network's first and last one keeps it.
+      if (device.is_cpu() && parameter.dim() == 4)
+        parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
+    }
     return script;
   } catch (const c10::Error& e) {
     const std::string why = e.what_without_backtrace();
     throw Error(text("cannot load the model ", path.string(), ": ", why.substr(0, why.find('\n'))));
   }
+}
+
+/// Whether the processor multiplies bfloat16 itself (AVX512-BF16; those with AMX have it too).
+bool has_bfloat16() {
+#ifdef __x86_64__
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return true;  // not known
+#endif
 }
 
 Precision resolved(Precision wanted, const ModelFacts& facts, at::Device device) {
@@ -67,6 +83,9 @@ Precision resolved(Precision wanted, const ModelFacts& facts, at::Device device)
     return device.is_cpu() || slow ? Precision::kFloat32 : facts.precision;
   }
   EPD_REQUIRE_USAGE(wanted != Precision::kTf32 || !device.is_cpu(), "precision tf32 needs a GPU; use fp32 on the CPU");
+  if (wanted == Precision::kBFloat16 && device.is_cpu() && !has_bfloat16()) {
+    log::warning("precision bf16: this processor has no bfloat16 products (AVX512-BF16); fp32 is faster here");
+  }
   return wanted;
 }
 

@@ -80,7 +80,8 @@ struct Detector::Module {
   std::unordered_map<std::string, c10::IValue> keywords;
 };
 
-Detector::Detector(const fs::path& path, const DetectorOptions& options) : path_(path), options_(options) {
+Detector::Detector(const fs::path& path, const DetectorOptions& options)
+    : path_(path), options_(options), bounded_(options.chunk == 0) {
   if (options_.chunk == 0) options_.chunk = options_.device.is_cpu() ? 32 : 128;
   EPD_REQUIRE_USAGE(options_.chunk > 0, "chunk: expected a positive number of images, got ", options_.chunk);
   auto script = load_frozen(path, options_);
@@ -125,16 +126,23 @@ at::Tensor Detector::run(const at::Tensor& images) const {
   }
 }
 
+std::int64_t Detector::chunk_of(std::int64_t height, std::int64_t width) const {
+  // A pixel takes some 30 bytes on its way to a network that resizes: half a gigabyte on the CPU.
+  const std::int64_t pixels = options_.device.is_cpu() ? std::int64_t{1} << 24 : std::int64_t{1} << 26;
+  if (!bounded_) return options_.chunk;
+  return std::clamp<std::int64_t>(pixels / std::max<std::int64_t>(height * width, 1), 1, options_.chunk);
+}
+
 at::Tensor Detector::features(const at::Tensor& images, bool pad) const {
   EPD_REQUIRE(images.dim() == 4 && images.size(1) == 3 && images.scalar_type() == at::kByte,
               "expected uint8 images [N, 3, H, W], got ", c10::toString(images.scalar_type()), " ", images.sizes());
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> parts;
-  for (std::int64_t begin = 0; begin < images.size(0); begin += options_.chunk) {
-    const auto count = std::min(options_.chunk, images.size(0) - begin);
+  const auto most = chunk_of(images.size(2), images.size(3));
+  for (std::int64_t begin = 0; begin < images.size(0); begin += most) {
+    const auto count = std::min(most, images.size(0) - begin);
     auto chunk = images.narrow(0, begin, count).to(options_.device);
-    if (pad && count < options_.chunk)
-      chunk = at::constant_pad_nd(chunk, {0, 0, 0, 0, 0, 0, 0, options_.chunk - count});
+    if (pad && count < most) chunk = at::constant_pad_nd(chunk, {0, 0, 0, 0, 0, 0, 0, most - count});
     parts.push_back(run(chunk.contiguous()).narrow(0, 0, count));
   }
   if (parts.empty()) return at::empty({0, num_features_}, at::TensorOptions(options_.device).dtype(at::kFloat));

@@ -13,22 +13,68 @@
 namespace epd {
 namespace {
 
-/// Rows of the features, drawn without replacement.
-at::Tensor draw_rows(const at::Tensor& features, std::int64_t size, RandomState& random) {
-  const auto chosen = random.choice(static_cast<std::size_t>(features.size(0)), static_cast<std::size_t>(size));
-  std::vector<std::int64_t> rows(chosen.begin(), chosen.end());
-  return features.index_select(0, at::tensor(rows, at::kLong).to(features.device())).to(at::kDouble);
-}
+constexpr std::int64_t kBlock = 1024;
 
 at::Tensor kernel(const at::Tensor& x, const at::Tensor& y) {
-  return (x.mm(y.t()) / static_cast<double>(x.size(1)) + 1).pow(3);
+  return (x.mm(y.t()) / static_cast<double>(x.size(1)) + 1).pow_(3);
 }
 
-/// Equation (4) of the paper for m rows each: pairs of a row with itself are left out within a set.
-double squared_discrepancy(const at::Tensor& x, const at::Tensor& y) {
-  const auto m = static_cast<double>(x.size(0));
-  const auto within = [](const at::Tensor& k) { return (k.sum() - k.trace()).item<double>(); };
-  return (within(kernel(x, x)) + within(kernel(y, y))) / (m * (m - 1)) - 2 * kernel(x, y).mean().item<double>();
+/// Calls visit(first row, rows) for block after block of so many rows.
+template <class Visit>
+void for_each_block_of(std::int64_t rows, Visit visit) {
+  for (std::int64_t begin = 0; begin < rows; begin += kBlock) {
+    check_interrupt();
+    visit(begin, std::min(kBlock, rows - begin));
+  }
+}
+
+/// Rows of a set of features [N, F] in float64, and which of them each subset holds: in_subset [N, S], 0 or 1.
+struct Subsets {
+  at::Tensor features, in_subset;
+
+  Subsets(const at::Tensor& rows, const std::vector<std::vector<std::int64_t>>& chosen)
+      : features(rows.to(at::kDouble)),
+        in_subset(at::zeros({rows.size(0), static_cast<std::int64_t>(chosen.size())}, features.options())) {
+    for (std::size_t s = 0; s < chosen.size(); ++s) {
+      in_subset.select(1, static_cast<std::int64_t>(s)).index_fill_(0, at::tensor(chosen[s]).to(rows.device()), 1);
+    }
+  }
+  /// One subset, of all these rows.
+  explicit Subsets(const at::Tensor& rows)
+      : features(rows.to(at::kDouble)), in_subset(at::ones({rows.size(0), 1}, features.options())) {}
+
+  /// The sum of the kernel over the pairs of two different rows of a subset, for each: [S]. The kernel is symmetric, so
+  /// a block of rows meets itself once and those behind it twice.
+  at::Tensor sums_within() const {
+    auto sums = at::zeros({in_subset.size(1)}, features.options());
+    const std::int64_t num_rows = features.size(0);
+    for_each_block_of(num_rows, [&](std::int64_t begin, std::int64_t count) {
+      const auto k = kernel(features.narrow(0, begin, count), features.narrow(0, begin, num_rows - begin));
+      k.diagonal().zero_();
+      auto counted = 2 * in_subset.narrow(0, begin, num_rows - begin);
+      counted.narrow(0, 0, count).div_(2);
+      sums += (in_subset.narrow(0, begin, count) * k.mm(counted)).sum(0);
+    });
+    return sums;
+  }
+  /// The sum of the kernel over the pairs of a row of a subset with one of the other set's subset, for each: [S].
+  at::Tensor sums_with(const Subsets& other) const {
+    auto sums = at::zeros({in_subset.size(1)}, features.options());
+    for_each_block_of(features.size(0), [&](std::int64_t begin, std::int64_t count) {
+      const auto k = kernel(features.narrow(0, begin, count), other.features);
+      sums += (in_subset.narrow(0, begin, count) * k.mm(other.in_subset)).sum(0);
+    });
+    return sums;
+  }
+};
+
+/// Equation (4) of the paper for each subset of m rows of x and m of y: [S]. Pairs of a row with itself are left out.
+at::Tensor squared_discrepancies(const Subsets& x, const Subsets& y, double m) {
+  return (x.sums_within() + y.sums_within()) / (m * (m - 1)) - 2 * x.sums_with(y) / (m * m);
+}
+
+at::Tensor rows_of(const at::Tensor& features, const std::vector<std::int64_t>& rows) {
+  return features.index_select(0, at::tensor(rows).to(features.device()));
 }
 
 }  // namespace
@@ -39,14 +85,27 @@ Kid kernel_distance(const at::Tensor& generated, const at::Tensor& real, const K
   const auto size = std::min({options.subset_size, generated.size(0), real.size(0)});
   EPD_REQUIRE(size >= 2, "KID needs at least 2 images in each set");
   RandomState random(options.seed);
-  std::vector<double> values;
+  const auto draw = [&](const at::Tensor& features) {
+    const auto rows = random.choice(static_cast<std::size_t>(features.size(0)), static_cast<std::size_t>(size));
+    return std::vector<std::int64_t>(rows.begin(), rows.end());
+  };
+  std::vector<std::vector<std::int64_t>> of_generated, of_real;
   for (std::int64_t i = 0; i < options.subsets; ++i) {
-    check_interrupt();
-    const auto x = draw_rows(generated, size, random);
-    const auto y = draw_rows(real, size, random);
-    values.push_back(squared_discrepancy(x, y));
+    of_generated.push_back(draw(generated));
+    of_real.push_back(draw(real));
   }
-  const auto all = at::tensor(values, at::kDouble);
+  // All subsets share the kernel of whole sets that are small beside them; of large sets each takes its own rows.
+  const auto pairs = [](auto n, auto m) { return (n * n + m * m) / 2 + n * m; };
+  std::vector<at::Tensor> values;
+  if (pairs(generated.size(0), real.size(0)) <= options.subsets * pairs(size, size)) {
+    values.push_back(squared_discrepancies({generated, of_generated}, {real, of_real}, static_cast<double>(size)));
+  } else {
+    for (std::size_t i = 0; i < of_real.size(); ++i) {
+      values.push_back(squared_discrepancies(Subsets(rows_of(generated, of_generated[i])),
+                                             Subsets(rows_of(real, of_real[i])), static_cast<double>(size)));
+    }
+  }
+  const auto all = at::cat(values);
   return {.mean = all.mean().item<double>(),
           .deviation = all.std(/*unbiased=*/false).item<double>(),
           .subsets = options.subsets,
@@ -55,8 +114,6 @@ Kid kernel_distance(const at::Tensor& generated, const at::Tensor& real, const K
 }
 
 namespace {
-
-constexpr std::int64_t kBlock = 1024;
 
 /// Squared distances [n, m] between rows.
 at::Tensor squared_distances(const at::Tensor& x, const at::Tensor& y) {
@@ -67,10 +124,9 @@ at::Tensor squared_distances(const at::Tensor& x, const at::Tensor& y) {
 /// Calls visit(first row, distances [n, M]) for block after block of the rows of x.
 template <class Visit>
 void for_each_block(const at::Tensor& x, const at::Tensor& y, Visit visit) {
-  for (std::int64_t begin = 0; begin < x.size(0); begin += kBlock) {
-    check_interrupt();
-    visit(begin, squared_distances(x.narrow(0, begin, std::min(kBlock, x.size(0) - begin)), y));
-  }
+  for_each_block_of(x.size(0), [&](std::int64_t begin, std::int64_t count) {
+    visit(begin, squared_distances(x.narrow(0, begin, count), y));
+  });
 }
 
 /// Squared distances [N, most] to the 1st, 2nd, ... neighbour of the same set.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -40,13 +41,14 @@ bool same_size(const Image& a, const Image& b) { return a.height == b.height && 
 /// Images of one size on their way to the scorer.
 class Batch {
  public:
-  Batch(Scorer& scorer, Progress& progress, std::size_t capacity)
-      : scorer_(scorer), progress_(progress), capacity_(capacity) {}
+  Batch(Scorer& scorer, Progress& progress, const Detector& detector, std::size_t most)
+      : scorer_(scorer), progress_(progress), detector_(detector), most_(most) {}
 
   void add(Image image) {
     if (!images_.empty() && !same_size(images_.front(), image)) flush();
+    const auto chunk = static_cast<std::size_t>(detector_.chunk_of(image.height, image.width));
     images_.push_back(std::move(image));
-    if (images_.size() == capacity_) flush();
+    if (images_.size() >= std::min(most_, chunk)) flush();
   }
   void flush() {
     if (images_.empty()) return;
@@ -59,7 +61,8 @@ class Batch {
  private:
   Scorer& scorer_;
   Progress& progress_;
-  const std::size_t capacity_;
+  const Detector& detector_;
+  const std::size_t most_;
   std::vector<Image> images_;
 };
 
@@ -76,6 +79,11 @@ class SizeCheck {
     EPD_REQUIRE(size_.pixels.empty() || same_size(size_, image), source_.name(index), " is ", image.width, "x",
                 image.height, ", but ", source_.name(first_), " is ", size_.width, "x", size_.height,
                 "; images of several sizes need --allow_mixed_sizes");
+  }
+  /// How many images of the first one's size may wait for the detector: a few chunks of large ones.
+  std::size_t at_once(const Detector& detector) const {
+    const auto chunk = detector.chunk_of(size_.height, size_.width);
+    return chunk < detector.chunk() ? static_cast<std::size_t>(2 * chunk) : std::numeric_limits<std::size_t>::max();
   }
 
  private:
@@ -135,7 +143,7 @@ void Scorer::add(const at::Tensor& images) {
   const bool same_size = pending_count() == 0 || pending_.sizes().slice(1) == images.sizes().slice(1);
   if (!same_size) flush(/*pad=*/false);
   auto waiting = pending_count() > 0 ? at::cat({pending_, images}) : images;
-  const auto chunk = detector_->chunk();
+  const auto chunk = detector_->chunk_of(images.size(2), images.size(3));
   while (waiting.size(0) >= chunk) {
     run(waiting.narrow(0, 0, chunk), /*pad=*/true);
     waiting = waiting.narrow(0, chunk, waiting.size(0) - chunk);
@@ -179,9 +187,9 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
   {
     const SizeCheck check_size(images, indices, !pass.allow_mixed_sizes);
     Progress progress("features of " + name, static_cast<std::int64_t>(share.size()), "images", group.is_root());
-    Batch batch(scorer, progress, std::min<std::size_t>(pass.batch, static_cast<std::size_t>(detector->chunk())));
-    Prefetcher prefetcher(images, std::move(share),
-                          {.threads = num_decoders(pass.workers, group.size()), .window = pass.batch});
+    Batch batch(scorer, progress, *detector, pass.batch);
+    const std::size_t window = std::min(pass.batch, check_size.at_once(*detector));
+    Prefetcher prefetcher(images, std::move(share), {.threads = num_decoders(pass.workers, group.size()), .window = window});
     while (auto item = prefetcher.next()) {
       if (item->image.pixels.empty()) continue;
       check_size(item->image, item->index);

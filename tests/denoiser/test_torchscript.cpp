@@ -98,6 +98,23 @@ TEST_F(AModelFile, ThatFailsInsideSaysWhyInOneLine) {
   EXPECT_THAT(refusal(), AllOf(HasSubstr("forward failed"), HasSubstr("denoiser.ts")));
 }
 
+// Convolutions take on the layout of their weights, so a network stays in it from its first to its last.
+TEST_F(AModelFile, ComputesWithChannelsLastWhateverItsWeightsLieLike) {
+  for (const auto layout : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+    torch::jit::Module module("Foreign");
+    const auto weight = at::randn({3, 3, 3, 3});
+    module.register_parameter("weight", weight.contiguous(layout), false);
+    module.define(
+        "def forward(self, x: Tensor, sigma: Tensor, condition: Optional[Tensor]) -> Tensor:\n"
+        "    return torch.relu(torch.conv2d(x, self.weight, padding=[1, 1]))\n");
+    module.save(path(), {{"facts.json", model_facts_text(testing::tiny_facts())}});
+    const auto x = at::randn({2, 3, 8, 6});
+    const auto denoised = load().forward(x, at::ones({2}), {});
+    EXPECT_EQ(denoised.suggest_memory_format(), at::MemoryFormat::ChannelsLast);
+    EXPECT_TRUE(at::allclose(denoised, at::conv2d(x, weight, {}, 1, 1).relu(), 1e-5, 1e-5));
+  }
+}
+
 TEST_F(AModelFile, RunsItsNetworkInLowerPrecisionOnRequest) {
   testing::make_tiny_model(path());
   const auto full = load(), low = load(Precision::kBFloat16);

@@ -1,6 +1,6 @@
 """What the layouts, precisions and engines are worth on this machine, for the full-size CIFAR-10 network.
 
-    python tests/gpu/engines.py [--rows 256] [--seconds 1] [--no_compile]
+    python tests/gpu/engines.py [--rows 256] [--seconds 1] [--only PART_OF_A_NAME]
 
 Needs a Python with torch alone; the weights are random. Each line is one way to run the network: images/s of the plan
 of EPD with NFE 5 and 2 points (8 evaluations an image), the largest relative difference to fp32, and for half precision
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/models"), str(ROOT / "models")]
@@ -33,16 +32,6 @@ KINDS = {  # of kernels, by their names; the first that fits counts
     "copies": r"copy|Memcpy|cat",
     "generated": r"triton",
 }
-
-
-class StridedAttention(nn.Module):
-    """The attention of a Block with q, k and v as they lie: the math kernel."""
-
-    def attend(self, qkv):
-        b, channels, height, width = qkv.shape
-        parts = qkv.reshape(b, self.num_heads, channels // (3 * self.num_heads), 3, height * width)
-        q, k, v = parts.permute(3, 0, 1, 4, 2).unbind(0)
-        return F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, channels // 3, height, width)
 
 
 class LayoutNorm(nn.Module):
@@ -77,23 +66,14 @@ def replace_norms(module):
             replace_norms(child)
 
 
-def make(device, dtype, strided=False, channels_last=False, norms=False):
-    model = edm_model("cifar10")[0].eval().requires_grad_(False)
-    if strided:
-        import edm_blocks
-
-        edm_blocks.Block.attend, ours = StridedAttention.attend, edm_blocks.Block.attend
-        model = edm_model("cifar10")[0].eval().requires_grad_(False)
+def make(device, dtype, channels_last=False, norms=False):
+    model = edm_model("cifar10")[0].eval().requires_grad_(False).to(device)
     if norms:
         replace_norms(model.network)
-    model = model.to(device)
     model.network.to(dtype)
     if channels_last:
         model.network.to(memory_format=torch.channels_last)
-    scripted = torch.jit.script(model)
-    if strided:
-        edm_blocks.Block.attend = ours
-    return scripted
+    return Unconditional(model)
 
 
 def kinds_of_kernels(call, cuda):
@@ -183,13 +163,14 @@ class Bench:
         if self.cuda:
             torch.cuda.empty_cache()
 
-    def compiled(self, dtype, folder, configs):
+    def compiled(self, folder):
         """The network compiled ahead of time, for this number of rows."""
-        model = edm_model("cifar10")[0].eval().requires_grad_(False).to(self.device)
-        model.network.to(dtype).to(memory_format=torch.channels_last)
-        exported = torch.export.export(Unconditional(model), (self.x, self.sigma))
+        model = make(self.device, torch.bfloat16, channels_last=True)
+        exported = torch.export.export(model, (self.x, self.sigma))
         package = torch._inductor.aoti_compile_and_package(
-            exported, package_path=str(Path(folder, "model.pt2")), inductor_configs=configs
+            exported,
+            package_path=str(Path(folder, "model.pt2")),
+            inductor_configs={"aot_inductor.compile_wrapper_opt_level": "O0"},
         )
         return torch._inductor.aoti_load_package(package)
 
@@ -198,7 +179,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--no_compile", action="store_true")
     parser.add_argument("--only", default="", help="the ways whose names have this in them")
     options = parser.parse_args()
     torch._C._jit_set_texpr_fuser_enabled(False)
@@ -207,33 +187,30 @@ def main():
     name = torch.cuda.get_device_name() if bench.cuda else "CPU"
     print(f"{name}, torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, {options.rows} rows")
     fp32, bf16 = torch.float32, torch.bfloat16
-    ways = [
-        ("TorchScript fp32", dict(dtype=fp32), {}),
-        ("TorchScript fp32, channels_last", dict(dtype=fp32, channels_last=True), {}),
-        ("TorchScript tf32", dict(dtype=fp32), dict(tf32=True)),
-        ("TorchScript tf32, channels_last", dict(dtype=fp32, channels_last=True), dict(tf32=True)),
-        (
-            "TorchScript tf32, channels_last, norms too",
-            dict(dtype=fp32, channels_last=True, norms=True),
-            dict(tf32=True),
-        ),
-        ("TorchScript bf16, strided attention", dict(dtype=bf16, strided=True), dict(kernels=True)),
-        ("TorchScript bf16", dict(dtype=bf16), dict(kernels=True)),
-        ("TorchScript bf16, channels_last", dict(dtype=bf16, channels_last=True), dict(kernels=True)),
-        (
-            "TorchScript bf16, channels_last, norms too",
-            dict(dtype=bf16, channels_last=True, norms=True),
-            dict(kernels=True, graph=True),
-        ),
-    ]
-    for way, how, measured in ways:
-        if options.only in way:
-            bench.measure(way, lambda how=how: make(bench.device, **how), **measured)
-    if not options.no_compile:
-        with tempfile.TemporaryDirectory() as folder:
-            way = "AOTInductor bf16"
+    both = dict(channels_last=True, norms=True)
+    scripted = lambda **how: torch.jit.script(make(bench.device, **how))
+    with tempfile.TemporaryDirectory() as folder:
+        ways = {
+            "TorchScript fp32": (lambda: scripted(dtype=fp32), {}),
+            "TorchScript fp32, channels_last": (lambda: scripted(dtype=fp32, channels_last=True), {}),
+            "TorchScript tf32": (lambda: scripted(dtype=fp32), dict(tf32=True)),
+            "TorchScript tf32, channels_last": (lambda: scripted(dtype=fp32, channels_last=True), dict(tf32=True)),
+            "TorchScript tf32, channels_last, norms too": (lambda: scripted(dtype=fp32, **both), dict(tf32=True)),
+            "TorchScript bf16": (lambda: scripted(dtype=bf16), dict(kernels=True)),
+            "TorchScript bf16, channels_last": (lambda: scripted(dtype=bf16, channels_last=True), dict(kernels=True)),
+            "TorchScript bf16, channels_last, norms too": (
+                lambda: scripted(dtype=bf16, **both),
+                dict(kernels=True, graph=True),
+            ),
+            "Inductor bf16 (torch.compile)": (
+                lambda: torch.compile(make(bench.device, bf16, channels_last=True), dynamic=False),
+                dict(kernels=True, graph=True),
+            ),
+            "AOTInductor bf16": (lambda: bench.compiled(folder), dict(graph=True)),
+        }
+        for way, (make_model, measured) in ways.items():
             if options.only in way:
-                bench.measure(way, lambda: bench.compiled(bf16, folder, {}), kernels=True, graph=True)
+                bench.measure(way, make_model, **measured)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,18 @@ TEST_F(DetectorFile, FeaturesDoNotDependOnTheBatch) {
   }
 }
 
+TEST_F(DetectorFile, ChunksOfLargeImagesHoldFewerUnlessTheirNumberIsGiven) {
+  const Detector automatic(path_), given(path_, {.chunk = 8});
+  for (const std::int64_t side : {16, 299, 512}) EXPECT_EQ(automatic.chunk_of(side, side), 32);
+  EXPECT_EQ(automatic.chunk_of(1024, 2048), 8);
+  EXPECT_EQ(automatic.chunk_of(13000, 13000), 1);
+  EXPECT_EQ(given.chunk_of(13000, 13000), 8);
+  // Alone or behind another chunk, a large image has the same features.
+  const auto images = at::randint(256, {3, 3, 1 << 11, 3 << 10}).to(at::kByte);
+  ASSERT_EQ(automatic.chunk_of(images.size(2), images.size(3)), 2);
+  EXPECT_TRUE(at::equal(automatic.features(images).narrow(0, 2, 1), automatic.features(images.narrow(0, 2, 1))));
+}
+
 TEST_F(DetectorFile, GradientsFlowToFloatPictures) {
   const Detector detector(path_);
   const auto images = random_images(3).to(at::kFloat).requires_grad_();

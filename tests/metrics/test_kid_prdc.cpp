@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "epd/core/error.h"
 #include "epd/metrics/kid_prdc.h"
+#include "epd/metrics/random_state.h"
 #include "metrics/support.h"
 
 namespace epd::test {
@@ -13,6 +16,30 @@ TEST(Kid, AgreesWithTorchFidelity) {
     const auto kid = kernel_distance(golden("generated"), golden("real"), {.subsets = 10, .subset_size = size});
     EXPECT_NEAR(kid.mean, expected[row][0].item<double>(), 1e-10);
     EXPECT_NEAR(kid.deviation, expected[row][1].item<double>(), 1e-10);
+  }
+}
+
+// Few large subsets take their own rows, many share the kernel of whole sets; both in blocks of rows.
+TEST(Kid, IsTheMeanOverItsSubsetsHoweverTheyAreComputed) {
+  const auto generated = random_normal({1100, 3}, 5), real = random_normal({1300, 3}, 6) + 0.1;
+  for (const auto& [subsets, size] : {std::pair{12, 600}, {2, 600}, {1, 1050}}) {
+    RandomState random(2020);
+    std::vector<double> values;
+    for (int i = 0; i < subsets; ++i) {
+      const auto draw = [&, rows = size](const at::Tensor& features) {
+        const auto chosen = random.choice(static_cast<std::size_t>(features.size(0)), static_cast<std::size_t>(rows));
+        const std::vector<std::int64_t> index(chosen.begin(), chosen.end());
+        return features.index_select(0, at::tensor(index)).to(at::kDouble);
+      };
+      const auto x = draw(generated), y = draw(real);
+      const auto k = [](const at::Tensor& a, const at::Tensor& b) { return (a.mm(b.t()) / 3 + 1).pow(3); };
+      const auto within = [&](const at::Tensor& a) { return (k(a, a).sum() - k(a, a).trace()) / (size * (size - 1)); };
+      values.push_back((within(x) + within(y) - 2 * k(x, y).mean()).item<double>());
+    }
+    const auto kid = kernel_distance(generated, real, {.subsets = subsets, .subset_size = size});
+    const auto expected = at::tensor(values, at::kDouble);
+    EXPECT_NEAR(kid.mean, expected.mean().item<double>(), 1e-12) << subsets << " of " << size;
+    EXPECT_NEAR(kid.deviation, expected.std(false).item<double>(), 1e-12) << subsets << " of " << size;
   }
 }
 

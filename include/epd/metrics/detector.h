@@ -15,7 +15,7 @@ struct Statistics;
 struct DetectorOptions {
   at::Device device = at::kCPU;
   /// Images in one forward; a smaller last chunk is padded, so features do not depend on how the images come.
-  /// 0: 32 on the CPU, 128 on a GPU.
+  /// 0: 32 on the CPU, 128 on a GPU, fewer of large images (chunk_of).
   std::int64_t chunk = 0;
   /// Features are for scoring alone: the network is optimised in ways that cut off the gradient.
   bool scoring_only = false;
@@ -43,7 +43,10 @@ class Detector {
   const std::string& name() const { return name_; }
   const std::string& sha256() const { return sha256_; }
   at::Device device() const { return options_.device; }
+  /// The chunk of small images.
   std::int64_t chunk() const { return options_.chunk; }
+  /// The chunk of images of this size: where it was not given, no more pixels at once than memory should hold.
+  std::int64_t chunk_of(std::int64_t height, std::int64_t width) const;
 
  private:
   struct Module;
@@ -52,6 +55,7 @@ class Detector {
 
   std::filesystem::path path_;
   DetectorOptions options_;
+  bool bounded_;  // the chunk, by pixels
   std::string name_, sha256_;
   std::int64_t num_features_ = 0;
   std::unique_ptr<Module> module_;
