@@ -1,9 +1,12 @@
 #include <array>
 #include <csetjmp>
 #include <cstdio>
+#include <new>
 
 // After <cstdio>: it needs FILE.
 #include <jpeglib.h>
+// After <jpeglib.h>.
+#include <jerror.h>
 
 #include "epd/core/error.h"
 #include "image_sources.h"
@@ -90,6 +93,7 @@ Image decode_jpeg(std::string_view bytes, const std::string& name, Channels chan
   EPD_REQUIRE(!bytes.empty(), "cannot read the JPEG ", name, ": it is empty");
   JpegReader reader;
   const auto require = [&](bool ok) {
+    if (!ok && reader.failure.manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
     EPD_REQUIRE(ok, "cannot read the JPEG ", name, ": ", reader.failure.message.data());
   };
   require(read_header(reader, bytes));

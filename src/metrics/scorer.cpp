@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -90,7 +89,7 @@ std::vector<std::size_t> gather_unreadable(const ReadableImages& source, std::si
   for (const auto& [index, reason] : source.unreadable()) here += std::to_string(index) + ' ';
   std::set<std::size_t> all;
   for (const auto& part : group.gather_bytes(here, "unreadable images")) {
-    std::istringstream words(part);
+    auto words = stream_of(part);
     for (std::size_t index = 0; words >> index;) all.insert(index);
   }
   if (!group.is_root() || all.empty()) return {};
