@@ -15,6 +15,7 @@
 
 #include "epd/core/error.h"
 #include "epd/files/zip.h"
+#include "image_sources.h"
 
 namespace epd {
 namespace {
@@ -197,7 +198,8 @@ bool read_pixels(PngReader& reader, Reading& reading, png_bytepp rows) {
   return true;
 }
 
-/// RGBA laid on white, rounded to the nearest.
+}  // namespace
+
 Image on_white(const Image& rgba) {
   Image rgb(rgba.height, rgba.width, 3);
   auto* out = rgb.pixels.data();
@@ -209,8 +211,6 @@ Image on_white(const Image& rgba) {
   }
   return rgb;
 }
-
-}  // namespace
 
 Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
   Reading reading{bytes};

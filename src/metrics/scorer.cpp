@@ -181,6 +181,7 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
     }
     batch.flush();
   }
+  if (group.is_root()) remark_on_orientation(source, name);
   std::vector<std::size_t> skipped;
   if (skip) skipped = gather_unreadable(readable, indices.size(), group, name);
   auto set = scorer.collect(group, name);
