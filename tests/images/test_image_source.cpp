@@ -303,8 +303,8 @@ TEST(ImageSource, MissingEmptyAndForeignPathsAreErrorsThatSayWhatIsWrong) {
   EXPECT_THAT(error_of([&] { open_image_source(folder / "none"); }), HasSubstr("does not exist"));
   EXPECT_THAT(error_of([&] { open_image_source(folder.path()); }),
               AllOf(HasSubstr("no images"), HasSubstr("*.png"), HasSubstr(folder.path().string())));
-  write_file(folder / "x.tar", "x");
-  EXPECT_THAT(error_of([&] { open_image_source(folder / "x.tar"); }), HasSubstr("neither a folder nor"));
+  write_file(folder / "x.rar", "x");
+  EXPECT_THAT(error_of([&] { open_image_source(folder / "x.rar"); }), HasSubstr("neither a folder nor"));
   const std::string zip = read_file(fixture("dataset.zip"));
   write_file(folder / "cut.zip", zip.substr(0, zip.size() - 30));
   EXPECT_THAT(error_of([&] { open_image_source(folder / "cut.zip"); }), HasSubstr("cut short"));
