@@ -7,7 +7,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
-#include <sstream>
 
 #include "epd/core/log.h"
 #include "epd/core/run_main.h"
@@ -98,7 +97,7 @@ Json settings_of(const std::string& path) {
     return json;
   }
   auto settings = Json::object();
-  std::istringstream stream(bytes);
+  auto stream = stream_of(bytes);
   for (const auto& item : CLI::ConfigTOML().from_config(stream)) settings[item.name] = item.inputs;
   return settings;
 }

@@ -35,6 +35,7 @@ libarchive-dev archive.h
 libcli11-dev CLI/CLI.hpp
 libcsv-dev csv.h
 libdeflate-dev libdeflate.h
+libgif-dev gif_lib.h
 libgloo-dev gloo/algorithm.h
 libicu-dev unicode/unistr.h
 libjpeg-dev jpeglib.h
@@ -42,6 +43,8 @@ libpng-dev png.h
 libspdlog-dev spdlog/spdlog.h
 libssl-dev openssl/evp.h
 libstb-dev stb/stb_image_write.h
+libtiff-dev tiffio.h
+libwebp-dev webp/decode.h
 libzip-dev zip.h
 nlohmann-json3-dev nlohmann/json.hpp
 "

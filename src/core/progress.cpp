@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <iomanip>
-#include <sstream>
 
 #include "epd/core/log.h"
 
@@ -28,9 +27,7 @@ double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::
 
 /// Three digits that count: 0.123, 4.56, 78.9, 1234.
 std::string three_digits(double value) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(value < 1 ? 3 : value < 10 ? 2 : value < 100 ? 1 : 0) << value;
-  return out.str();
+  return text(std::fixed, std::setprecision(value < 1 ? 3 : value < 10 ? 2 : value < 100 ? 1 : 0), value);
 }
 
 std::string bar(double share) {
@@ -98,18 +95,14 @@ std::string Progress::line(Clock::time_point now, bool last) const {
   const double elapsed = seconds_between(start_, now);
   const double rate = elapsed > 0 ? static_cast<double>(done_ - skipped_) / elapsed : 0;
   const double share = total_ > 0 ? std::clamp(static_cast<double>(done_) / static_cast<double>(total_), 0.0, 1.0) : 1;
-  std::ostringstream out;
-  out << what_ << ": ";
-  if (terminal_) out << bar(share) << ' ';
-  out << done_ << '/' << total_ << ' ' << unit_;
-  if (rate > 0) out << ", " << three_digits(rate) << ' ' << unit_ << "/s";
+  std::string out = text(what_, ": ", terminal_ ? bar(share) + ' ' : "", done_, '/', total_, ' ', unit_);
+  if (rate > 0) out += text(", ", three_digits(rate), ' ', unit_, "/s");
   if (last) {
-    out << ", " << duration_text(elapsed);
+    out += ", " + duration_text(elapsed);
   } else if (rate > 0) {
-    out << ", " << duration_text(static_cast<double>(total_ - done_) / rate) << " left";
+    out += ", " + duration_text(static_cast<double>(total_ - done_) / rate) + " left";
   }
-  if (!note_.empty()) out << ", " << note_;
-  return out.str();
+  return note_.empty() ? out : out + ", " + note_;
 }
 
 }  // namespace epd

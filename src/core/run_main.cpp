@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <iostream>
 #include <new>
 #include <string_view>
@@ -24,6 +25,8 @@
 
 namespace epd {
 namespace {
+
+constexpr const char* kOutOfMemory = "out of memory: try smaller --batch, --batch_gpu or --chunk";
 
 std::string trimmed(std::string_view line) {
   const auto blank = " \t\r\n";
@@ -112,6 +115,21 @@ int exit_code_of_output() {
   return 1;
 }
 
+/// What cannot be caught, such as an exception that leaves a destructor: one line for it too. Nothing is allocated.
+[[noreturn]] void on_terminate() {
+  const char* what = "unknown error";
+  try {
+    if (const auto error = std::current_exception()) std::rethrow_exception(error);
+  } catch (const std::bad_alloc&) {
+    what = kOutOfMemory;
+  } catch (const std::exception& e) {
+    what = e.what();
+  } catch (...) {
+  }
+  ::dprintf(STDERR_FILENO, "error: %.*s\n", static_cast<int>(std::strcspn(what, "\n")), what);
+  std::_Exit(1);
+}
+
 }  // namespace
 
 std::string printable(std::string_view text) {
@@ -155,6 +173,7 @@ void keep_freed_memory() {
 const char* version() { return EPD_VERSION; }
 
 int run_main(const std::function<void()>& work) {
+  std::set_terminate(on_terminate);
   catch_signals();
   open_closed_streams();
   // A write fails instead. Unlike SIG_IGN, this is not inherited by programs that are started.
@@ -169,7 +188,7 @@ int run_main(const std::function<void()>& work) {
     report(printable(e.what()));
     return e.exit_code();
   } catch (const std::bad_alloc&) {
-    report("out of memory: try smaller --batch, --batch_gpu or --chunk");
+    report(kOutOfMemory);
   } catch (const std::exception& e) {
     report(e.what());
   } catch (...) {

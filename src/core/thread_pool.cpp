@@ -1,12 +1,26 @@
 #include "epd/core/thread_pool.h"
 
+#include <system_error>
+
+#include "epd/core/error.h"
+
 namespace epd {
 
 ThreadPool::ThreadPool(std::size_t num_threads, std::function<void()> on_start) {
-  for (std::size_t i = 0; i < num_threads; ++i) threads_.emplace_back([this, on_start] { worker_loop(on_start); });
+  try {
+    for (std::size_t i = 0; i < num_threads; ++i) threads_.emplace_back([this, on_start] { worker_loop(on_start); });
+  } catch (const std::system_error& e) {
+    end();
+    throw Error(text("cannot start ", num_threads, " threads: ", e.code().message()));
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { end(); }
+
+void ThreadPool::end() {
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;

@@ -2,7 +2,6 @@
 
 #include <torch/script.h>
 
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -35,7 +34,7 @@ struct TorchScriptModel::Module {
 
   /// TorchScript reports a traceback first; the reason stands in its last line.
   static std::string last_line(const std::string& message) {
-    std::istringstream lines(message);
+    auto lines = stream_of(message);
     std::string line, last;
     while (std::getline(lines, line)) {
       if (line.find_first_not_of(" \t") == std::string::npos) continue;

@@ -7,7 +7,6 @@
 #include <fstream>
 #include <iomanip>
 #include <limits>
-#include <sstream>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -45,9 +44,7 @@ fs::file_time_type last_state_time(const fs::path& folder) {
 }
 
 std::string snapshot_name(double kimg) {
-  std::ostringstream name;
-  name << "predictor-" << std::setw(6) << std::setfill('0') << static_cast<std::int64_t>(kimg) << ".json";
-  return name.str();
+  return text("predictor-", std::setw(6), std::setfill('0'), static_cast<std::int64_t>(kimg), ".json");
 }
 
 }  // namespace
@@ -79,7 +76,7 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor) {
 
 void trim_stats(const std::filesystem::path& path, std::int64_t iteration) {
   if (!std::filesystem::exists(path)) return;
-  std::istringstream lines(read_file(path));
+  auto lines = stream_of(read_file(path));
   std::string kept, line;
   while (std::getline(lines, line)) {
     try {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <sstream>
 #include <utility>
 
 #include "epd/assets/paths.h"
@@ -198,13 +197,10 @@ fs::path planned_folder(const TrainRun& run, const PredictorSpec& student) {
 }
 
 std::string run_name(const TrainRun& run, const PredictorSpec& student) {
-  std::ostringstream name;
-  name << run.options.dataset_name << "-" << student.num_steps << "-"
-       << student_nfe(student) * guidance_cost(student.guidance_type) << "-" << name_of(kStudentNames, student.kind())
-       << "-" << schedule_tag(student.schedule);
-  if (student.afs != Afs::kNo) name << (student.afs == Afs::kMean ? "-mean" : "-afs");
-  if (!run.desc.empty()) name << "-" << run.desc;
-  return name.str();
+  const char* const afs = student.afs == Afs::kNo ? "" : student.afs == Afs::kMean ? "-mean" : "-afs";
+  return text(run.options.dataset_name, "-", student.num_steps, "-",
+              student_nfe(student) * guidance_cost(student.guidance_type), "-", name_of(kStudentNames, student.kind()),
+              "-", schedule_tag(student.schedule), afs, run.desc.empty() ? "" : "-", run.desc);
 }
 
 fs::path run_train(const TrainRun& given, ProcessGroup& group) {

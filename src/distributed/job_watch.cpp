@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <sstream>
 
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
@@ -39,7 +38,7 @@ Bytes encoded(const JobFailure& failure) {
 
 JobFailure decoded(const Bytes& record) {
   JobFailure failure;
-  std::istringstream in(std::string(record.begin(), record.end()));
+  auto in = stream_of({record.begin(), record.end()});
   in >> failure.reporter >> failure.exit_code;
   in.get();
   std::getline(in, failure.reason, '\0');

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <functional>
 #include <future>
-#include <sstream>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -185,7 +184,7 @@ class Joining {
   TcpStore find_by_agent(c10d::Store& agent) {
     do {
       if (!agent.check({kServedAt})) continue;
-      std::istringstream record(as_text(agent.get(kServedAt)));
+      auto record = stream_of(as_text(agent.get(kServedAt)));
       std::uint16_t port = 0;
       std::string root;
       std::getline(record >> port >> std::ws, root);
@@ -238,11 +237,11 @@ class Joining {
   }
 
   static std::string missing(c10d::Store& store, const std::vector<std::string>& keys) {
-    std::ostringstream ranks;
+    std::string ranks;
     for (std::size_t rank = 0; rank < keys.size(); ++rank) {
-      if (!store.check({keys[rank]})) ranks << (ranks.tellp() > 0 ? ", " : "") << rank;
+      if (!store.check({keys[rank]})) ranks += (ranks.empty() ? "" : ", ") + std::to_string(rank);
     }
-    return ranks.str();
+    return ranks;
   }
 
   /// Rank 0's way to itself leads over the loopback, where other machines do not find it: so it looks from one of them.

@@ -114,7 +114,7 @@ Json schedule_json(const PredictorSpec& spec) {
 }
 
 Json parameters_json(const PredictorSpec& spec) {
-  Json parameters;
+  auto parameters = Json::object();
   auto next = spec.parameters().raw.begin();
   for (const char* group : PredictorSpec::kGroupNames) {
     auto& steps = parameters[group] = Json::array();

@@ -4,7 +4,6 @@
 #include <cctype>
 #include <iomanip>
 #include <set>
-#include <sstream>
 #include <system_error>
 
 #include "epd/core/error.h"
@@ -24,11 +23,7 @@ int run_number(const std::string& name) {
   return name.size() > 6 && name[5] == '-' && is_digits(name.substr(0, 5)) ? std::stoi(name.substr(0, 5)) : -1;
 }
 
-std::string five_digits(int number) {
-  std::ostringstream digits;
-  digits << std::setw(5) << std::setfill('0') << number;
-  return digits.str();
-}
+std::string five_digits(int number) { return text(std::setw(5), std::setfill('0'), number); }
 
 /// The run folder of this number in `parent`; empty where there is none. Throws Error for two.
 fs::path find_number(const std::string& digits, const fs::path& parent) {

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <sstream>
 
 #include "epd/core/error.h"
 #include "epd/evaluation/compare.h"

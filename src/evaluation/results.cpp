@@ -4,7 +4,6 @@
 #include <iomanip>
 #include <iterator>
 #include <numeric>
-#include <sstream>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -16,10 +15,7 @@ namespace epd {
 namespace {
 
 std::string fixed(double value, int digits) {
-  if (std::isnan(value)) return "-";
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
+  return std::isnan(value) ? "-" : text(std::fixed, std::setprecision(digits), value);
 }
 
 using Cells = std::array<std::string, 8>;
@@ -95,20 +91,21 @@ std::string comparison_table(const std::vector<CompareRow>& rows) {
   for (const auto& line : lines) {
     for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
   }
-  std::ostringstream out;
+  std::string out;
   const auto write = [&](const Cells& line) {
     for (std::size_t i = 0; i < line.size(); ++i) {
-      out << "| " << (i < 2 ? std::left : std::right) << std::setw(static_cast<int>(widths[i])) << line[i] << " ";
+      const std::string padding(widths[i] - line[i].size(), ' ');
+      out += "| " + (i < 2 ? line[i] + padding : padding + line[i]) + " ";
     }
-    out << "|\n";
+    out += "|\n";
   };
   write(lines[0]);
   for (std::size_t i = 0; i < widths.size(); ++i) {
-    out << "|" << std::string(widths[i] + 1, '-') << (i < 2 ? "-" : ":");
+    out += "|" + std::string(widths[i] + 1, '-') + (i < 2 ? "-" : ":");
   }
-  out << "|\n";
+  out += "|\n";
   for (std::size_t i = 1; i < lines.size(); ++i) write(lines[i]);
-  return out.str();
+  return out;
 }
 
 std::string comparison_json(const std::vector<CompareRow>& rows) {

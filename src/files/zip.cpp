@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <new>
 #include <numeric>
 
 #include "epd/core/error.h"
@@ -36,12 +37,18 @@ zip_t* open_archive(const std::filesystem::path& path) {
   EPD_REQUIRE(std::filesystem::file_size(path, error) > 0 && !error, "cannot read ", path.string(), ": it is empty");
   int code = 0;
   zip_t* archive = zip_open(path.c_str(), ZIP_RDONLY, &code);
+  if (archive == nullptr && code == ZIP_ER_MEMORY) throw std::bad_alloc();
   EPD_REQUIRE(archive != nullptr, "cannot read ", path.string(), ": ", message_of(code));
   return archive;
 }
 
 std::string where(const ZipReader::Entry& entry, const std::filesystem::path& path) {
   return text("cannot read ", entry.name, " in ", path.string(), ": ");
+}
+
+[[noreturn]] void fail(zip_error_t* error, const ZipReader::Entry& entry, const std::filesystem::path& path) {
+  if (zip_error_code_zip(error) == ZIP_ER_MEMORY) throw std::bad_alloc();
+  throw Error(where(entry, path) + zip_error_strerror(error));
 }
 
 /// Sizes are promises: they are held to what the archive can contain before anything is allocated.
@@ -67,14 +74,14 @@ struct ZipReader::Archive {
 
   OpenEntry open(std::size_t index, const Entry& entry, const std::filesystem::path& path) const {
     OpenEntry file(zip_fopen_index(handle, numbers[index], 0));
-    EPD_REQUIRE(file, where(entry, path), zip_strerror(handle));
+    if (!file) fail(zip_get_error(handle), entry, path);
     return file;
   }
   void fill(zip_file_t* file, char* out, std::size_t size, const Entry& entry,
             const std::filesystem::path& path) const {
     for (std::size_t filled = 0; filled < size;) {
       const zip_int64_t got = zip_fread(file, out + filled, size - filled);
-      EPD_REQUIRE(got >= 0, where(entry, path), zip_file_strerror(file));
+      if (got < 0) fail(zip_file_get_error(file), entry, path);
       EPD_REQUIRE(got > 0, where(entry, path), "unexpected end of file");
       filled += static_cast<std::size_t>(got);
     }
@@ -121,7 +128,7 @@ void ZipReader::stream(std::size_t index, const std::function<void(std::string_v
   // One read beyond the last byte: only then does libzip compare the CRC.
   while (true) {
     const zip_int64_t got = zip_fread(file.get(), piece.data(), piece.size());
-    EPD_REQUIRE(got >= 0, where(entry, path_), zip_file_strerror(file.get()));
+    if (got < 0) fail(zip_file_get_error(file.get()), entry, path_);
     if (got == 0) break;
     total += static_cast<std::uint64_t>(got);
     EPD_REQUIRE(total <= entry.size, where(entry, path_), "it holds more than the ", entry.size,
@@ -156,8 +163,8 @@ void ZipReader::read_range(std::size_t index, std::uint64_t offset, char* out, s
               offset, " to ", offset + num_bytes, " cannot be read separately");
   const std::lock_guard lock(archive_->mutex);
   const OpenEntry file = archive_->open(index, entry, path_);
-  EPD_REQUIRE(zip_fseek(file.get(), static_cast<zip_int64_t>(offset), SEEK_SET) == 0, where(entry, path_),
-              zip_file_strerror(file.get()));
+  const bool found = zip_fseek(file.get(), static_cast<zip_int64_t>(offset), SEEK_SET) == 0;
+  if (!found) fail(zip_file_get_error(file.get()), entry, path_);
   archive_->fill(file.get(), out, num_bytes, entry, path_);
 }
 

@@ -1,6 +1,7 @@
 #include "epd/images/image_source.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <limits>
 #include <unordered_map>
@@ -11,6 +12,7 @@
 #include "epd/core/log.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/json.h"
+#include "epd/files/tar.h"
 #include "epd/files/zip.h"
 #include "image_sources.h"
 
@@ -24,6 +26,12 @@ std::string lower_case_extension(const std::string& name) {
   std::string extension = std::filesystem::path(name).extension().string();
   std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
   return extension;
+}
+
+/// a.tar, a.tar.gz, a.tar.zst, a.tgz...
+bool is_tar_name(const std::string& name) {
+  const std::string ending = lower_case_extension(name);
+  return ending == ".tar" || ending == ".tgz" || lower_case_extension(std::filesystem::path(name).stem()) == ".tar";
 }
 
 bool is_hidden(const std::string& name) {
@@ -68,7 +76,7 @@ void ImageNames::add(const std::string& name, bool regular) {
     hidden_.add(name);
   } else if (!regular) {
     irregular_.add(name);
-  } else if (extension == ".png" || extension == ".jpg" || extension == ".jpeg") {
+  } else if (is_image_name(extension)) {
     names_.push_back(name);
   } else if (name != kLabelFile && !is_of_a_sampling_run(name)) {
     others_.add(name);
@@ -81,7 +89,7 @@ std::vector<std::string> ImageNames::sorted(const std::filesystem::path& where) 
     if (names_[i] == names_[i - 1]) repeated_.add(names_[i]);
   }
   names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
-  others_.warn(where, "files that are neither .png, .jpg nor .jpeg are ignored");
+  others_.warn(where, "files whose ending is not that of an image format that is read are ignored");
   irregular_.warn(where, "names that are not regular files (pipes, sockets, devices, links to nothing) are ignored");
   repeated_.warn(where, "names appear again; the last image of each name counts");
   if (hidden_.count > 0) log::info(where.string(), ": ", hidden_.count, " hidden files are ignored");
@@ -123,15 +131,17 @@ class NamedImages : public ImageSource {
   std::size_t size() const override { return names_.size(); }
   const std::string& name(std::size_t i) const override { return names_.at(i); }
   std::optional<int> label(std::size_t i) const override { return labels_.empty() ? std::nullopt : labels_.at(i); }
+  std::size_t turned() const override { return turned_; }
 
  protected:
   explicit NamedImages(const ImageReading& reading) : reading_(reading) {}
   Image decode(std::string_view bytes, const std::string& where) const {
+    if (bytes.starts_with("\xff\xd8") && exif_orientation(bytes) != 1) ++turned_;
     return decode_image(bytes, where, reading_.alpha, reading_.channels);
   }
   void set_names(std::vector<std::string> sorted_names, const std::filesystem::path& path) {
     EPD_REQUIRE(!sorted_names.empty(), "there are no images in ", path.string(),
-                " (searched for *.png, *.jpg and *.jpeg at every depth)");
+                " (searched for *.png, *.jpg and other endings of images at every depth)");
     names_ = std::move(sorted_names);
   }
   void set_labels(std::string_view json, const std::string& where) {
@@ -148,6 +158,7 @@ class NamedImages : public ImageSource {
   std::vector<std::string> names_;
   std::vector<std::optional<int>> labels_;
   ImageReading reading_;
+  mutable std::atomic<std::size_t> turned_{0};
 };
 
 /// Images without a class are the reader's to judge. Classes without an image are refused where none has one, and
@@ -208,23 +219,25 @@ class FolderImages : public NamedImages {
   std::filesystem::path folder_;
 };
 
-class ZipImages : public NamedImages {
+/// Of a zip or tar archive.
+template <class Reader>
+class ArchiveImages : public NamedImages {
  public:
-  ZipImages(const std::filesystem::path& path, const ImageReading& reading) : NamedImages(reading), zip_(path) {
+  ArchiveImages(const std::filesystem::path& path, const ImageReading& reading) : NamedImages(reading), archive_(path) {
     ImageNames names;
-    for (const auto& entry : zip_.entries()) names.add(entry.name);
+    for (const auto& entry : archive_.entries()) names.add(entry.name);
     set_names(names.sorted(path), path);
-    for (std::size_t i = 0; i < size(); ++i) entries_.push_back(*zip_.find(name(i)));
-    if (const auto labels = zip_.find(kLabelFile)) {
-      set_labels(zip_.read(*labels, kMaxEncodedBytes), text(kLabelFile, " in ", path.string()));
+    for (std::size_t i = 0; i < size(); ++i) entries_.push_back(*archive_.find(name(i)));
+    if (const auto labels = archive_.find(std::string(kLabelFile))) {
+      set_labels(archive_.read(*labels, kMaxEncodedBytes), text(kLabelFile, " in ", path.string()));
     }
   }
   Image load(std::size_t i) const override {
-    return decode(zip_.read(entries_.at(i), kMaxEncodedBytes), text(name(i), " in ", zip_.path().string()));
+    return decode(archive_.read(entries_.at(i), kMaxEncodedBytes), text(name(i), " in ", archive_.path().string()));
   }
 
  private:
-  ZipReader zip_;
+  Reader archive_;
   std::vector<std::size_t> entries_;
 };
 
@@ -233,6 +246,13 @@ class ZipImages : public NamedImages {
 void refuse_labels(const std::string& why, const ImageReading& reading) {
   EPD_REQUIRE(!reading.labels_matter, why);
   log::warning(why, "; labels are ignored");
+}
+
+void remark_on_orientation(const ImageSource& source, const std::string& name) {
+  if (const auto turned = source.turned(); turned > 0) {
+    log::warning(name, ": the EXIF orientation of ", turned,
+                 " images is not applied: they count as they are stored, as in EDM's and pytorch-fid's tools");
+  }
 }
 
 Image ReadableImages::load(std::size_t i) const {
@@ -256,10 +276,13 @@ std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path
               " is neither a folder nor a regular file; pipes, sockets and devices are not read");
   const std::string extension = lower_case_extension(path.filename().string());
   if (extension == ".npy" || extension == ".npz") return open_image_array(path, reading);
-  if (path.filename().string().ends_with(".tar.gz")) return open_image_cifar(path);
-  EPD_REQUIRE(extension == ".zip", "images: ", path.string(),
-              " is neither a folder nor a .zip, .npz or .npy file nor CIFAR-10's .tar.gz");
-  return std::make_unique<ZipImages>(path, reading);
+  if (path.filename().string().ends_with(".tar.gz")) {
+    if (auto cifar = open_image_cifar(path)) return cifar;
+  }
+  if (extension == ".zip") return std::make_unique<ArchiveImages<ZipReader>>(path, reading);
+  EPD_REQUIRE(is_tar_name(path.filename().string()), "images: ", path.string(),
+              " is neither a folder nor a .zip, .tar, .npz or .npy file nor CIFAR-10's .tar.gz");
+  return std::make_unique<ArchiveImages<TarReader>>(path, reading);
 }
 
 namespace {

@@ -81,8 +81,6 @@ class CifarImages : public ImageSource {
         names_.push_back(text(batch.name, '[', i, ']'));
       }
     }
-    EPD_REQUIRE(!pictures_.empty(), "there are no images in ", path.string(), " (searched for CIFAR-10's ", kBatchPath,
-                "1 and so on)");
   }
   std::size_t size() const override { return pictures_.size(); }
   const std::string& name(std::size_t i) const override { return names_.at(i); }
@@ -110,7 +108,8 @@ class CifarImages : public ImageSource {
 }  // namespace
 
 std::unique_ptr<ImageSource> open_image_cifar(const std::filesystem::path& path) {
-  return std::make_unique<CifarImages>(path);
+  auto images = std::make_unique<CifarImages>(path);
+  return images->size() > 0 ? std::move(images) : nullptr;
 }
 
 }  // namespace epd

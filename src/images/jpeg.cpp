@@ -1,9 +1,13 @@
+#include <algorithm>
 #include <array>
 #include <csetjmp>
 #include <cstdio>
+#include <new>
 
 // After <cstdio>: it needs FILE.
 #include <jpeglib.h>
+// After <jpeglib.h>.
+#include <jerror.h>
 
 #include "epd/core/error.h"
 #include "image_sources.h"
@@ -33,18 +37,29 @@ void on_message(j_common_ptr, int) {}
   std::longjmp(failure->jump, 1);
 }
 
+/// A few bytes can ask for another pass over a large image, again and again; no encoder makes more than about 20.
+void on_progress(j_common_ptr state) {
+  constexpr int kMaxScans = 100;
+  auto* failure = reinterpret_cast<Failure*>(state->err);
+  if (reinterpret_cast<j_decompress_ptr>(state)->input_scan_number <= kMaxScans) return;
+  std::snprintf(failure->message.data(), failure->message.size(), "it has more than %d scans", kMaxScans);
+  std::longjmp(failure->jump, 1);
+}
+
 class JpegReader {
  public:
   JpegReader() {
     state.err = jpeg_std_error(&failure.manager);
     failure.manager.error_exit = on_error;
     failure.manager.emit_message = on_message;
+    progress.progress_monitor = on_progress;
   }
   ~JpegReader() { jpeg_destroy_decompress(&state); }
   JpegReader(const JpegReader&) = delete;
   JpegReader& operator=(const JpegReader&) = delete;
 
   jpeg_decompress_struct state{};
+  jpeg_progress_mgr progress{};
   Failure failure{};
 };
 
@@ -52,6 +67,7 @@ class JpegReader {
 bool read_header(JpegReader& reader, std::string_view bytes) {
   if (setjmp(reader.failure.jump) != 0) return false;
   jpeg_create_decompress(&reader.state);
+  reader.state.progress = &reader.progress;
   jpeg_mem_src(&reader.state, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
   reader.state.src->fill_input_buffer = on_early_end;
   jpeg_read_header(&reader.state, TRUE);
@@ -90,6 +106,7 @@ Image decode_jpeg(std::string_view bytes, const std::string& name, Channels chan
   EPD_REQUIRE(!bytes.empty(), "cannot read the JPEG ", name, ": it is empty");
   JpegReader reader;
   const auto require = [&](bool ok) {
+    if (!ok && reader.failure.manager.msg_code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
     EPD_REQUIRE(ok, "cannot read the JPEG ", name, ": ", reader.failure.message.data());
   };
   require(read_header(reader, bytes));
@@ -103,11 +120,26 @@ Image decode_jpeg(std::string_view bytes, const std::string& name, Channels chan
   return channels == Channels::kGreyStaysGrey ? image : to_rgb(std::move(image));
 }
 
-Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
-  EPD_REQUIRE(!bytes.empty(), "cannot read the image ", name, ": it is empty");
-  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return decode_png(bytes, name, alpha, channels);
-  if (bytes.starts_with("\xff\xd8")) return decode_jpeg(bytes, name, channels);
-  throw Error(text("cannot read the image ", name, ": it is neither PNG nor JPEG"));
+int exif_orientation(std::string_view jpeg) {
+  const auto byte = [&](std::size_t i) { return i < jpeg.size() ? static_cast<unsigned char>(jpeg[i]) : 0u; };
+  // Segments: FF, kind, a length of two bytes that counts itself. EXIF is a TIFF directory in an APP1 (E1).
+  for (std::size_t i = 2; byte(i) == 0xFF && byte(i + 1) != 0xDA && i < jpeg.size();) {
+    const std::size_t length = byte(i + 2) << 8 | byte(i + 3), tiff = i + 10;
+    if (byte(i + 1) == 0xE1 && jpeg.substr(i + 4).starts_with("Exif")) {
+      const bool big = byte(tiff) == 'M';
+      const auto u16 = [&](std::size_t at) {
+        return big ? byte(at) << 8 | byte(at + 1) : byte(at + 1) << 8 | byte(at);
+      };
+      const std::size_t directory = tiff + (big ? u16(tiff + 6) : u16(tiff + 4));  // below 64 KiB, as the segment is
+      for (std::size_t e = 0; e < u16(directory); ++e) {
+        const std::size_t entry = directory + 2 + 12 * e;
+        if (u16(entry) == 0x0112) return static_cast<int>(u16(entry + 8));
+      }
+      return 1;
+    }
+    i += 2 + std::max<std::size_t>(length, 2);
+  }
+  return 1;
 }
 
 }  // namespace epd

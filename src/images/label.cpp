@@ -1,11 +1,21 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <new>
 #include <vector>
 
 #include "epd/images/image.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
+// Without memory it would leave out a character.
+static void* allocated(std::size_t size) {
+  void* const block = std::malloc(size);
+  if (block == nullptr) throw std::bad_alloc();
+  return block;
+}
+#define STBTT_malloc(size, user) ((void)(user), allocated(size))
+#define STBTT_free(block, user) ((void)(user), std::free(block))
 #define STB_TRUETYPE_IMPLEMENTATION
 #define STBTT_STATIC
 #include <stb_truetype.h>

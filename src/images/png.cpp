@@ -9,11 +9,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "epd/core/error.h"
 #include "epd/files/zip.h"
+#include "image_sources.h"
 
 namespace epd {
 namespace {
@@ -97,8 +99,7 @@ std::string encode_png(const Image& image, const PngText& text, int level) {
       stbi_write_png_to_mem(image.pixels.data(), static_cast<int>(image.row_bytes()), image.width, image.height,
                             image.channels, &length),
       &std::free);
-  EPD_REQUIRE(encoded && length > static_cast<int>(kHeaderEnd), "no memory to encode an image of ", image.height, "x",
-              image.width);
+  if (!encoded) throw std::bad_alloc();
   const std::string_view bytes(reinterpret_cast<const char*>(encoded.get()), static_cast<std::size_t>(length));
   std::string result(bytes.substr(0, kHeaderEnd));
   for (const auto& [keyword, value] : text) result += text_chunk(keyword, value);
@@ -114,6 +115,7 @@ struct Reading {
   std::size_t position = 0;
   std::jmp_buf jump;
   std::array<char, 200> message{};
+  bool out_of_memory = false;
 };
 
 [[noreturn]] void on_error(png_structp png, png_const_charp message) {
@@ -123,6 +125,12 @@ struct Reading {
 }
 
 void on_warning(png_structp, png_const_charp) {}
+
+png_voidp on_allocation(png_structp png, png_alloc_size_t size) {
+  void* const block = std::malloc(size);
+  if (block == nullptr) static_cast<Reading*>(png_get_mem_ptr(png))->out_of_memory = true;
+  return block;
+}
 
 void on_read(png_structp png, png_bytep out, std::size_t length) {
   auto* reading = static_cast<Reading*>(png_get_io_ptr(png));
@@ -134,17 +142,12 @@ void on_read(png_structp png, png_bytep out, std::size_t length) {
 /// libpng's two structures, freed together.
 class PngReader {
  public:
-  PngReader(Reading& reading, Alpha alpha)
-      : png(png_create_read_struct(PNG_LIBPNG_VER_STRING, &reading, on_error, on_warning)) {
-    EPD_REQUIRE(png != nullptr, "no memory to read a PNG");
-    info = png_create_info_struct(png);
+  explicit PngReader(Reading& reading)
+      : png(png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reading, on_error, on_warning, &reading, on_allocation,
+                                     [](png_structp, png_voidp block) { std::free(block); })) {
+    if (png != nullptr) info = png_create_info_struct(png);
     if (info == nullptr) png_destroy_read_struct(&png, nullptr, nullptr);
-    EPD_REQUIRE(info != nullptr, "no memory to read a PNG");
-    png_set_read_fn(png, &reading, on_read);
-    // Transparency is an ancillary chunk: damaged, it would be passed over, and the colours on white be others.
-    if (alpha == Alpha::kWhite) png_set_crc_action(png, PNG_CRC_DEFAULT, PNG_CRC_ERROR_QUIT);
-    // Only IHDR, PLTE, IDAT and IEND matter here; texts and profiles could be bombs of their own.
-    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+    if (info == nullptr) throw std::bad_alloc();
   }
   ~PngReader() { png_destroy_read_struct(&png, &info, nullptr); }
   PngReader(const PngReader&) = delete;
@@ -155,8 +158,13 @@ class PngReader {
 };
 
 /// The steps that may jump, each free of destructors. False: reading.message says why.
-bool read_header(PngReader& reader, Reading& reading) {
+bool read_header(PngReader& reader, Reading& reading, Alpha alpha) {
   if (setjmp(reading.jump) != 0) return false;
+  png_set_read_fn(reader.png, &reading, on_read);
+  // Transparency is an ancillary chunk: damaged, it would be passed over, and the colours on white be others.
+  if (alpha == Alpha::kWhite) png_set_crc_action(reader.png, PNG_CRC_DEFAULT, PNG_CRC_ERROR_QUIT);
+  // Only IHDR, PLTE, IDAT and IEND matter here; texts and profiles could be bombs of their own.
+  png_set_keep_unknown_chunks(reader.png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
   png_read_info(reader.png, reader.info);
   return true;
 }
@@ -190,7 +198,8 @@ bool read_pixels(PngReader& reader, Reading& reading, png_bytepp rows) {
   return true;
 }
 
-/// RGBA laid on white, rounded to the nearest.
+}  // namespace
+
 Image on_white(const Image& rgba) {
   Image rgb(rgba.height, rgba.width, 3);
   auto* out = rgb.pixels.data();
@@ -203,13 +212,14 @@ Image on_white(const Image& rgba) {
   return rgb;
 }
 
-}  // namespace
-
 Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha, Channels channels) {
   Reading reading{bytes};
-  PngReader reader(reading, alpha);
-  const auto require = [&](bool ok) { EPD_REQUIRE(ok, "cannot read the PNG ", name, ": ", reading.message.data()); };
-  require(read_header(reader, reading));
+  PngReader reader(reading);
+  const auto require = [&](bool ok) {
+    if (!ok && reading.out_of_memory) throw std::bad_alloc();
+    EPD_REQUIRE(ok, "cannot read the PNG ", name, ": ", reading.message.data());
+  };
+  require(read_header(reader, reading, alpha));
   const std::uint64_t width = png_get_image_width(reader.png, reader.info);
   const std::uint64_t height = png_get_image_height(reader.png, reader.info);
   require_sane_size(width, height, name);

@@ -205,6 +205,7 @@ class Dataset {
 
   void warn() const {
     const auto& source = options_.source;
+    remark_on_orientation(source_, source.string());
     const auto labelled = std::ranges::count_if(written_labels_, [](const auto& label) { return label.has_value(); });
     if (labelled > 0 && !has_labels()) {
       log::warning(source.string(), ": ", written_labels_.size() - static_cast<std::size_t>(labelled), " of ",

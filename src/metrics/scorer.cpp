@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 #include <set>
-#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -99,7 +98,7 @@ std::vector<std::size_t> gather_unreadable(const ReadableImages& source, std::si
   for (const auto& [index, reason] : source.unreadable()) here += std::to_string(index) + ' ';
   std::set<std::size_t> all;
   for (const auto& part : group.gather_bytes(here, "unreadable images")) {
-    std::istringstream words(part);
+    auto words = stream_of(part);
     for (std::size_t index = 0; words >> index;) all.insert(index);
   }
   if (!group.is_root() || all.empty()) return {};
@@ -198,6 +197,7 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
     }
     batch.flush();
   }
+  if (group.is_root()) remark_on_orientation(source, name);
   std::vector<std::size_t> skipped;
   if (skip) skipped = gather_unreadable(readable, indices.size(), group, name);
   auto set = scorer.collect(group, name);

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
@@ -46,7 +45,7 @@ void warn_of_few_images(const Kid& kid, const KidOptions& options) {
 
 Metrics Metrics::parse(const std::string& names) {
   Metrics metrics{.fid = false};
-  std::istringstream list(names);
+  auto list = stream_of(names);
   for (std::string name; std::getline(list, name, ',');) {
     EPD_REQUIRE_USAGE(name == "fid" || name == "kid" || name == "prdc",
                       "metrics: expected a list of fid, kid and prdc, got '", names, "'");

@@ -67,22 +67,17 @@ TimeSteps make_time_steps(const ScheduleOptions& options, int num_steps, const S
 }
 
 std::string schedule_tag(const ScheduleOptions& options) {
-  std::ostringstream tag;
   switch (options.kind) {
     case ScheduleKind::kPolynomial:
-      tag << "poly" << options.rho;
-      break;
+      return text("poly", options.rho);
     case ScheduleKind::kLogSnr:
-      tag << "logsnr";
-      break;
+      return "logsnr";
     case ScheduleKind::kTimeUniform:
-      tag << "uni" << std::fixed << std::setprecision(1) << options.rho;
-      break;
+      return text("uni", std::fixed, std::setprecision(1), options.rho);
     case ScheduleKind::kDiscrete:
-      tag << "discrete";
-      break;
+      return "discrete";
   }
-  return tag.str();
+  throw Error("a schedule without a name");
 }
 
 TimeSteps::TimeSteps(std::vector<double> t) : t_(std::move(t)) {

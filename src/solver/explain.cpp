@@ -4,8 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <iomanip>
-#include <sstream>
 #include <vector>
+
+#include "epd/core/error.h"
 
 namespace epd {
 namespace {
@@ -16,7 +17,7 @@ using Row = std::array<std::string, kNumColumns>;
 /// Numbers are aligned to the right, lists and words to the left.
 constexpr std::array<bool, kNumColumns> kRightAligned{true, true, true, false, false, false, true, true};
 
-std::string short_number(double value) { return (std::ostringstream() << std::setprecision(5) << value).str(); }
+std::string short_number(double value) { return text(std::setprecision(5), value); }
 
 /// The forwards of one step.
 struct StepWork {
@@ -75,12 +76,9 @@ std::string explain_table(const Plan<double>& plan, int cost_factor) {
                     step.analytical ? (plan.mean ? "mean" : "yes") : "no",
                     std::to_string(work.evaluations * cost_factor), std::to_string(nfe)});
   }
-  std::ostringstream table;
-  table << layout(rows) << "NFE (serial): " << plan.nfe() * cost_factor
-        << ", evaluations (total): " << plan.evaluations() * cost_factor;
-  if (cost_factor != 1) table << "; guidance counts every evaluation " << cost_factor << " times";
-  table << "\n";
-  return table.str();
+  const auto guidance = cost_factor == 1 ? "" : text("; guidance counts every evaluation ", cost_factor, " times");
+  return text(layout(rows), "NFE (serial): ", plan.nfe() * cost_factor,
+              ", evaluations (total): ", plan.evaluations() * cost_factor, guidance, "\n");
 }
 
 }  // namespace epd

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
-#include <sstream>
+#include <new>
 #include <utility>
 
 #include "epd/core/error.h"
@@ -69,6 +69,11 @@ bool is_chinese(UChar32 c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
+/// A string that ICU had no memory for is empty, and says so when asked.
+void require_memory(const icu::UnicodeString& text) {
+  if (text.isBogus()) throw std::bad_alloc();
+}
+
 icu::UnicodeString cleaned(std::string_view text) {
   icu::UnicodeString result;
   const auto length = static_cast<std::int64_t>(text.size());
@@ -110,10 +115,15 @@ std::vector<std::string> clip_words(std::string_view text) {
   UErrorCode status = U_ZERO_ERROR;
   icu::UnicodeString line = icu::Normalizer2::getNFCInstance(status)->normalize(cleaned(text), status);
   line.toLower(icu::Locale::getRoot());
+  require_memory(line);
   const std::unique_ptr<icu::RegexMatcher> matcher(word_pattern().matcher(line, status));
   EPD_REQUIRE(U_SUCCESS(status), "ICU cannot normalise a prompt: ", u_errorName(status));
   std::vector<std::string> words;
-  while (matcher->find(status)) matcher->group(status).toUTF8String(words.emplace_back());
+  while (matcher->find(status)) {
+    const icu::UnicodeString word = matcher->group(status);
+    require_memory(word);
+    word.toUTF8String(words.emplace_back());
+  }
   EPD_REQUIRE(U_SUCCESS(status), "ICU cannot split a prompt into words: ", u_errorName(status));
   return words;
 }
@@ -136,11 +146,11 @@ ClipTokenizer::Symbol ClipTokenizer::symbol(const std::string& text) {
 }
 
 void ClipTokenizer::read_merges(const std::filesystem::path& path) {
-  std::istringstream lines(read_beside_model(path));
+  auto lines = stream_of(read_beside_model(path));
   std::string line;
   std::getline(lines, line);  // "#version: 0.2"
   for (std::uint32_t rank = 0; rank < kMaxMerges && std::getline(lines, line); ++rank) {
-    std::istringstream words(line);
+    auto words = stream_of(line);
     std::string left, right, surplus;
     words >> left >> right;
     if (left.empty() && (lines >> std::ws).eof()) return;  // blank lines at the end

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <exception>
 #include <memory>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -53,6 +55,7 @@ struct ColumnPicker {
   std::vector<std::string> values;
   bool in_header = true;
   std::string failure;
+  std::exception_ptr thrown;
   std::size_t line = 0, row_begins = 1;  // in the file; a quoted field may hold line breaks
 
   void end_row() {
@@ -72,10 +75,22 @@ struct ColumnPicker {
     fields.clear();
   }
 
-  static void on_field(void* data, std::size_t size, void* self) {
-    static_cast<ColumnPicker*>(self)->fields.emplace_back(static_cast<const char*>(data), size);
+  template <class Step>
+  void keep_failure(Step step) {
+    try {
+      step();
+    } catch (...) {
+      thrown = std::current_exception();
+    }
   }
-  static void on_row(int, void* self) { static_cast<ColumnPicker*>(self)->end_row(); }
+  static void on_field(void* data, std::size_t size, void* self) {
+    auto& picker = *static_cast<ColumnPicker*>(self);
+    picker.keep_failure([&] { picker.fields.emplace_back(static_cast<const char*>(data), size); });
+  }
+  static void on_row(int, void* self) {
+    auto& picker = *static_cast<ColumnPicker*>(self);
+    picker.keep_failure([&] { picker.end_row(); });
+  }
 };
 
 int keep_spaces(unsigned char) { return 0; }
@@ -91,6 +106,8 @@ std::vector<std::string> csv_column(std::string_view csv, const std::string& col
   const auto parse = [&](std::string_view part) {
     const bool parsed = csv_parse(&parser, part.data(), part.size(), ColumnPicker::on_field, ColumnPicker::on_row,
                                   &picker) == part.size();
+    if (picker.thrown) std::rethrow_exception(picker.thrown);
+    if (!parsed && csv_error(&parser) == CSV_ENOMEM) throw std::bad_alloc();
     EPD_REQUIRE(parsed, where, ": line ", picker.line, ": ", csv_strerror(csv_error(&parser)));
   };
   while (!csv.empty()) {

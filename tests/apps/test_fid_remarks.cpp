@@ -81,7 +81,7 @@ TEST_F(FidProgram, NamesWithControlCharactersStayOnOneLine) {
   write("odd/z.png", "damaged");
   const auto ended = run(calc({"--images", path("odd")}));
   EXPECT_EQ(ended.exit_code, 1);
-  EXPECT_THAT(ended.errors, AllOf(HasSubstr("first\\nsecond\\x1b[2J.png"), HasSubstr("neither PNG nor JPEG")));
+  EXPECT_THAT(ended.errors, AllOf(HasSubstr("first\\nsecond\\x1b[2J.png"), HasSubstr("is not a PNG, JPEG")));
   EXPECT_THAT(run(calc({"--images", path("no\tset\n1")})).errors, HasSubstr("no\\tset\\n1 does not exist"));
 }
 

@@ -183,7 +183,11 @@ void* mmap64(void* address, size_t size, int protection, int flags, int file, of
 }
 
 extern void* __libc_malloc(size_t size);
+extern void* __libc_calloc(size_t count, size_t size);
+extern void* __libc_realloc(void* block, size_t size);
 extern void* __libc_memalign(size_t alignment, size_t size);
+void* calloc(size_t count, size_t size) { return begun && fault("memory") < 0 ? NULL : __libc_calloc(count, size); }
+void* realloc(void* block, size_t size) { return begun && fault("memory") < 0 ? NULL : __libc_realloc(block, size); }
 void* malloc(size_t size) { return begun && fault("memory") < 0 ? NULL : __libc_malloc(size); }
 int posix_memalign(void** out, size_t alignment, size_t size) {
   if (begun && fault("memory") < 0) return ENOMEM;

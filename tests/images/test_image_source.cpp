@@ -199,6 +199,71 @@ TEST(ImageZip, ReadsAnEdmDatasetSortedWithLabels) {
   }
 }
 
+/// The folder's files as an archive, made by the system's tar.
+std::filesystem::path packed(const TemporaryFolder& folder, const std::string& name, const std::string& options) {
+  const std::string line =
+      text("tar -C ", (folder / "set").string(), " ", options, " -cf ", (folder / name).string(), " .");
+  EXPECT_EQ(std::system(line.c_str()), 0) << line;
+  return folder / name;
+}
+
+TEST(ImageTar, IsReadLikeAFolderCompressedOrNotWhateverItsNames) {
+  const TemporaryFolder folder;
+  const std::string deep = std::string(120, 'd') + "/" + std::string(110, 'n') + ".png";
+  for (unsigned i = 0; i < 5; ++i) {
+    const std::string name = i < 4 ? text("set/00", i, ".png") : "set/" + deep;
+    add(folder / name, encode_png(noise(5 + static_cast<int>(i), 4, 3, i)));
+  }
+  add(folder / "set/000.cls", "7");
+  add(folder / "set/dataset.json", R"({"labels": [["000.png", 3]]})");
+  const auto truth = open_image_source(folder / "set");
+  for (const auto& [name, options] : std::vector<std::pair<std::string, std::string>>{{"a.tar", "--format=gnu"},
+                                                                                      {"b.TAR", "--format=pax"},
+                                                                                      {"c.tar.gz", "-z"},
+                                                                                      {"d.tgz", "-z"},
+                                                                                      {"e.tar.xz", "-J"}}) {
+    const auto tar = open_image_source(packed(folder, name, options + " --transform=s,^[.]/,,"));
+    EXPECT_EQ(names_of(*tar), names_of(*truth)) << name;
+    for (std::size_t i = 0; i < truth->size(); ++i) {
+      EXPECT_EQ(tar->load(i), truth->load(i)) << name;
+      EXPECT_EQ(tar->label(i), truth->label(i)) << name;
+    }
+  }
+}
+
+TEST(ImageTar, ACutOrForeignOneIsRefused) {
+  const TemporaryFolder folder;
+  for (unsigned i = 0; i < 3; ++i) add(folder / text("set/", i, ".png"), encode_png(noise(32, 32, 3, i)));
+  const std::string whole = read_file(packed(folder, "a.tar", ""));
+  for (const std::size_t size : {std::size_t{700}, whole.size() / 2}) {
+    add(folder / "cut.tar", whole.substr(0, size));
+    EXPECT_THAT(error_of([&] { open_image_source(folder / "cut.tar"); }), HasSubstr("cut.tar"));
+  }
+  for (const char* foreign : {"hello", ""}) {
+    add(folder / "no.tar", foreign);
+    EXPECT_THAT(error_of([&] { open_image_source(folder / "no.tar"); }), HasSubstr("no.tar"));
+  }
+}
+
+TEST(ImageSource, AnExifOrientationIsCountedAndNotApplied) {
+  const TemporaryFolder folder;
+  const std::string jpeg = ZipReader(fixture("pictures.zip")).read(*ZipReader(fixture("pictures.zip")).find("420.jpg"));
+  for (const bool big : {false, true}) {
+    std::string exif = big ? std::string("MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0", 26)
+                           : std::string("II*\0\x08\0\0\0\1\0\x12\x01\3\0\1\0\0\0\6\0\0\0\0\0\0\0", 26);
+    exif = std::string(
+               "\xFF\xE1\0\x22"
+               "Exif\0\0",
+               10) +
+           exif;
+    add(folder / text("set/", big, ".jpg"), jpeg.substr(0, 2) + exif + jpeg.substr(2));
+  }
+  add(folder / "set/plain.jpg", jpeg);
+  const auto source = open_image_source(folder / "set");
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(source->load(i), source->load(2));
+  EXPECT_EQ(source->turned(), 2u);
+}
+
 TEST(ImageArrays, AllFilesOfTheSameArrayHoldTheSamePictures) {
   const Array array = read_npy(fixture("images.npy"));
   for (const char* name : {"images.npy", "images.npz", "images_compressed.npz", "images_fortran.npy"}) {
@@ -238,8 +303,8 @@ TEST(ImageSource, MissingEmptyAndForeignPathsAreErrorsThatSayWhatIsWrong) {
   EXPECT_THAT(error_of([&] { open_image_source(folder / "none"); }), HasSubstr("does not exist"));
   EXPECT_THAT(error_of([&] { open_image_source(folder.path()); }),
               AllOf(HasSubstr("no images"), HasSubstr("*.png"), HasSubstr(folder.path().string())));
-  write_file(folder / "x.tar", "x");
-  EXPECT_THAT(error_of([&] { open_image_source(folder / "x.tar"); }), HasSubstr("neither a folder nor"));
+  write_file(folder / "x.rar", "x");
+  EXPECT_THAT(error_of([&] { open_image_source(folder / "x.rar"); }), HasSubstr("neither a folder nor"));
   const std::string zip = read_file(fixture("dataset.zip"));
   write_file(folder / "cut.zip", zip.substr(0, zip.size() - 30));
   EXPECT_THAT(error_of([&] { open_image_source(folder / "cut.zip"); }), HasSubstr("cut short"));

@@ -38,6 +38,26 @@ TEST(Pictures, EveryKindOfPngAndJpegHasPillowsPixels) {
   EXPECT_EQ(compared, 49);
 }
 
+TEST(Pictures, EveryOtherFormatHasPillowsPixels) {
+  const ZipReader pictures(fixture("formats.zip"));
+  const NpzReader pillow(fixture("formats.npz"));
+  ASSERT_EQ(pictures.size(), 35u);
+  for (std::size_t i = 0; i < pictures.size(); ++i) {
+    const std::string& name = pictures.entries()[i].name;
+    const std::string bytes = pictures.read(i);
+    EXPECT_EQ(decode_image(bytes, name), pixels_of_pillow(pillow, name)) << name;
+    EXPECT_THROW(decode_image(bytes.substr(0, bytes.size() / 2), name), Error) << name;
+  }
+}
+
+TEST(Pictures, WhatPillowReadsWithOtherNumbersIsRefused) {
+  std::string file = ZipReader(fixture("formats.zip")).read(0);
+  file[28] = 16;
+  EXPECT_THAT(error_of([&] { decode_image(file, "a.bmp"); }), HasSubstr("16 bits"));
+  EXPECT_THAT(error_of([] { decode_image("P5 1 1 65535\n\1\2", "a.pgm"); }), HasSubstr("65535"));
+  EXPECT_THAT(error_of([] { decode_image("P3 1 1 255\n1 2 3", "a.ppm"); }), HasSubstr("P3"));
+}
+
 TEST(Pictures, TransparencyLaidOnWhiteIsAsPillowPastesIt) {
   const ZipReader pictures(fixture("pictures.zip"));
   const NpzReader pillow(fixture("pixels_on_white.npz"));
@@ -158,7 +178,10 @@ TEST(Png, OnlyGreyAndRgbAreWritten) {
 
 TEST(Png, WhatIsNoPictureIsSaidToBeNone) {
   EXPECT_THAT(error_of([] { decode_image("", "a.png"); }), HasSubstr("empty"));
-  EXPECT_THAT(error_of([] { decode_image("GIF89a", "a.png"); }), HasSubstr("neither PNG nor JPEG"));
+  EXPECT_THAT(error_of([] { decode_image("an image", "a.png"); }), HasSubstr("is not a PNG, JPEG, WebP"));
+  for (const char* begun : {"GIF89a", "BM", "P6 2 2 255\n", "RIFF1234WEBPVP8 "}) {
+    EXPECT_THAT(error_of([&] { decode_image(begun, "a.png"); }), HasSubstr("a.png"));
+  }
 }
 
 TEST(ImageGrid, PutsPicturesInRowsWithGaps) {

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace epd {
 
@@ -22,12 +23,21 @@ class UsageError : public Error {
   int exit_code() const override { return 2; }
 };
 
-/// The parts written one after the other, as a stream would write them.
+/// The parts written one after the other, as a stream would write them. Throws std::bad_alloc where memory is short: a
+/// stream would keep that to itself and leave the rest out.
 template <class... Parts>
 std::string text(const Parts&... parts) {
   std::ostringstream stream;
+  stream.exceptions(std::ios::badbit);
   (stream << ... << parts);
   return stream.str();
+}
+
+/// A text to be read word by word or line by line, which throws std::bad_alloc too, where another would just end.
+inline std::istringstream stream_of(std::string words) {
+  std::istringstream stream(std::move(words));
+  stream.exceptions(std::ios::badbit);
+  return stream;
 }
 
 /// The beginning of a long value, for messages.

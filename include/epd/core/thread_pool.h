@@ -37,6 +37,7 @@ class ThreadPool {
   }
 
  private:
+  void end();
   void worker_loop(const std::function<void()>& on_start);
 
   std::mutex mutex_;

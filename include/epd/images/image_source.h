@@ -22,7 +22,7 @@ namespace epd {
 
 /// Help texts of options that name images.
 inline constexpr const char* kImagesHelp =
-    "images: a folder (recursive), a zip, an npy or npz of uint8 [N, H, W, C], or cifar-10-python.tar.gz";
+    "images: a folder (recursive), a zip or tar, an npy or npz of uint8 [N, H, W, C], or cifar-10-python.tar.gz";
 inline constexpr const char* kTransparencyHelp = "transparent pixels: drop the alpha channel, or blend with white";
 
 /// How images are read.
@@ -46,17 +46,25 @@ class ImageSource {
   /// The class that dataset.json gives the image, or CIFAR-10, or an .npz in an integer array "arr_1" or "labels" of
   /// as many entries; nothing where there is none.
   virtual std::optional<int> label(std::size_t i) const = 0;
+  /// How many of the images loaded so far have an EXIF orientation other than that in which they are stored.
+  virtual std::size_t turned() const { return 0; }
 };
 
-/// Images of a folder (recursive), a zip archive, a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its only
-/// array), or the training set in CIFAR-10's cifar-10-python.tar.gz. In folders and archives: names ending in .png,
-/// .jpg or .jpeg in any case, sorted as strings; hidden files and __MACOSX are skipped; other files, what is no regular
-/// file (pipes, sockets, devices, links to nothing) and names that appear more than once are named in one warning each.
-/// Labels come from a dataset.json at the top, {"labels": [[name, class], ...]}. Throws Error when the path is missing,
-/// unreadable or holds no image.
+/// Warns, once the images are read, of those whose orientation was not applied. `name` is the source's.
+void remark_on_orientation(const ImageSource& source, const std::string& name);
+
+/// Images of a folder (recursive), a zip or tar archive, a uint8 array [N, H, W, C] in an .npy or .npz ("arr_0", or its
+/// only array), or the training set in CIFAR-10's cifar-10-python.tar.gz. In folders and archives: names ending in
+/// .png, .jpg, .jpeg, .jpe, .jfif, .webp, .bmp, .tif, .tiff, .gif, .ppm or .pgm in any case, sorted as strings; hidden
+/// files and __MACOSX are skipped; other files, what is no regular file (pipes, sockets, devices, links to nothing) and
+/// names that appear more than once are named in one warning each. Labels come from a dataset.json at the top,
+/// {"labels": [[name, class], ...]}. Throws Error when the path is missing, unreadable or holds no image.
 std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path, const ImageReading& reading = {});
 
-/// Decodes a PNG or JPEG by its first bytes, whatever its name says. Throws Error naming it for anything else.
+/// Decodes a PNG, JPEG, WebP, BMP, TIFF, GIF (the first image of the latter two), PPM or PGM by its first bytes,
+/// whatever its name says, pixel for pixel as Pillow's convert("RGB"). Grey stays grey, where it may, in PNG, JPEG,
+/// TIFF and PGM. Throws Error naming it for anything else, and for what would differ from Pillow (16-bit BMP and TIFF,
+/// animated WebP).
 Image decode_image(std::string_view bytes, const std::string& name, Alpha alpha = Alpha::kDrop,
                    Channels channels = Channels::kRgb);
 

@@ -1,0 +1,98 @@
+#include "epd/files/tar.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <new>
+
+#include "epd/core/error.h"
+
+namespace epd {
+namespace {
+
+constexpr std::size_t kBlock = 1 << 16;
+
+using Archive = std::unique_ptr<archive, decltype(&archive_read_free)>;
+
+Archive new_archive() {
+  Archive reader(archive_read_new(), archive_read_free);
+  if (!reader) throw std::bad_alloc();
+  return reader;
+}
+
+void require(bool good, archive* reader, const std::filesystem::path& path) {
+  if (!good && archive_errno(reader) == ENOMEM) throw std::bad_alloc();
+  const char* const reason = archive_error_string(reader);
+  EPD_REQUIRE(good, "cannot read the archive ", path.string(), ": ", reason != nullptr ? reason : "it is damaged");
+}
+
+/// The file itself where nothing is compressed, else its bytes in a nameless temporary file.
+Descriptor uncompressed(const std::filesystem::path& path) {
+  const Archive reader = new_archive();
+  require(archive_read_support_filter_all(reader.get()) >= ARCHIVE_WARN, reader.get(), path);
+  require(archive_read_support_format_raw(reader.get()) == ARCHIVE_OK, reader.get(), path);
+  Descriptor file = Descriptor::open_to_read(path);
+  require(archive_read_open_fd(reader.get(), file.number(), kBlock) == ARCHIVE_OK, reader.get(), path);
+  archive_entry* entry = nullptr;
+  require(archive_read_next_header(reader.get(), &entry) == ARCHIVE_OK, reader.get(), path);
+  if (archive_filter_count(reader.get()) <= 1) return file;
+  Descriptor unpacked = Descriptor::temporary();
+  const auto folder = std::filesystem::temp_directory_path();
+  std::string piece(kBlock, '\0');
+  while (true) {
+    const auto got = archive_read_data(reader.get(), piece.data(), piece.size());
+    require(got >= 0, reader.get(), path);
+    if (got == 0) return unpacked;
+    write_all(unpacked.number(), std::string_view(piece).substr(0, static_cast<std::size_t>(got)), folder);
+  }
+}
+
+}  // namespace
+
+TarReader::TarReader(const std::filesystem::path& path) : path_(path), file_(uncompressed(path)) { read_index(); }
+
+void TarReader::read_index() {
+  struct stat status {};
+  const bool rewound = ::lseek(file_.number(), 0, SEEK_SET) == 0 && ::fstat(file_.number(), &status) == 0;
+  if (!rewound) fail_with_errno("read", path_, errno);
+  const Archive reader = new_archive();
+  require(archive_read_support_format_tar(reader.get()) == ARCHIVE_OK, reader.get(), path_);
+  require(archive_read_open_fd(reader.get(), file_.number(), kBlock) == ARCHIVE_OK, reader.get(), path_);
+  while (true) {
+    archive_entry* entry = nullptr;
+    const int result = archive_read_next_header(reader.get(), &entry);
+    if (result == ARCHIVE_EOF) return;
+    require(result == ARCHIVE_OK, reader.get(), path_);
+    if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr) continue;
+    const char* const name = archive_entry_pathname(entry);
+    EPD_REQUIRE(name != nullptr && archive_entry_sparse_count(entry) == 0, "cannot read the archive ", path_.string(),
+                ": entry ", entries_.size(), " has no name or is sparse");
+    const Entry found{name, static_cast<std::uint64_t>(archive_entry_size(entry)),
+                      static_cast<std::uint64_t>(archive_filter_bytes(reader.get(), 0))};
+    const auto archive_bytes = static_cast<std::uint64_t>(status.st_size);
+    EPD_REQUIRE(found.begin <= archive_bytes && found.size <= archive_bytes - found.begin, "cannot read ", name, " in ",
+                path_.string(), ": the archive is cut short");
+    by_name_[found.name] = entries_.size();
+    entries_.push_back(found);
+  }
+}
+
+std::optional<std::size_t> TarReader::find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::string TarReader::read(std::size_t index, std::uint64_t max_bytes) const {
+  const Entry& entry = entries_.at(index);
+  EPD_REQUIRE(entry.size <= max_bytes, "cannot read ", entry.name, " in ", path_.string(), ": it has ", entry.size,
+              " bytes, more than the ", max_bytes, " that are allowed");
+  std::string bytes(static_cast<std::size_t>(entry.size), '\0');
+  read_at(file_.number(), entry.begin, bytes.data(), bytes.size(), path_);
+  return bytes;
+}
+
+}  // namespace epd
