@@ -54,7 +54,7 @@ Noise read_noise(JsonReader json) {
     if (!(flow.shift > 0)) json.fail("shift", text("expected a positive number, found ", flow.shift));
     noise = flow;
   } else {
-    json.fail("kind", text("expected vp, table or flow, got '", kind, "'"));
+    json.fail("kind", text("expected vp or table, got '", kind, "'; flow for flow models"));
   }
   json.finish();
   make_sigma_map(noise);  // throws for a table that does not fall
