@@ -14,11 +14,23 @@ namespace {
 
 using namespace epd;
 
+/// Where a plan comes from, for its file.
+Json source_of(const Method& method) {
+  Json source{{"description", method.description()}, {"written_by", text("epd ", version())}};
+  if (const auto& predictor = method.predictor) {
+    source.update({{"dataset_name", predictor->spec.dataset_name},
+                   {"predictor", predictor->spec.source},
+                   {"predictor_sha256", predictor->sha256}});
+  }
+  if (!method.plan_sha256.empty()) source["plan_sha256"] = method.plan_sha256;
+  return source;
+}
+
 void explain(const SampleOptions& options, bool as_json) {
   const auto method = method_without_model(options);
   const int cost = guidance_cost(method.guidance.kind);
   if (as_json) {
-    std::cout << plan_json(method.plan, method.solver, cost) << "\n";
+    std::cout << plan_json(method.plan, method.solver, cost, method.clock, source_of(method));
   } else {
     std::cout << method.description() << "\n" << explain_table(method.plan, cost);
   }

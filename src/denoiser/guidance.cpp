@@ -40,6 +40,8 @@ const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const
   EPD_REQUIRE_USAGE(std::isfinite(rate), "guidance_rate: expected a finite number, got ", rate);
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifier || facts.classifier, "guidance_type cg: the model of ",
                     facts.dataset_name, " has no classifier");
+  EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifier || clock_of(facts.noise) == Clock::kEdm,
+                    "guidance_type cg: not for flow models");
   const bool can_drop = facts.condition == ConditionKind::kText ||
                         (facts.condition == ConditionKind::kLabel && facts.label_format == LabelFormat::kOneHot);
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifierFree || can_drop, "guidance_type cfg: the model of ",

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "epd/distill/train_options.h"
+#include "epd/documents/plan_json.h"
 #include "epd/sampling/method.h"
 
 namespace epd {
@@ -32,13 +33,13 @@ std::vector<double> normal_parameters(const PredictorSpec& spec, std::uint64_t s
   return {raw.const_data_ptr<double>(), raw.const_data_ptr<double>() + raw.numel()};
 }
 
-/// The method that a plan starts from: a solver on the student's grid, or a predictor.
+/// The method that a plan starts from: a solver on the student's grid, a predictor or a plan file.
 MethodOptions start_method(const TrainOptions& o) {
   const auto init = o.resolved_init();
   const auto found = std::find_if(kSolverNames.begin(), kSolverNames.end(), [&](auto& s) { return init == s.first; });
   MethodOptions method;
   if (found == kSolverNames.end()) {
-    method.predictor_path = init;
+    (is_plan_file(init) ? method.plan : method.predictor_path) = init;
     return method;
   }
   method.solver = found->second;
@@ -55,7 +56,7 @@ std::optional<NamedPredictor> find_start(const MethodOptions& method) {
   try {
     return find_method_predictor(method);
   } catch (const Error& error) {
-    throw UsageError(text("init: expected ", all_names(kSolverNames), ", or a predictor: ", error.what()));
+    throw UsageError(text("init: expected ", all_names(kSolverNames), ", a plan or a predictor: ", error.what()));
   }
 }
 

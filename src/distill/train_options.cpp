@@ -72,7 +72,7 @@ Options options_of(TrainOptions& o) {
       .add("max_order_tea", o.max_order_tea, help("order of the teacher only").decides_result().otherwise("max_order"))
       .add("init", o.init,
            help("initial raw parameters, normal or midpoint (default: normal); for ns the initial plan, a solver on "
-                "this grid or a predictor (default: dpmpp)")
+                "this grid, a plan file or a predictor (default: dpmpp)")
                .decides_content()
                .reads()
                .as("NAME|FILE|NUMBER"))

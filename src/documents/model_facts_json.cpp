@@ -48,8 +48,13 @@ Noise read_noise(JsonReader json) {
     noise = VpNoise{json.number("beta_d"), json.number("beta_min")};
   } else if (kind == "table") {
     noise = TableNoise{json.numbers("alphas_cumprod")};
+  } else if (kind == "flow") {
+    FlowNoise flow;
+    if (json.has("shift")) flow.shift = json.number("shift");
+    if (!(flow.shift > 0)) json.fail("shift", text("expected a positive number, found ", flow.shift));
+    noise = flow;
   } else {
-    json.fail("kind", text("expected vp or table, got '", kind, "'"));
+    json.fail("kind", text("expected vp or table, got '", kind, "'; flow for flow models"));
   }
   json.finish();
   make_sigma_map(noise);  // throws for a table that does not fall
@@ -99,6 +104,9 @@ ModelFacts read_fields(JsonReader& json) {
   facts.precision = value_of(kNetworkPrecisions, json.string("precision"), "precision");
   facts.clamp = json.boolean("clamp");
   if (is_given(json, "noise")) facts.noise = read_noise(json.object("noise"));
+  if (clock_of(facts.noise) == Clock::kFlow && facts.sigma_max > 1) {
+    json.fail("sigma_max", text("expected at most 1, the pure noise of a flow, found ", facts.sigma_max));
+  }
   if (is_given(json, "latent")) facts.latent = read_latent(json.object("latent"));
   auto source = json.object("source");
   for (const auto& name : source.fields()) facts.source[name] = source.string(name);
@@ -110,6 +118,7 @@ Json json_of(const Noise& noise) {
   if (const auto* vp = std::get_if<VpNoise>(&noise)) {
     return {{"kind", "vp"}, {"beta_d", vp->beta_d}, {"beta_min", vp->beta_min}};
   }
+  if (const auto* flow = std::get_if<FlowNoise>(&noise)) return {{"kind", "flow"}, {"shift", flow->shift}};
   const auto* table = std::get_if<TableNoise>(&noise);
   return table != nullptr ? Json{{"kind", "table"}, {"alphas_cumprod", table->alphas_cumprod}} : Json();
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -35,9 +36,16 @@ Contender with_nfe(const std::string& text, ScheduleKind schedule) {
 }
 
 /// The rows in the order of the table.
-std::vector<Contender> contenders(const CompareOptions& o) {
+std::vector<Contender> contenders(const CompareOptions& o, const ModelFacts& facts) {
   std::vector<Contender> all;
   for (const auto& predictor : o.predictors) all.push_back(predictor_contender(predictor));
+  for (const auto& plan : o.plans) all.push_back(plan_contender(plan));
+  if (o.zoo) std::ranges::move(zoo_contenders(facts), std::back_inserter(all));
+  for (const auto& sigmas : o.sigmas) {
+    for (const auto& solver : o.solvers) {
+      if (solver.find('@') == std::string::npos) all.push_back(listed_contender(solver, sigmas));
+    }
+  }
   for (const int nfe : o.nfe) {
     for (const auto& solver : o.solvers) {
       if (solver.find('@') != std::string::npos) {
@@ -154,7 +162,7 @@ MethodSamples draw(const Setting& setting, const Method& method, const std::stri
   EPD_REQUIRE(finite >= 2, name, ": only ", finite, " of ", o.seeds.size(), " images are finite, too few to score");
   samples.row.solver = name;
   samples.row.schedule = schedule_text(method);
-  samples.row.learned = method.predictor.has_value();
+  samples.row.learned = method.predictor.has_value() || !method.plan_sha256.empty();
   samples.row.nfe = method.nfe();
   samples.row.evaluations = method.evaluations();
   samples.row.images_per_second = static_cast<double>(o.seeds.size()) / slowest(setting.group, drawn.seconds);
@@ -204,8 +212,8 @@ const CompareOptions& CompareOptions::validated() const {
   CompareOptions copy = *this;
   options_of(copy).check();
   EPD_REQUIRE_USAGE(seeds.size() >= 2, "seeds: a comparison needs at least 2 images, got ", seeds.size());
-  EPD_REQUIRE_USAGE(!solvers.empty() || !predictors.empty() || !extra.empty(),
-                    "nothing to compare: give --solvers, --predictors or --extra");
+  EPD_REQUIRE_USAGE(!solvers.empty() || !predictors.empty() || !plans.empty() || zoo || !extra.empty(),
+                    "nothing to compare: give --solvers, --predictors, --plans, --zoo or --extra");
   return *this;
 }
 
@@ -219,7 +227,7 @@ Comparison compare(const CompareOptions& options, ProcessGroup& group, at::Devic
   const Setting setting = open_setting(o, group, device);
   const auto lost = group.is_root() ? setting.conditions->cut_off(o.seeds) : "";
   if (!lost.empty()) log::warning(lost);
-  const auto all = contenders(options);
+  const auto all = contenders(options, setting.model.facts());
   std::vector<Method> methods;
   for (const auto& contender : all) methods.push_back(method_of(setting, contender));
   const auto exact = with_nfe(options.exact, ScheduleKind::kLogSnr);

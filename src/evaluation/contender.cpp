@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <string_view>
 #include <utility>
 
+#include "epd/assets/paths.h"
 #include "epd/core/error.h"
+#include "epd/documents/predictor_json.h"
 
 namespace epd {
 namespace {
@@ -44,7 +47,10 @@ Contender read_contender(const std::string& whole, int nfe, ScheduleKind schedul
   MethodOptions& method = contender.method;
   method.solver = value_of(kSolverNames, solver, "solvers");
   method.schedule_type = at_schedule.empty() ? schedule : value_of(kScheduleNames, at_schedule, "solvers");
-  method.schedule_rho = *method.schedule_type == ScheduleKind::kPolynomial ? 7 : 1;
+  // flowmatch: the model's shift
+  if (method.schedule_type != ScheduleKind::kFlowMatch) {
+    method.schedule_rho = method.schedule_type == ScheduleKind::kPolynomial ? 7 : 1;
+  }
   if (!at_rho.empty()) method.schedule_rho = to_number<double>(at_rho, "rho", whole);
   const int per_step = info_of(*method.solver).evaluations;
   const bool odd = per_step == 2 && nfe % 2 == 1;
@@ -68,6 +74,54 @@ Contender predictor_contender(const std::string& whole) {
   return contender;
 }
 
+Contender plan_contender(const std::string& whole) {
+  Contender contender = predictor_contender(whole);
+  std::swap(contender.method.plan, contender.method.predictor_path);
+  if (contender.name.empty()) contender.name = std::filesystem::path(contender.method.plan).stem().string();
+  return contender;
+}
+
+Contender listed_contender(const std::string& solver, const std::string& sigmas) {
+  Contender contender = read_contender(solver, /*nfe=*/4, ScheduleKind::kPolynomial);
+  contender.method.num_steps.reset();
+  contender.method.schedule_type.reset();
+  contender.method.schedule_rho.reset();
+  contender.method.sigmas = sigmas;
+  contender.name += text(" on ", std::filesystem::path(sigmas).stem().string());
+  return contender;
+}
+
+std::vector<Contender> zoo_contenders(const ModelFacts& facts) {
+  namespace fs = std::filesystem;
+  const fs::path exp = project_dir() / "exp";
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(exp)) {
+    if (fs::exists(entry.path() / "training_options.json") && fs::exists(entry.path() / "predictor.json")) {
+      files.push_back(entry.path() / "predictor.json");
+    }
+  }
+  if (fs::exists(exp / "zoo")) {
+    for (const auto& entry : fs::recursive_directory_iterator(exp / "zoo")) {
+      if (entry.path().extension() == ".json") files.push_back(entry.path());
+    }
+  }
+  std::ranges::sort(files);
+  std::vector<Contender> contenders;
+  for (const auto& file : files) {
+    const auto spec = read_predictor(file);
+    const bool fits = spec.dataset_name == facts.dataset_name && spec.resolution == facts.resolution &&
+                      spec.channels == facts.channels && spec.label_dim == facts.label_dim;
+    if (!fits) continue;
+    const bool numbered = file.filename() == "predictor.json";
+    auto name = numbered ? text(name_of(kStudentNames, spec.kind()), " ",
+                                std::stoi(file.parent_path().filename().string().substr(0, 5)))
+                         : (file.parent_path().filename() / file.stem()).string();
+    contenders.push_back({std::move(name), {.predictor_path = file.string()}});
+  }
+  EPD_REQUIRE(!contenders.empty(), "zoo: no shipped predictor was made for ", facts.dataset_name);
+  return contenders;
+}
+
 std::string reference_name(std::string solver, int nfe) {
   const std::string option = solver.substr(0, solver.find('('));
   for (const auto& info : kSolvers) {
@@ -80,6 +134,8 @@ std::string reference_name(std::string solver, int nfe) {
 
 std::string schedule_text(const Method& method) {
   if (method.predictor && method.predictor->spec.plan()) return "learned";
+  if (!method.plan_sha256.empty()) return "plan";
+  if (method.has_own_times) return "listed";
   const char* name = name_of(kScheduleNames, method.schedule.kind);
   const bool plain = method.schedule.kind == ScheduleKind::kLogSnr || method.schedule.rho == 1;
   return plain ? std::string(name) : text(name, " ", method.schedule.rho);

@@ -57,9 +57,16 @@ Options options_of(CompareOptions& o) {
   options.group("Rows")
       .add("predictors,predictor_path", o.predictors,
            help("predictors: files, folders or experiment numbers; path=name names the row").decides_result().reads())
+      .add("plans", o.plans,
+           help("plan files (exp/README.md); path=name names the row").decides_result().reads().as("FILE"))
+      .add("zoo", o.zoo, help("all shipped predictors that were made for the model, exp/zoo included").decides_result())
       .add("solvers", o.solvers,
            help("classical solvers, solver:order@schedule:rho; only the solver is required").decides_result())
       .add("schedules", o.schedules, help("time schedules for solvers given without one").decides_result())
+      .add("sigmas", o.sigmas,
+           help("lists of times for solvers given without a schedule: files, or names in exp/zoo/sigmas")
+               .decides_result()
+               .as("FILE|NAME"))
       .add("nfe", o.nfe, help("NFE (serial evaluations) of the solvers").decides_result())
       .add("extra", o.extra, help("extra rows with their own NFE, solver:order@schedule:rho#nfe").decides_result())
       .add("exact", o.exact, help("reference trajectory, solver:order@schedule:rho#nfe").decides_result());

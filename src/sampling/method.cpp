@@ -1,14 +1,18 @@
 #include "epd/sampling/method.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <sstream>
 #include <utility>
 
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/core/sha256.h"
+#include "epd/documents/plan_json.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/documents/run_dir.h"
+#include "epd/files/atomic_file.h"
 
 namespace epd {
 namespace {
@@ -35,6 +39,7 @@ void require_known(const char* option, const std::optional<T>& given, const T& o
 }
 
 void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) {
+  EPD_REQUIRE_USAGE(o.sigmas.empty(), "sigmas: a predictor has its own times; omit the option");
   const auto schedule_name = [](ScheduleKind kind) { return name_of(kScheduleNames, kind); };
   require_agreement("num_steps", o.num_steps, spec.num_steps);
   require_agreement("schedule_type", o.schedule_type, spec.schedule.kind, schedule_name);
@@ -88,11 +93,18 @@ Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const 
   const auto map = make_sigma_map(facts.noise);
   const TimeSteps times = spec.time_steps(map.get());
   auto plan = make_plan(spec, times);
-  const auto guidance = guidance_for(o, &spec);
-  const auto schedule = spec.schedule;
-  const Afs afs = spec.afs;
-  std::string name = name_of(kStudentNames, spec.kind());
-  return {std::move(name), std::move(predictor), {}, schedule, afs, guidance, times, std::move(plan)};
+  Method method{.solver = name_of(kStudentNames, spec.kind()),
+                .predictor = {},
+                .plan_sha256 = {},
+                .baseline = {},
+                .schedule = spec.schedule,
+                .afs = spec.afs,
+                .guidance = guidance_for(o, &spec),
+                .times = times,
+                .plan = std::move(plan),
+                .has_own_times = spec.plan() != nullptr};
+  method.predictor = std::move(predictor);
+  return method;
 }
 
 SolverOptions baseline_options(const MethodOptions& o) {
@@ -121,29 +133,66 @@ Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
   const auto solver = baseline_options(o);
   ScheduleOptions schedule;
   schedule.kind = o.schedule_type.value_or(schedule.kind);
+  const auto* flow = std::get_if<FlowNoise>(&facts.noise);
+  if (flow && !o.schedule_type) schedule.kind = ScheduleKind::kFlowMatch;
+  if (schedule.kind == ScheduleKind::kFlowMatch) schedule.rho = flow ? flow->shift : 1;
   schedule.rho = o.schedule_rho.value_or(schedule.rho);
   schedule.sigma_min = facts.sigma_min;
   schedule.sigma_max = facts.sigma_max;
   const auto map = make_sigma_map(facts.noise);
-  const TimeSteps times = make_time_steps(schedule.validated(), o.num_steps.value_or(4), map.get());
-  const auto guidance = guidance_for(o, nullptr);
-  return {name_of(kSolverNames, solver.kind),
-          std::nullopt,
-          solver,
-          schedule,
-          solver.afs,
-          guidance,
-          times,
-          make_plan(solver, times)};
+  const bool listed = !o.sigmas.empty();
+  EPD_REQUIRE_USAGE(!listed || !(o.num_steps || o.schedule_type || o.schedule_rho),
+                    "give --sigmas, or --num_steps and a schedule, not both");
+  const TimeSteps times =
+      listed ? read_sigmas(o.sigmas) : make_time_steps(schedule.validated(), o.num_steps.value_or(4), map.get());
+  EPD_REQUIRE_USAGE(!flow || times[0] <= 1, "sigmas: expected at most 1 for a flow model, got ", times[0]);
+  return {.solver = name_of(kSolverNames, solver.kind),
+          .predictor = {},
+          .plan_sha256 = {},
+          .baseline = solver,
+          .schedule = schedule,
+          .afs = solver.afs,
+          .guidance = guidance_for(o, nullptr),
+          .times = times,
+          .plan = make_plan(solver, times),
+          .has_own_times = listed};
+}
+
+/// A plan file as it is: it settles all that is said of a solver.
+Method plan_method(const MethodOptions& o, const ModelFacts& facts) {
+  MethodOptions given = o;
+  for (const Option& option : options_of(given)) {
+    const bool settled = option.group == "Solver" && option.name != "plan" && !option.get().empty();
+    EPD_REQUIRE_USAGE(!settled, option.name, ": the plan settles it; omit the option");
+  }
+  auto file = read_plan_file(o.plan);
+  const auto clock = clock_of(facts.noise);
+  EPD_REQUIRE(file.clock == clock, o.plan, ": clock is ", name_of(kClockNames, file.clock), ", and the model of ",
+              facts.dataset_name, " runs on clock ", name_of(kClockNames, clock));
+  Method method{.solver = "plan",
+                .predictor = {},
+                .plan_sha256 = sha256_of_file(o.plan),
+                .baseline = {},
+                .schedule = {},
+                .afs = file.plan.mean ? Afs::kMean : Afs::kNo,
+                .guidance = guidance_for(o, nullptr),
+                .times = std::move(file.times),
+                .plan = std::move(file.plan),
+                .has_own_times = true};
+  if (!file.solver.empty()) log::info("plan: ", shown(file.solver));
+  return method;
 }
 
 }  // namespace
 
 std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options) {
   const bool has_predictor = !options.predictor_path.empty();
-  EPD_REQUIRE_USAGE(has_predictor || options.solver, "give --predictor_path, or --solver (", all_names(kSolverNames),
-                    ")");
+  const bool has_plan = !options.plan.empty();
+  EPD_REQUIRE_USAGE(has_predictor || has_plan || options.solver, "give --predictor_path, --plan, or --solver (",
+                    all_names(kSolverNames), ")");
   EPD_REQUIRE_USAGE(!has_predictor || !options.solver, "give --predictor_path or --solver, not both");
+  EPD_REQUIRE_USAGE(!has_plan || !(has_predictor || options.solver), "give --plan or ",
+                    has_predictor ? "--predictor_path" : "--solver", ", not both");
   if (!has_predictor) return std::nullopt;
   const auto path =
       find_predictor(options.predictor_path, {"exp", project_dir() / "exp"});  // the user's own runs come first
@@ -151,20 +200,25 @@ std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options
 }
 
 Method make_method(const MethodOptions& options, std::optional<NamedPredictor> predictor, const ModelFacts& facts) {
-  auto method = predictor ? predictor_method(options, std::move(*predictor), facts) : baseline_method(options, facts);
+  auto method = predictor               ? predictor_method(options, std::move(*predictor), facts)
+                : !options.plan.empty() ? plan_method(options, facts)
+                                        : baseline_method(options, facts);
   method.guidance.validated(facts);
+  method.clock = clock_of(facts.noise);
+  EPD_REQUIRE_USAGE(method.clock == Clock::kEdm || method.afs != Afs::kAnalytical || method.has_own_times,
+                    "afs: True supposes EDM's noise; use mean, which is exact at the start of a flow");
   return method;
 }
 
 std::string Method::folder_name() const {
+  if (!plan_sha256.empty()) return text("plan-", plan_sha256.substr(0, 8), "_nfe", nfe());
   const std::string name = text(solver, "_nfe", nfe());
   return predictor ? text(name, "_npoints_", num_points()) : name;
 }
 
 std::string Method::description() const {
-  const bool learned = predictor && predictor->spec.plan();
   const std::string grid =
-      learned ? "times of its own" : text("schedule ", schedule_tag(schedule), " (", times.size(), " times)");
+      has_own_times ? "times of its own" : text("schedule ", schedule_tag(schedule), " (", times.size(), " times)");
   std::string line = text("solver ", solver, ", ", grid);
   if (afs != Afs::kNo) line += afs == Afs::kMean ? ", AFS by the mean of the data" : ", AFS";
   if (predictor) line += text(", ", num_points(), " parallel points");
@@ -182,9 +236,43 @@ ModelFacts facts_of(const PredictorSpec& spec) {
   facts.label_dim = spec.label_dim;
   facts.sigma_min = spec.schedule.sigma_min;
   facts.sigma_max = spec.schedule.sigma_max;
+  if (spec.schedule.kind == ScheduleKind::kFlowMatch) facts.noise = FlowNoise{};
   const bool text = spec.label_dim == 0 && spec.guidance_type == GuidanceKind::kClassifierFree;
   facts.condition = spec.label_dim > 0 ? ConditionKind::kLabel : text ? ConditionKind::kText : ConditionKind::kNone;
   facts.classifier = spec.guidance_type == GuidanceKind::kClassifier;
+  return facts;
+}
+
+TimeSteps read_sigmas(const std::string& list) {
+  std::string content = list;
+  const bool is_numbers = list.find_first_not_of("0123456789.eE+-, \t\n") == std::string::npos;
+  if (!is_numbers) {
+    fs::path file = list;
+    for (const auto& exp : {fs::path("exp"), project_dir() / "exp"}) {
+      if (!fs::exists(file)) file = exp / "zoo/sigmas" / (list + ".txt");
+    }
+    EPD_REQUIRE_USAGE(fs::exists(file), "sigmas: expected numbers, a file, or a name in exp/zoo/sigmas, got '",
+                      shown(list), "'");
+    constexpr std::uint64_t kMaxBytes = 1 << 20;
+    content = read_file(file, kMaxBytes);
+  }
+  std::vector<double> sigmas;
+  std::istringstream lines(content);
+  for (std::string line; std::getline(lines, line);) {
+    line.erase(std::min(line.find('#'), line.size()));
+    std::ranges::replace(line, ',', ' ');
+    std::istringstream words(line);
+    for (std::string word; words >> word;) sigmas.push_back(read_number<double>(word, "sigmas"));
+  }
+  EPD_REQUIRE_USAGE(sigmas.size() <= ScheduleOptions::kMaxSteps, "sigmas: expected at most ",
+                    ScheduleOptions::kMaxSteps, " numbers, got ", sigmas.size());
+  return TimeSteps(std::move(sigmas), TimeSteps::Last::kMayBeZero);
+}
+
+ModelFacts facts_of(const PlanFile& file) {
+  ModelFacts facts;
+  facts.condition = ConditionKind::kText;  // whatever guidance is asked for may fit
+  if (file.clock == Clock::kFlow) facts.noise = FlowNoise{};
   return facts;
 }
 

@@ -29,14 +29,24 @@ Options options_of(MethodOptions& o) {
       .add("predictor_path", o.predictor_path,
            help("predictor: file, folder or experiment number").decides_content().reads().as("FILE|NUMBER"))
       .add("solver", o.solver, help("classical solver instead of a predictor").decides_result().otherwise("none"))
+      .add("plan", o.plan,
+           help("plan file (exp/README.md) instead of a predictor or solver").decides_content().reads().as("FILE"))
       .add("num_steps", o.num_steps,
            help("number of timestamps N")
                .decides_result()
                .in(between(ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps))
                .otherwise(predictors_or("4")))
-      .add("schedule_type", o.schedule_type, help(kSchedule).decides_result().otherwise(predictors_or("polynomial")))
+      .add("schedule_type", o.schedule_type,
+           help(kSchedule).decides_result().otherwise(predictors_or("polynomial; flow models: flowmatch")))
       .add("schedule_rho", o.schedule_rho,
-           help("exponent of the schedule").decides_result().in(positive()).otherwise(predictors_or("7")))
+           help("exponent of the schedule; of flowmatch, its shift")
+               .decides_result()
+               .in(positive())
+               .otherwise(predictors_or("7; flowmatch: the model's shift")))
+      .add("sigmas", o.sigmas,
+           help("times of a solver instead of a schedule: numbers, a file, or a name in exp/zoo/sigmas")
+               .decides_content()
+               .as("LIST|FILE"))
       .add("afs", o.afs, help(kAfs).decides_result().otherwise(predictors_or("False")))
       .add("max_order", o.max_order,
            help("order of a multistep solver").decides_result().otherwise(predictors_or("its highest")))
@@ -145,13 +155,14 @@ void require_pixels(const SampleOptions& o, const ModelFacts& facts) {
 /// The options that ask for this method, with nothing unset but what the method does not know.
 MethodOptions method_options(const Method& method) {
   MethodOptions o;
+  o.guidance_type = method.guidance.kind;
+  o.guidance_rate = method.guidance.rate;
+  o.thresholding = method.guidance.thresholding;
+  if (!method.plan_sha256.empty()) return o;
   o.num_steps = static_cast<int>(method.times.size());
   o.schedule_type = method.schedule.kind;
   o.schedule_rho = method.schedule.rho;
   o.afs = method.afs;
-  o.guidance_type = method.guidance.kind;
-  o.guidance_rate = method.guidance.rate;
-  o.thresholding = method.guidance.thresholding;
   if (method.predictor) return o;
   const auto& solver = method.baseline;
   o.max_order = solver.max_order.value_or(highest_order(solver.kind));
@@ -220,6 +231,7 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
   Json found{{"model_sha256", model.sha256()},    {"solver", method.solver},       {"times", method.times.values()},
              {"device", kind_of(model.device())}, {"software_version", version()}, {"torch_version", TORCH_VERSION}};
   if (method.predictor) found["predictor_sha256"] = method.predictor->sha256;
+  if (!method.plan_sha256.empty()) found["plan_sha256"] = method.plan_sha256;
   // A folder of images grows with every run; a file of images holds the seeds that it was made of.
   const bool packed = o.grid || o.format != SampleFormat::kPng;
   if (packed) found["seeds"] = seeds_text(o.seeds);
@@ -241,8 +253,10 @@ Method method_without_model(const SampleOptions& options) {
   const std::string dataset = dataset_for(options, predictor);
   // A predictor that names its times needs nothing of the model; `discrete` without them does, and says so.
   const bool absent = options.model_path.empty() && !fs::exists(model_location(dataset, ""));
-  const auto facts =
-      predictor && absent ? facts_of(predictor->spec) : read_model_facts(find_model(dataset, options.model_path));
+  const auto facts = !absent                        ? read_model_facts(find_model(dataset, options.model_path))
+                     : predictor                    ? facts_of(predictor->spec)
+                     : !options.method.plan.empty() ? facts_of(read_plan_file(options.method.plan))
+                                                    : read_model_facts(find_model(dataset, options.model_path));
   return make_method(options.method, std::move(predictor), facts);
 }
 

@@ -33,8 +33,26 @@ double time_at(const ScheduleOptions& o, double fraction, const SigmaMap* map) {
       // As published: u_max enters without its root, so u runs from u_max^rho; equal to u_max only for rho 1.
       return map->sigma(std::pow(u_max + fraction * (std::pow(u_min, 1 / o.rho) - u_max), o.rho));
     }
+    case ScheduleKind::kFlowMatch:
+      break;
   }
   throw Error("unknown schedule");
+}
+
+/// Shifted times do not end at sigma_min, and the last of all is the image itself.
+std::vector<double> flow_match(const ScheduleOptions& o, int num_steps) {
+  EPD_REQUIRE_USAGE(o.sigma_max <= 1,
+                    "schedule_type flowmatch is for flow models, whose times are at most 1; this "
+                    "model's noise levels go up to ",
+                    o.sigma_max);
+  std::vector<double> t;
+  for (int i = 0; i + 1 < num_steps; ++i) {
+    const double s = i == 0 ? o.sigma_max : o.sigma_max + i / (num_steps - 2.0) * (o.sigma_min - o.sigma_max);
+    t.push_back(o.rho * s / (1 + (o.rho - 1) * s));
+  }
+  if (o.sigma_max == 1) t.front() = 1;  // no shift moves it, free of rounding
+  t.push_back(0);
+  return t;
 }
 
 }  // namespace
@@ -54,6 +72,8 @@ TimeSteps make_time_steps(const ScheduleOptions& options, int num_steps, const S
   EPD_REQUIRE_USAGE(options.kind != ScheduleKind::kDiscrete || map != nullptr,
                     "schedule_type discrete needs a model with a noise table, and this one has none; use polynomial, "
                     "logsnr or time_uniform");
+  if (options.kind == ScheduleKind::kFlowMatch)
+    return TimeSteps(flow_match(options, num_steps), TimeSteps::Last::kMayBeZero);
   std::vector<double> t;
   for (int i = 0; i < num_steps; ++i) t.push_back(time_at(options, static_cast<double>(i) / (num_steps - 1), map));
   // The ends are the range itself, free of rounding; `discrete` with rho other than 1 starts elsewhere, as published.
@@ -76,14 +96,17 @@ std::string schedule_tag(const ScheduleOptions& options) {
       return text("uni", std::fixed, std::setprecision(1), options.rho);
     case ScheduleKind::kDiscrete:
       return "discrete";
+    case ScheduleKind::kFlowMatch:
+      return text("flowmatch", options.rho);
   }
   throw Error("a schedule without a name");
 }
 
-TimeSteps::TimeSteps(std::vector<double> t) : t_(std::move(t)) {
+TimeSteps::TimeSteps(std::vector<double> t, Last last) : t_(std::move(t)) {
   EPD_REQUIRE(t_.size() >= 2, "a time grid needs at least 2 points, got ", t_.size());
   for (std::size_t i = 0; i < t_.size(); ++i) {
-    EPD_REQUIRE(std::isfinite(t_[i]) && t_[i] > 0, "time grid: point ", i, " is ", t_[i], ", not a positive number");
+    const bool positive = t_[i] > 0 || (t_[i] == 0 && i + 1 == t_.size() && last == Last::kMayBeZero);
+    EPD_REQUIRE(std::isfinite(t_[i]) && positive, "time grid: point ", i, " is ", t_[i], ", not a positive number");
     EPD_REQUIRE(i == 0 || t_[i] < t_[i - 1], "time grid: point ", i, " is ", t_[i], ", not below ", t_[i - 1]);
   }
 }

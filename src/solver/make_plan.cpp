@@ -52,6 +52,11 @@ Plan<double> make_plan(const SolverOptions& options, const TimeSteps& t) {
   PlanBuilder<double> plan;
   auto x = plan.start();
   for (std::size_t n = 0; n < t.num_intervals(); ++n) {
+    if (t[n + 1] == 0) {  // every method ends with Euler's step to the denoised image (EDM, Algorithm 1)
+      EulerSolver last;
+      x = append_step(plan, last, x, t, n, options.afs);
+      continue;
+    }
     if (options.inner_steps == 2) {
       x = append_step(plan, *solver, x, t, n, options.afs);
       continue;

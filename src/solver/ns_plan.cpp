@@ -26,11 +26,11 @@ Row sum_of(const Expression<double>& sum, const std::map<Register, Row>& rows) {
   return result;
 }
 
-void check_point(const NsPoint<double>& point, std::size_t num_denoised, const std::string& name) {
+void check_point(const NsPoint<double>& point, std::size_t num_denoised, const std::string& name, bool is_end = false) {
   EPD_REQUIRE(point.weights.size() == num_denoised, "plan: ", name, " has ", point.weights.size(),
               " weights, expected one for each of the ", num_denoised, " images denoised before it");
-  EPD_REQUIRE(std::isfinite(point.sigma) && point.sigma > 0, "plan: sigma of ", name, " is ", point.sigma,
-              ", expected a positive number");
+  EPD_REQUIRE(std::isfinite(point.sigma) && (point.sigma > 0 || (is_end && point.sigma == 0)), "plan: sigma of ", name,
+              " is ", point.sigma, ", expected a positive number");
   EPD_REQUIRE(std::isfinite(point.start), "plan: start of ", name, " is not a finite number");
   const bool finite =
       std::all_of(point.weights.begin(), point.weights.end(), [](double w) { return std::isfinite(w); });
@@ -75,7 +75,7 @@ const NsPlan<double>& validated(const NsPlan<double>& plan) {
     }
     num_denoised += plan.stages[s].size();
   }
-  check_point(plan.end, num_denoised, "the end");
+  check_point(plan.end, num_denoised, "the end", /*is_end=*/true);
   return plan;
 }
 

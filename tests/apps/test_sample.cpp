@@ -4,6 +4,7 @@
 #include <csignal>
 #include <thread>
 
+#include "epd/core/sha256.h"
 #include "epd/documents/manifest.h"
 #include "epd/files/npy.h"
 #include "epd/files/npz.h"
@@ -337,6 +338,71 @@ TEST_F(SampleProgram, DrawsRandomSeedsOnceAndRecordsThem) {
   for (const std::string wrong : {"random:0", "random:", "random:x", "random:1,5", "random:99999999999"}) {
     EXPECT_EQ(run("wrong", {"--seeds", wrong}).exit_code, 2) << wrong;
   }
+}
+
+TEST_F(SampleProgram, DrawsAPlanFileAsItsSolver) {
+  const auto explained = [&](Arguments command) {
+    command.insert(command.end(), {"--explain", "--json"});
+    const auto ended = start(command).wait(60s);
+    EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+    return ended.output;
+  };
+  const Arguments raw{"--seeds", kScatteredSeeds, "--format", "raw"};
+  auto spec = predictor();
+  spec.num_points = 3;
+  spec.parameters().raw.assign(spec.num_parameters(), 0.3);
+  int number = 0;
+  for (const auto& solver : {command("a"), command("a", {"--afs", "True", "--solver", "unipc"}), command("a", spec),
+                             command("a", {"--guidance_type", "cfg", "--guidance_rate", "2"})}) {
+    const auto plan = write("plan.json", explained(solver));
+    const auto ours = text("solver-", number), theirs = text("plan-", number++);
+    auto solvers = solver;
+    solvers.insert(solvers.end(), raw.begin(), raw.end());
+    solvers.insert(solvers.end(), {"--outdir", out(ours).string()});
+    expect_success({start(solvers).wait(60s)});
+    Arguments planned{solver[0], "--device", "cpu", "--model_path", model_path(), "--chunk", "4", "--plan", plan};
+    if (number == 4) planned.insert(planned.end(), {"--guidance_type", "cfg", "--guidance_rate", "2"});
+    planned.insert(planned.end(), raw.begin(), raw.end());
+    planned.insert(planned.end(), {"--outdir", out(theirs).string()});
+    expect_success({start(planned).wait(60s)});
+    EXPECT_EQ(read_file(out(ours) / "images.npy"), read_file(out(theirs) / "images.npy"));
+    const auto manifest = read_manifest(out(theirs));
+    ASSERT_TRUE(manifest);
+    EXPECT_EQ(manifest->settings.at("plan_sha256"), sha256_of_file(plan));
+  }
+}
+
+TEST_F(SampleProgram, GoesOnWithTheSamePlanAlone) {
+  const auto plan_with = [&](const char* name, const std::string& steps) {
+    const auto ended = start(command("x", {"--num_steps", steps, "--explain", "--json"})).wait(60s);
+    return write(name, ended.output);
+  };
+  const auto one = plan_with("one.json", "3"), copy = plan_with("copy.json", "3"), other = plan_with("other.json", "4");
+  const auto draw = [&](const std::string& plan, const char* seeds) {
+    return start({std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path(),
+                  "--plan", plan, "--outdir", out("images").string(), "--seeds", seeds})
+        .wait(60s);
+  };
+  expect_success({draw(one, "0-3"), draw(copy, "0-7")});
+  EXPECT_EQ(files("images").size(), 8u);
+  const auto refused = draw(other, "0-9");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.errors, HasSubstr("plan_sha256"));
+  write_file(one, "{}");
+  EXPECT_THAT(draw(one, "0-9").errors, HasSubstr("one.json: format: missing"));
+}
+
+TEST_F(SampleProgram, TakesItsTimesFromAList) {
+  const auto draw = [&](const std::string& outdir, const Arguments& more) {
+    Arguments all{std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path()};
+    all.insert(all.end(), {"--solver", "heun", "--format", "raw", "--seeds", "0-3", "--outdir", out(outdir).string()});
+    all.insert(all.end(), more.begin(), more.end());
+    return start(all).wait(60s);
+  };
+  const auto list = write("list.txt", "# of a test\n80, 12.5\n 2.5 0.5\n0 # the end\n");
+  expect_success({draw("numbers", {"--sigmas", "80,12.5,2.5,0.5,0"}), draw("file", {"--sigmas", list})});
+  EXPECT_EQ(read_file(out("numbers") / "images.npy"), read_file(out("file") / "images.npy"));
+  EXPECT_EQ(draw("both", {"--sigmas", list, "--num_steps", "4"}).exit_code, 2);
 }
 
 TEST_F(SampleProgram, ExplainsWithoutAnyModel) {

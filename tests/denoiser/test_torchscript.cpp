@@ -47,6 +47,21 @@ TEST_F(AModelFile, ThatIsMissingTextOrCutShortIsRefused) {
   }
 }
 
+TEST_F(AModelFile, OfAFlowReturnsTheVelocity) {
+  auto facts = testing::tiny_facts();
+  facts.noise = FlowNoise{1.5};
+  facts.sigma_min = 0.001;
+  facts.sigma_max = 1;
+  save(
+      "def forward(self, x: Tensor, s: Tensor, condition: Optional[Tensor]) -> Tensor:\n"
+      "    return 2.0 * x + s.reshape(-1, 1, 1, 1)\n",
+      facts);
+  const auto model = load();
+  EXPECT_EQ(std::get<FlowNoise>(model.facts().noise).shift, 1.5);
+  const auto x = at::randn({2, 3, 8, 8}), s = at::tensor({1.0F, 0.25F}), t = s.view({-1, 1, 1, 1});
+  EXPECT_TRUE(at::equal(model.forward(x, s, {}), x - t * (2.0 * x + t)));
+}
+
 TEST_F(AModelFile, OfAnotherMakeIsRefused) {
   torch::jit::Module foreign("Foreign");
   foreign.define("def forward(self, x: Tensor) -> Tensor:\n    return x\n");

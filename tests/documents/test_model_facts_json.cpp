@@ -72,6 +72,14 @@ TEST(ModelFactsJson, PlainPixelModelsNeedNoMore) {
   EXPECT_TRUE(std::holds_alternative<std::monostate>(facts.noise));
   plain.noise = VpNoise{19.9, 0.1};
   EXPECT_EQ(std::get<VpNoise>(parse_model_facts(model_facts_text(plain), "here").noise).beta_d, 19.9);
+  plain.noise = FlowNoise{3.5};
+  EXPECT_THAT(test::error_of([&] { parse_model_facts(model_facts_text(plain), "here"); }),
+              HasSubstr("sigma_max: expected at most 1"));
+  plain.sigma_max = 1;
+  EXPECT_EQ(std::get<FlowNoise>(parse_model_facts(model_facts_text(plain), "here").noise).shift, 3.5);
+  plain.noise = FlowNoise{-1};
+  EXPECT_THAT(test::error_of([&] { parse_model_facts(model_facts_text(plain), "here"); }),
+              HasSubstr("noise: shift: expected a positive number"));
 }
 
 TEST(ModelFactsJson, RefusesOtherContractVersions) {

@@ -108,6 +108,27 @@ TEST_F(CompareProgram, FindsTheSameInTwoProcessesAndInMoreThanThereAreImages) {
   }
 }
 
+TEST_F(CompareProgram, RanksPlanFilesAndListedTimes) {
+  const auto explained =
+      test::Child({std::string(EPD_BINARY_DIR) + "/bin/sample", "--model_path", (folder_ / "denoiser.ts").string(),
+                   "--solver", "euler", "--num_steps", "5", "--explain", "--json"},
+                  {}, logs_.path().string())
+          .wait(60s);
+  write_file(folder_ / "plan.json", explained.output);
+  write_file(folder_ / "list.txt", "80, 10, 2, 0.5, 0.002");
+  const auto ended = run("plans", {"--plans", (folder_ / "plan.json").string() + "=mine", "--sigmas",
+                                   (folder_ / "list.txt").string(), "--nfe", "4", "--seeds", "0-3"});
+  ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+  const auto table = rows("plans");
+  EXPECT_EQ(table[0].at("solver"), "mine");
+  EXPECT_EQ(table[0].at("schedule"), "plan");
+  EXPECT_EQ(table[1].at("solver"), "euler on list");
+  EXPECT_EQ(table[1].at("nfe"), 4);
+  EXPECT_EQ(table[2].at("solver"), "euler");
+  EXPECT_EQ(table[0].at("rmse"), table[2].at("rmse"));  // the plan is this row's
+  EXPECT_NE(table[1].at("rmse"), table[2].at("rmse"));
+}
+
 TEST_F(CompareProgram, RefusesWhatItCannotCompareInOneLine) {
   for (const std::vector<std::string>& more :
        std::vector<std::vector<std::string>>{{"--solvers", "amed"},

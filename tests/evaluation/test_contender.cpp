@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "epd/evaluation/contender.h"
 #include "support/test_files.h"
 
@@ -66,6 +68,31 @@ TEST(Contender, APredictorMayHaveAName) {
   EXPECT_EQ(predictor_contender("exp/2=ours").name, "ours");
   EXPECT_EQ(predictor_contender("exp/2=ours").method.predictor_path, "exp/2");
   EXPECT_EQ(predictor_contender("2").name, "");
+}
+
+TEST(Contender, APlanFileHasItsNameAndAListItsSolver) {
+  EXPECT_EQ(plan_contender("a/b.json").method.plan, "a/b.json");
+  EXPECT_EQ(plan_contender("a/b.json").name, "b");
+  EXPECT_EQ(plan_contender("a/b.json=c").name, "c");
+  const auto listed = listed_contender("dpmpp:2", "lists/ays.txt");
+  EXPECT_EQ(listed.name, "dpmpp(2) on ays");
+  EXPECT_EQ(listed.method.sigmas, "lists/ays.txt");
+  EXPECT_FALSE(listed.method.num_steps || listed.method.schedule_type || listed.method.schedule_rho);
+}
+
+TEST(Contender, TheZooIsEveryShippedPredictorOfTheModel) {
+  ModelFacts facts;
+  facts.dataset_name = "cifar10";
+  facts.resolution = 32;
+  facts.channels = 3;
+  std::set<std::string> names;
+  for (const auto& contender : zoo_contenders(facts)) {
+    EXPECT_TRUE(names.insert(contender.name).second) << contender.name;
+    EXPECT_NO_THROW(make_method(contender.method, find_method_predictor(contender.method), facts)) << contender.name;
+  }
+  for (const char* name : {"epd 2", "ipndm 20", "dyweight/cifar10-5"}) EXPECT_TRUE(names.contains(name)) << name;
+  facts.dataset_name = "mnist";
+  EXPECT_THAT(test::error_of([&] { zoo_contenders(facts); }), HasSubstr("mnist"));
 }
 
 TEST(Contender, TheReferenceIsNamedAsPapersWriteIt) {

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "epd/documents/plan_json.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
 #include "epd/sampling/method.h"
@@ -64,6 +65,80 @@ TEST(Method, TakesWhatThePredictorSaysAndRefusesTheContrary) {
   options.afs.reset();
   options.schedule_type = ScheduleKind::kLogSnr;
   EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts, options); }), HasSubstr("polynomial"));
+}
+
+TEST(Method, OfAPlanFileTakesNothingThatThePlanSettles) {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "plan.json";
+  const auto facts = testing::tiny_facts();
+  const auto made = method_of(tiny_predictor(), facts);
+  write_file(path, plan_json(made.plan, "epd"));
+  MethodOptions options;
+  options.plan = path.string();
+  EXPECT_FALSE(find_method_predictor(options));
+  const auto method = make_method(options, std::nullopt, facts);
+  EXPECT_EQ(method.times.values(), made.times.values());
+  EXPECT_EQ(plan_json(method.plan, "epd"), plan_json(made.plan, "epd"));
+  EXPECT_EQ(method.nfe(), 5);
+  EXPECT_EQ(method.folder_name(), "plan-" + method.plan_sha256.substr(0, 8) + "_nfe5");
+  auto flow = facts;
+  flow.noise = FlowNoise{};
+  flow.sigma_max = 1;
+  EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, flow); }), HasSubstr("plan.json: clock is edm"));
+  options.num_steps = 4;
+  EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, facts); }, 2), HasSubstr("num_steps"));
+  options.num_steps.reset();
+  options.sigmas = "3,2";
+  EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, facts); }, 2), HasSubstr("sigmas"));
+  options.solver = solver_kind("euler");
+  EXPECT_THAT(error_of([&] { find_method_predictor(options); }, 2), HasSubstr("--plan or --solver"));
+  options.solver.reset();
+  options.predictor_path = "2";
+  EXPECT_THAT(error_of([&] { find_method_predictor(options); }, 2), HasSubstr("--plan or --predictor_path"));
+}
+
+TEST(Method, ReadsListsOfNoiseLevels) {
+  EXPECT_EQ(read_sigmas("80, 2.5 1e-1,0.002").values(), (std::vector<double>{80, 2.5, 0.1, 0.002}));
+  EXPECT_EQ(read_sigmas("1,0").values(), (std::vector<double>{1, 0}));
+  for (const char* bad :
+       {"", "1", "1,x", "1,2", "1,1", "1,0,0", "1,-1", "1,nan", "1..2,0", "no/such", "1e999,1", "-"}) {
+    EXPECT_NE(error_of([&] { read_sigmas(bad); }), "") << bad;
+  }
+  const test::TemporaryFolder folder;
+  write_file(folder / "levels", "#80\n\t3,\n2 # 1\n.5");
+  EXPECT_EQ(read_sigmas((folder / "levels").string()).values(), (std::vector<double>{3, 2, 0.5}));
+  EXPECT_THAT(error_of([&] { read_sigmas(folder.path().string()); }), HasSubstr(folder.path().string()));
+  MethodOptions options;
+  options.sigmas = "3,2";
+  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), testing::tiny_facts(), options); }, 2), HasSubstr("sigmas"));
+}
+
+TEST(Method, OfAFlowModelBeginsAtOne) {
+  auto facts = testing::tiny_facts();
+  facts.noise = FlowNoise{3};
+  facts.sigma_min = 0.001;
+  facts.sigma_max = 1;
+  MethodOptions options;
+  options.solver = solver_kind("heun");
+  const auto method = make_method(options, std::nullopt, facts);
+  EXPECT_EQ(method.clock, Clock::kFlow);
+  EXPECT_EQ(method.schedule.kind, ScheduleKind::kFlowMatch);
+  EXPECT_EQ(method.times[0], 1);
+  EXPECT_DOUBLE_EQ(method.times[1], 3 * 0.5005 / (1 + 2 * 0.5005));
+  EXPECT_EQ(method.times[3], 0);
+  EXPECT_EQ(method.nfe(), 5);
+  options.schedule_rho = 1;
+  EXPECT_DOUBLE_EQ(make_method(options, std::nullopt, facts).times[1], 0.5005);
+  options.afs = Afs::kAnalytical;
+  EXPECT_THAT(error_of([&] { make_method(options, std::nullopt, facts); }, 2), HasSubstr("afs"));
+  options.afs = Afs::kMean;
+  EXPECT_EQ(make_method(options, std::nullopt, facts).nfe(), 4);
+  options.schedule_type = ScheduleKind::kPolynomial;
+  EXPECT_EQ(make_method(options, std::nullopt, facts).times[3], 0.001);
+  MethodOptions listed;
+  listed.solver = solver_kind("euler");
+  listed.sigmas = "14.6,1,0";
+  EXPECT_THAT(error_of([&] { make_method(listed, std::nullopt, facts); }, 2), HasSubstr("at most 1"));
 }
 
 TEST(Method, RefusesAPredictorOfAnotherShapeInOneLineThatNamesBoth) {

@@ -119,11 +119,26 @@ TEST(Schedule, ImpossibleOptionsAreUsageErrorsThatNameThem) {
   }
 }
 
+TEST(Schedule, FlowMatchShiftsUniformTimesAndEndsAtZero) {
+  const auto t = make_time_steps({ScheduleKind::kFlowMatch, 3, 0.25, 1}, 5);
+  const double s[]{1, 0.75, 0.5, 0.25};
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_DOUBLE_EQ(t[i], 3 * s[i] / (1 + 2 * s[i]));
+  EXPECT_EQ(t[0], 1);
+  EXPECT_EQ(t[4], 0);
+  for (const double shift : {0.3, 1.0, 1.15, 7.7}) {
+    EXPECT_EQ(make_time_steps({ScheduleKind::kFlowMatch, shift, 1e-3, 1}, 9)[0], 1);
+    EXPECT_EQ(make_time_steps({ScheduleKind::kFlowMatch, shift, 1e-3, 1}, 2).values(), (std::vector<double>{1, 0}));
+  }
+  EXPECT_THAT(usage_error_of([] { make_time_steps(options_of(ScheduleKind::kFlowMatch), 4); }),
+              HasSubstr("flow models"));
+}
+
 TEST(Schedule, TagsNameRunFolders) {
   EXPECT_EQ(schedule_tag(options_of(ScheduleKind::kPolynomial, 7)), "poly7");
   EXPECT_EQ(schedule_tag(options_of(ScheduleKind::kTimeUniform, 1)), "uni1.0");
   EXPECT_EQ(schedule_tag(options_of(ScheduleKind::kLogSnr)), "logsnr");
   EXPECT_EQ(schedule_tag(options_of(ScheduleKind::kDiscrete)), "discrete");
+  EXPECT_EQ(schedule_tag(options_of(ScheduleKind::kFlowMatch, 3)), "flowmatch3");
 }
 
 TEST(TimeSteps, AreBuiltValidOrNotAtAll) {
@@ -132,6 +147,14 @@ TEST(TimeSteps, AreBuiltValidOrNotAtAll) {
   for (const auto& bad : std::vector<std::vector<double>>{
            {}, {1}, {1, 1}, {1, 2}, {2, 0}, {2, -1}, {nan, 1}, {2, nan}, {infinity, 1}, {3, 1, 2}}) {
     EXPECT_THROW(TimeSteps{bad}, Error) << testing::PrintToString(bad);
+  }
+}
+
+TEST(TimeSteps, EndAtZeroOnRequestAlone) {
+  constexpr auto kMayBeZero = TimeSteps::Last::kMayBeZero;
+  EXPECT_EQ(TimeSteps({2, 0}, kMayBeZero)[1], 0);
+  for (const auto& bad : std::vector<std::vector<double>>{{0}, {0, 0}, {2, 0, 0}, {2, 0, -1}, {2, -0.5}}) {
+    EXPECT_THROW(TimeSteps(bad, kMayBeZero), Error) << testing::PrintToString(bad);
   }
 }
 

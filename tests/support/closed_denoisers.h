@@ -40,6 +40,12 @@ struct Mixture {
     return S(a) + (S(s * s) * (x - S(a)) + sigma * sigma * S(mu) * tanh_of(S(mu) * (x - S(a)) / v)) / v;
   }
 
+  /// E[y | x] of a flow, x = (1 - t) y + t e; at t = 1 the mean a.
+  double flow(double x, double t) const {
+    const double c = 1 - t, v = c * c * s * s + t * t;
+    return a + (c * s * s * (x - c * a) + t * t * mu * std::tanh(c * mu * (x - c * a) / v)) / v;
+  }
+
   /// The end of the probability-flow ODE, by the classical Runge-Kutta method in ln t.
   double exact(double x, double from, double to, int steps = 20000) const {
     const double h = std::log(to / from) / steps;

@@ -20,7 +20,20 @@ struct TableNoise {
   std::vector<double> alphas_cumprod;
 };
 
-using Noise = std::variant<std::monostate, VpNoise, TableNoise>;
+/// A flow model: a state is x = (1 - s) x_0 + s e, s in (0, 1], and the network predicts the velocity e - x_0.
+struct FlowNoise {
+  double shift = 1;  // of the schedule flowmatch: s = shift u / (1 + (shift - 1) u)
+};
+
+using Noise = std::variant<std::monostate, VpNoise, TableNoise, FlowNoise>;
+
+/// What times are: sigma of x = x_0 + sigma e (EDM), or s of x = (1 - s) x_0 + s e (flow). D(x; t) is the denoised
+/// image in both, and dx/dt = (x - D) / t: solvers are the same. Flow begins at s = 1 with the noise itself.
+enum class Clock { kEdm, kFlow };
+inline constexpr NameTable<Clock, 2> kClockNames{{{"edm", Clock::kEdm}, {"flow", Clock::kFlow}}};
+inline Clock clock_of(const Noise& noise) {
+  return std::holds_alternative<FlowNoise>(noise) ? Clock::kFlow : Clock::kEdm;
+}
 
 enum class ConditionKind { kNone, kLabel, kText };
 enum class LabelFormat { kOneHot, kIndex };

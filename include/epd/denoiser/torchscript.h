@@ -40,7 +40,8 @@ class TorchScriptModel {
   /// Whether what stays float32 - the decoder, the classifier - is computed in TF32: where the network is no better.
   bool allows_tf32() const { return precision_ != Precision::kFloat32; }
 
-  /// The unclamped D: x [B, C, H, W], sigma [B], condition [B, ...] or undefined.
+  /// The unclamped D: x [B, C, H, W], sigma [B], condition [B, ...] or undefined. Of a flow model sigma is its time s,
+  /// and D = x - s v, v what the network returns.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const;
   /// Images in about [-1, 1] from the state: the model's decoder, or the state itself for pixel models.
   at::Tensor decode(const at::Tensor& x) const;

@@ -24,6 +24,15 @@ Contender read_contender(const std::string& text, int nfe, ScheduleKind schedule
 /// A predictor as a contender: a file, folder or number; "path=name" gives it a name in the table.
 Contender predictor_contender(const std::string& text);
 
+/// A plan file as a contender, named likewise.
+Contender plan_contender(const std::string& text);
+
+/// The solver of such a text without a schedule, on listed times.
+Contender listed_contender(const std::string& solver, const std::string& sigmas);
+
+/// Every predictor among the shipped ones, of exp and its zoo, that was made for the model.
+std::vector<Contender> zoo_contenders(const ModelFacts& facts);
+
 /// What the table calls the exact images, drawn by the contender of this name: "ipndm(4)" -> reference (iPNDM-4, 24
 /// NFE).
 std::string reference_name(std::string solver, int nfe);

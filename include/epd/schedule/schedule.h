@@ -15,11 +15,14 @@ struct Interval {
   double dt() const { return next - cur; }
 };
 
-/// A grid of noise levels, t[0] = sigma_max > ... > t[N-1] = sigma_min > 0; built valid or not at all.
+/// A grid of noise levels, t[0] = sigma_max > ... > t[N-1] = sigma_min > 0; built valid or not at all. Who asks for it
+/// may end at 0, the denoised image itself.
 class TimeSteps {
  public:
+  enum class Last { kPositive, kMayBeZero };
+
   /// Throws Error unless there are at least two finite, positive, falling times.
-  explicit TimeSteps(std::vector<double> t);
+  explicit TimeSteps(std::vector<double> t, Last last = Last::kPositive);
 
   std::size_t size() const { return t_.size(); }
   std::size_t num_intervals() const { return t_.size() - 1; }
@@ -31,13 +34,14 @@ class TimeSteps {
   std::vector<double> t_;
 };
 
-enum class ScheduleKind { kPolynomial, kLogSnr, kTimeUniform, kDiscrete };
+enum class ScheduleKind { kPolynomial, kLogSnr, kTimeUniform, kDiscrete, kFlowMatch };
 
-inline constexpr NameTable<ScheduleKind, 4> kScheduleNames{{
+inline constexpr NameTable<ScheduleKind, 5> kScheduleNames{{
     {"polynomial", ScheduleKind::kPolynomial},
     {"logsnr", ScheduleKind::kLogSnr},
     {"time_uniform", ScheduleKind::kTimeUniform},
     {"discrete", ScheduleKind::kDiscrete},
+    {"flowmatch", ScheduleKind::kFlowMatch},
 }};
 constexpr const auto& names_of(ScheduleKind) { return kScheduleNames; }
 
@@ -45,7 +49,7 @@ struct ScheduleOptions {
   static constexpr int kMinSteps = 2, kMaxSteps = 1000;
 
   ScheduleKind kind = ScheduleKind::kPolynomial;
-  double rho = 7;
+  double rho = 7;  // flowmatch: its shift
   double sigma_min = 0.002, sigma_max = 80;
 
   /// *this, or throws UsageError naming the field, its value and its bound.
@@ -54,6 +58,8 @@ struct ScheduleOptions {
 
 /// N = num_steps noise levels from sigma_max down to sigma_min, in float64 (method.md "Schedules"; EDM eq. 5 for
 /// `polynomial`, DPM-Solver section 3.3 for `logsnr` and `time_uniform`, `discrete` on the model's own clock).
+/// `flowmatch`: N - 1 uniform times s of a flow, each shifted to rho s / (1 + (rho - 1) s) (Esser et al. 2024, section
+/// 5.3.2), then 0.
 /// Throws UsageError for a bad num_steps and for `discrete` without a map.
 TimeSteps make_time_steps(const ScheduleOptions& options, int num_steps, const SigmaMap* map = nullptr);
 
