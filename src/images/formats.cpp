@@ -53,7 +53,8 @@ Image decode_bmp(std::string_view bytes, const std::string& name, Alpha alpha) {
   std::uint32_t begin = 0;
   std::memcpy(&begin, bytes.data() + 10, sizeof begin);
   const std::uint64_t row = (std::uint64_t{bits} * static_cast<std::uint64_t>(width) + 31) / 32 * 4;
-  EPD_REQUIRE(begin <= bytes.size() && row * static_cast<std::uint64_t>(height) <= bytes.size() - begin, "cannot read the BMP ", name, ": the file ends early");
+  EPD_REQUIRE(begin <= bytes.size() && row * static_cast<std::uint64_t>(height) <= bytes.size() - begin,
+              "cannot read the BMP ", name, ": the file ends early");
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(data, size, &width, &height, &channels, channels), stbi_image_free);
   require(pixels != nullptr);

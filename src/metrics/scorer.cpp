@@ -188,7 +188,8 @@ FeatureSet score_images(const ImageSource& source, const std::vector<std::size_t
     Progress progress("features of " + name, static_cast<std::int64_t>(share.size()), "images", group.is_root());
     Batch batch(scorer, progress, *detector, pass.batch);
     const std::size_t window = std::min(pass.batch, check_size.at_once(*detector));
-    Prefetcher prefetcher(images, std::move(share), {.threads = num_decoders(pass.workers, group.size()), .window = window});
+    Prefetcher prefetcher(images, std::move(share),
+                          {.threads = num_decoders(pass.workers, group.size()), .window = window});
     while (auto item = prefetcher.next()) {
       if (item->image.pixels.empty()) continue;
       check_size(item->image, item->index);

@@ -17,7 +17,7 @@
 ///     by the stream, an event or the host. Where it is not, and a GPU would sometimes give old numbers, it is an error
 ///     always. So is a source of such a copy that the host changes before the copy was waited for.
 ///   - Freeing. Memory that another stream than its own may still use, without record_stream, is an error at the next
-///     wait. With record_stream it counts until that stream has come so far.
+///     wait. With record_stream it counts until the copies that the stream still owed have run.
 ///   - Devices. A tensor of another device, or one on the CPU with a dimension, is refused by every operation but a
 ///   copy.
 ///     A device counts as used from the first time that something needs a context on it, by the rules of CUDA.
@@ -48,6 +48,9 @@ int num_devices();
 Stats stats(int device);
 std::int64_t bytes(int device);
 std::int64_t peak_bytes(int device);
+
+/// The live memory once the last thread that still holds some has let it go: autograd's do a moment after their work.
+std::int64_t settled_bytes(int device);
 
 /// The peak begins anew from what is live.
 void reset_peak(int device);

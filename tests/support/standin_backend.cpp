@@ -1,11 +1,12 @@
 // The stand-in as LibTorch knows it: allocators, device guard, hooks and generators.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
-#include <c10/core/Allocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <malloc.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -24,7 +26,7 @@ namespace {
 
 c10::Device device_at(int index) { return {kType, static_cast<c10::DeviceIndex>(index)}; }
 
-class DeviceAllocator final : public c10::Allocator {
+class DeviceAllocator final : public c10::DeviceAllocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
     auto& runtime = Runtime::get();
@@ -37,6 +39,26 @@ class DeviceAllocator final : public c10::Allocator {
     auto& runtime = Runtime::get();
     runtime.launch(runtime.current_stream(device_at(runtime.arena().device_of(to))), {from}, {to});
     std::memcpy(runtime.arena().kernel_view(to), runtime.arena().kernel_view(from), bytes);
+  }
+
+  bool initialized() override { return true; }
+  void emptyCache(c10::MempoolId_t) override {}
+  void recordStream(const c10::DataPtr& data, c10::Stream stream) override {
+    Runtime::get().record_stream(data.get(), stream);
+  }
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override {
+    const Stats now = stats(device);
+    c10::CachingDeviceAllocator::DeviceStats result;
+    auto& bytes = result.allocated_bytes[0];
+    bytes.current = now.bytes;
+    bytes.peak = now.peak_bytes;
+    return result;
+  }
+  void resetAccumulatedStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex device) override { reset_peak(device); }
+  std::pair<std::size_t, std::size_t> getMemoryInfo(c10::DeviceIndex device) override {
+    const auto total = Runtime::get().capacity(device);
+    return {static_cast<std::size_t>(total - stats(device).bytes), static_cast<std::size_t>(total)};
   }
 
  private:
@@ -199,6 +221,10 @@ std::string json(const Copies& copies) {
 void write_report() {
   std::string report;
   for (int device = 0; device < num_devices(); ++device) {
+    try {
+      if (stats(device).used) Runtime::get().wait_for_device(device);
+    } catch (const c10::Error&) {  // what failed has been said
+    }
     const Stats s = stats(device);
     report += c10::str(device == 0 ? "[" : ",\n ", "{\"bytes\": ", s.bytes, ", \"peak_bytes\": ", s.peak_bytes,
                        ", \"blocks\": ", s.blocks, ", \"kernels\": ", s.kernels, ", \"waits\": ", s.waits,
@@ -242,6 +268,11 @@ int num_devices() { return Runtime::get().num_devices(); }
 Stats stats(int device) { return Runtime::get().stats(device); }
 std::int64_t bytes(int device) { return stats(device).bytes; }
 std::int64_t peak_bytes(int device) { return stats(device).peak_bytes; }
+
+std::int64_t settled_bytes(int device) {
+  for (int i = 0; i < 500 && bytes(device) > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return bytes(device);
+}
 
 void reset_peak(int device) {
   Runtime::get().change(device, [](Stats& s) { s.peak_bytes = s.bytes; });

@@ -132,7 +132,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
 }
 
 c10::Scalar item(const at::Tensor& x) {
-  const auto value = at::empty({}, at::TensorOptions().dtype(x.dtype()));
+  const auto value = at::empty(x.sizes(), at::TensorOptions().dtype(x.dtype()));
   copy_from(x, value, /*non_blocking=*/false);
   return value.item();
 }
@@ -311,7 +311,9 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_.source_Storage", set_storage);
   m.impl("set_.source_Storage_storage_offset", set_storage_at);
   m.impl("record_stream", record_stream);
-  for (const char* name : {"convolution_overrideable", "convolution_backward_overrideable"}) {
+  // LibTorch would refuse the first two, and make the others out of several operations, as no GPU does.
+  for (const char* name : {"convolution_overrideable", "convolution_backward_overrideable", "silu_backward",
+                           "native_group_norm", "native_layer_norm"}) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&on_the_cpu>());
   }
 }

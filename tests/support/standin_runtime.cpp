@@ -20,6 +20,7 @@ constexpr std::size_t kDeviceSpan = std::size_t{1} << 40;     // addresses of a 
 constexpr std::size_t kRestingBytes = std::size_t{64} << 20;  // of freed memory that is not given out again
 constexpr std::size_t kFreeBytes = std::size_t{1} << 30;      // of memory that waits for someone
 constexpr int kPoison = 0xff;
+constexpr std::uint64_t kAll = ~std::uint64_t{0};  // the end of a queue
 
 std::size_t pages(std::size_t bytes) {
   static const auto page = static_cast<std::size_t>(::getpagesize());
@@ -135,8 +136,9 @@ void Runtime::make_room(int device, std::size_t bytes) {
   const auto fits = [&] {
     return state.limit == 0 || state.stats.bytes + static_cast<std::int64_t>(bytes) <= state.limit;
   };
-  for (int s = device * kStreams; !fits() && s < (device + 1) * kStreams; ++s) {
-    run(s, ~std::uint64_t{0});  // what waits for a stream to be freed
+  for (int s = device * kStreams; s < (device + 1) * kStreams; ++s) {
+    while (next_is_free(s)) run_next(s);
+    if (!fits()) run(s, kAll);
   }
   TORCH_CHECK_WITH(OutOfMemoryError, fits(), "standin out of memory. Tried to allocate ", bytes, " bytes. Device ",
                    device, " has a total capacity of ", state.limit, " bytes of which ",
@@ -159,7 +161,7 @@ void Runtime::release(void* address) {
     const auto s = static_cast<std::size_t>(stream);
     if (stream == block.home || home[s] >= time || host_[s] >= time) continue;
     if (block.recorded.contains(stream)) {
-      streams_[s].queue.emplace_back([last] {});
+      streams_[s].queue.push_back({[last] {}, /*frees=*/true});
     } else {
       ++devices_[static_cast<std::size_t>(block.device)].stats.violations;
       fail(block.device, c10::str("memory of ", block.bytes, " bytes was freed while stream ", stream % kStreams,
@@ -227,18 +229,26 @@ void Runtime::launch(c10::Stream on, const std::vector<const void*>& reads, cons
 
 void Runtime::enqueue(c10::Stream stream, std::function<void()> work) {
   const std::lock_guard lock(mutex_);
-  streams_.at(static_cast<std::size_t>(index_of(stream))).queue.push_back(std::move(work));
+  streams_.at(static_cast<std::size_t>(index_of(stream))).queue.push_back({std::move(work)});
+}
+
+bool Runtime::next_is_free(int stream) const {
+  const auto& queue = streams_[static_cast<std::size_t>(stream)].queue;
+  return !queue.empty() && queue.front().frees;
+}
+
+void Runtime::run_next(int stream) {
+  auto& state = streams_.at(static_cast<std::size_t>(stream));
+  const Task task = std::move(state.queue.front());
+  state.queue.pop_front();
+  ++state.done;
+  task.work();
 }
 
 /// Does the queued work of the stream that comes before the position.
 void Runtime::run(int stream, std::uint64_t position) {
   auto& state = streams_.at(static_cast<std::size_t>(stream));
-  while (!state.queue.empty() && state.done < position) {
-    const auto work = std::move(state.queue.front());
-    state.queue.pop_front();
-    ++state.done;
-    work();
-  }
+  while (!state.queue.empty() && state.done < position) run_next(stream);
   if (const double seconds = std::exchange(state.backlog, 0); seconds > 0) {
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   }
@@ -266,7 +276,7 @@ void Runtime::block(const Event& event, c10::Stream stream) {
   auto& state = streams_.at(static_cast<std::size_t>(index_of(stream)));
   merge(state.clock, event.before);
   if (event.stream == index_of(stream)) return;
-  state.queue.emplace_back([this, event] { run(event.stream, event.position); });
+  state.queue.push_back({[this, event] { run(event.stream, event.position); }});
 }
 
 void Runtime::wait(const Event& event) {
@@ -290,7 +300,7 @@ bool Runtime::query(const Event& event) {
 void Runtime::wait(c10::Stream stream) {
   const std::lock_guard lock(mutex_);
   touch(stream.device_index());
-  run(index_of(stream), ~std::uint64_t{0});
+  run(index_of(stream), kAll);
   waited(stream.device_index(), streams_.at(static_cast<std::size_t>(index_of(stream))).clock);
 }
 
@@ -305,7 +315,7 @@ void Runtime::wait_for_device(int device) {
   touch(device);
   Clock all = host_;
   for (int s = device * kStreams; s < (device + 1) * kStreams; ++s) {
-    run(s, ~std::uint64_t{0});
+    run(s, kAll);
     merge(all, streams_[static_cast<std::size_t>(s)].clock);
   }
   waited(device, all);
@@ -371,6 +381,12 @@ void Runtime::change(int device, const std::function<void(Stats&)>& change) {
 void Runtime::forget_errors() {
   const std::lock_guard lock(mutex_);
   for (DeviceState& device : devices_) device.error.clear();
+}
+
+std::int64_t Runtime::capacity(int device) {
+  const std::lock_guard lock(mutex_);
+  const auto limit = devices_.at(static_cast<std::size_t>(device)).limit;
+  return limit > 0 ? limit : std::int64_t{16} << 30;
 }
 
 void Runtime::set_limit(int device, std::int64_t bytes) {

@@ -94,6 +94,8 @@ class Runtime {
   Stats stats(int device);
   void change(int device, const std::function<void(Stats&)>& change);
   void forget_errors();
+  /// Bytes of a device: its limit; 16 GiB where it has none.
+  std::int64_t capacity(int device);
   void set_limit(int device, std::int64_t bytes);
   void set_failure(int device, std::int64_t n);
   void set_delay(int device, double seconds);
@@ -111,9 +113,13 @@ class Runtime {
     std::map<int, std::uint64_t> readers;
     std::set<int> recorded;
   };
+  struct Task {
+    std::function<void()> work;
+    bool frees = false;  // memory; nothing else
+  };
   struct StreamState {
     Clock clock{};
-    std::deque<std::function<void()>> queue;
+    std::deque<Task> queue;
     std::uint64_t done = 0;
     double backlog = 0;  // seconds
   };
@@ -128,6 +134,8 @@ class Runtime {
   Runtime();
   Block& block_of(const void* address);
   void require_before(const Clock& now, Moment moment, const Block& block, int stream, const char* what);
+  bool next_is_free(int stream) const;
+  void run_next(int stream);
   void run(int stream, std::uint64_t position);
   void waited(int device, const Clock& happened);
   void free_now(const Block& block);

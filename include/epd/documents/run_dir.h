@@ -16,8 +16,8 @@ std::filesystem::path make_run_dir(const std::filesystem::path& parent, const st
 std::filesystem::path find_run_dir(const std::string& text, const std::filesystem::path& parent);
 
 /// The predictor file that the user means: a file, a folder (its predictor.json), or an experiment number, looked up in
-/// the first of `exp_dirs` that has it, or PROJECT/DATASET-NFE of their zoo. Digits alone are always a number; ./2 names
-/// a path. Throws Error when there is none, or more than one.
+/// the first of `exp_dirs` that has it, or PROJECT/DATASET-NFE of their zoo. Digits alone are always a number; ./2
+/// names a path. Throws Error when there is none, or more than one.
 std::filesystem::path find_predictor(const std::string& text, const std::vector<std::filesystem::path>& exp_dirs);
 
 }  // namespace epd
