@@ -95,13 +95,13 @@ std::string comparison_table(const std::vector<CompareRow>& rows) {
   const auto write = [&](const Cells& line) {
     for (std::size_t i = 0; i < line.size(); ++i) {
       const std::string padding(widths[i] - line[i].size(), ' ');
-      out += "| " + (i < 2 ? line[i] + padding : padding + line[i]) + " ";
+      out.append("| ").append(i < 2 ? line[i] + padding : padding + line[i]).append(" ");
     }
     out += "|\n";
   };
   write(lines[0]);
   for (std::size_t i = 0; i < widths.size(); ++i) {
-    out += "|" + std::string(widths[i] + 1, '-') + (i < 2 ? "-" : ":");
+    out.append("|").append(widths[i] + 1, '-').append(i < 2 ? "-" : ":");
   }
   out += "|\n";
   for (std::size_t i = 1; i < lines.size(); ++i) write(lines[i]);

@@ -50,7 +50,7 @@ full_size() {
 
 step_device() {
   demo auto --seeds 0-255
-  local -r device=$("$python" -c "import json; print(json.load(open('$work/auto/manifest.json'))['device'])")
+  local -r device=$("$python" -c "import json; print(json.load(open('$work/auto/manifest.json'))['settings']['device'])")
   if [[ $device == cuda* ]]; then pass "drawn on $device"; else fail "drawn on $device, not on a GPU"; fi
 }
 
