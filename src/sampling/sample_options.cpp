@@ -13,6 +13,7 @@
 #include "epd/denoiser/chunked.h"
 #include "epd/denoiser/device.h"
 #include "epd/documents/model_facts_json.h"
+#include "epd/documents/plan_json.h"
 #include "epd/files/options_json.h"
 #include "epd/sampling/common_options.h"
 #include "epd/sampling/sampler.h"
