@@ -61,6 +61,13 @@ TEST_F(Standin, ComputesWhatTheCpuDoes) {
   EXPECT_EQ(on_device.max().item<float>(), 11);
 }
 
+TEST_F(Standin, WorksOnTheDeviceOfItsTensorsWhicheverIsCurrent) {
+  const auto x = ramp().to(there_);
+  EXPECT_TRUE(at::equal((x.abs() + x.mm(x.t()).sum()).isfinite().cpu(), at::ones({3, 4}, at::kBool)));
+  EXPECT_EQ(peak_bytes(0), 0);
+  EXPECT_FALSE(stats(0).used);
+}
+
 TEST_F(Standin, DifferentiatesWhatTheCpuDoes) {
   const at::AutoGradMode with_grad(true);
   const auto gradient = [](at::Device device) {

@@ -283,6 +283,7 @@ at::Tensor unfold(const at::Tensor& x, std::int64_t dim, std::int64_t size, std:
   return at::native::unfold(x, dim, size, step);
 }
 const at::Tensor& resize(const at::Tensor& x, c10::IntArrayRef sizes, std::optional<c10::MemoryFormat> format) {
+  const c10::DeviceGuard guard(x.device());
   return at::native::resize_(x, sizes, format);
 }
 at::Tensor& set_storage(at::Tensor& x, c10::Storage storage) {
