@@ -14,10 +14,12 @@ Grids are written out as the public code computes them, in float32: the numbers 
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
+import grids
 import safe_load
 import zoo
 from state_dict import state_of
@@ -34,16 +36,19 @@ SOURCE = "github.com/BeierZhu/EPD at 94c00d0, exps/{name} (Zhu et al., ICCV 2025
 def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
     """The product's predictor.json of a pickled predictor."""
     options, raw = pickled.state, state_of(pickled)
-    name = options["dataset_name"]
+    name, num_steps, rho = state_name(options), options["num_steps"], options["schedule_rho"]
     if name not in STATES:
         raise ValueError(f"a predictor for {name!r}; known are {', '.join(STATES)}")
     channels, resolution, label_dim, sigma_min, sigma_max = STATES[name]
-    num_steps, rho = options["num_steps"], options["schedule_rho"]
+    if options["schedule_type"] == "flowmatch":
+        rho = flow_shift(options)
+        t_steps = grids.flow_above_zero(num_steps, options["backend_config"]["sigma_min"], rho)
+    else:
+        t_steps = grid_of(options["schedule_type"], name, num_steps, rho)
     schedule = {"type": options["schedule_type"], "rho": rho, "sigma_min": sigma_min, "sigma_max": sigma_max}
-    t_steps = grid_of(options["schedule_type"], name, num_steps, rho).tolist()
     if options["schedule_type"] != "polynomial":
-        schedule["t_steps"] = t_steps
-    guided = options["guidance_type"] is not None
+        schedule["t_steps"] = t_steps.tolist()
+    guided = options["guidance_type"] is not None and not name.startswith("flux")  # which is told its guidance
     return {
         "format": "epd-predictor",
         "version": 1,
@@ -60,11 +65,25 @@ def predictor_json(pickled: safe_load.Record, source: str) -> dict[str, Any]:
         "scale_dir": options["scale_dir"],
         "scale_time": options["scale_time"],
         "fcn": options["fcn"],
-        "guidance_type": options["guidance_type"],
+        "guidance_type": options["guidance_type"] if guided else None,
         "guidance_rate": options["guidance_rate"] if guided else None,
         "parameters": {ours: raw[theirs].tolist() for ours, theirs in PARAMETERS.items()},
         "source": source,
     }
+
+
+def state_name(options: dict[str, Any]) -> str:
+    """The model of a predictor: EPD-Solver++ has the prompts' dataset for all, and flow models as its backends."""
+    backend = options.get("backend", "ldm")
+    if backend == "ldm":
+        return options["dataset_name"]
+    return backend + ("-512" if options["backend_config"]["resolution"] == 512 else "")
+
+
+def flow_shift(options: dict[str, Any]) -> float:
+    """The shift of a flow's levels: exp(mu), or that of SD3's scheduler."""
+    mu = options["backend_config"].get("flowmatch_mu")
+    return 3.0 if mu is None else math.exp(mu)
 
 
 def training_options(pickled: safe_load.Record, released: dict[str, Any]) -> dict[str, Any]:
@@ -93,12 +112,9 @@ def to_text(value: Any, indent: str = "") -> str:
 
 def epdpp(learned: safe_load.Record, file: Path, source: str) -> zoo.Entries:
     """A snapshot of EPD-Solver++: FILE-best.pkl, or FILE-distilled.pkl before its second training."""
-    variant = "".join(f"-{part}" for part in file.stem.split("-")[-1:] if part != "best")
-    if learned.state["backend"] != "ldm":
-        return zoo.epd_flow(learned, variant, source)
-    options = learned.state
-    nfe = (1 + 1) * (options["num_steps"] - 1) * (2 if options["guidance_type"] == "cfg" else 1) - options["afs"]
-    return {f"epdpp/{options['dataset_name']}-{nfe}{variant}": predictor_json(learned, source)}
+    content, variant = predictor_json(learned, source), file.stem.split("-")[-1]
+    nfe = (2 * (content["num_steps"] - 1) - content["afs"]) * (2 if content["guidance_type"] == "cfg" else 1)
+    return {f"epdpp/{content['dataset_name']}-{nfe}{'' if variant == 'best' else '-' + variant}": content}
 
 
 def read_zoo(file: Path, source: str) -> zoo.Entries:

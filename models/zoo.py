@@ -6,7 +6,6 @@ tables and noise levels in float32; the rows are float64.
 """
 
 import ast
-import math
 from typing import Any
 
 import numpy as np
@@ -61,21 +60,6 @@ def dyweight(weights: Tensor, scales: Tensor, grid: Tensor, afs: bool = False, f
         row = weights[n, : n + 1]
         x = x + float(target - t) * sum(w * d for w, d in zip(row.tolist(), directions))
         t = t + row.sum() * (target - t)
-    return run.end(x, grid[-1])
-
-
-def epd(r: Tensor, weights: Tensor, grid: Tensor) -> dict[str, Any]:
-    """t_k = t_next^r_k t_cur^(1 - r_k), x_k = x + (t_k - t_cur) d_cur, x_next = x + (t_next - t_cur) sum_k w_k d_k."""
-    run = Run(grid[0], (len(grid) - 1) * (1 + r.shape[1]))
-    x = run.unit(0)
-    for n, (t_cur, t_next) in enumerate(zip(grid[:-1], grid[1:])):
-        [denoised] = run.denoise((x, t_cur))
-        d_cur = (x - denoised) / float(t_cur)
-        t_mid = (t_next ** r[n] * t_cur ** (1 - r[n])).tolist()
-        x_mid = [x + (t - float(t_cur)) * d_cur for t in t_mid]
-        images = run.denoise(*zip(x_mid, t_mid))
-        slopes = [(x_k - denoised) / t for x_k, denoised, t in zip(x_mid, images, t_mid)]
-        x = x + float(t_next - t_cur) * sum(w * d for w, d in zip(weights[n].tolist(), slopes))
     return run.end(x, grid[-1])
 
 
@@ -218,22 +202,6 @@ def dyweight_flux(content: dict[str, Any], source: str) -> Entries:
     weights, scales = content["dyweight_weights_raw"], content["dyweight_t_scales"]
     plan = dyweight(weights, scales, grids.flow_to_zero(len(weights), 32 * 32), flow=True)
     return {f"dyweight/flux-512-{len(weights)}": predictor("flux-512", plan, source)}
-
-
-def epd_flow(learned: Record, variant: str, source: str) -> Entries:
-    """EPD-Solver++ for SD3 or FLUX, whose scales are all 1."""
-    options, raw = learned.state, state_of(learned)
-    config = options["backend_config"]
-    dataset = options["backend"] + ("-512" if config["resolution"] == 512 else "")
-    if dataset not in STATES or options["scale_dir"] or options["scale_time"] or options["afs"]:
-        raise ValueError(f"EPD for {dataset!r} with scales or AFS")
-    mu = config.get("flowmatch_mu")
-    shift = math.exp(mu) if mu is not None else 3.0  # SD3's scheduler shifts its least level as well
-    grid = grids.flow_above_zero(options["num_steps"], config["sigma_min"], shift)
-    plan = epd(raw["r_params"].sigmoid(), raw["weight_s"].softmax(1), grid)
-    guidance = ("cfg", options["guidance_rate"]) if options["backend"] == "sd3" else (None, None)  # FLUX embeds it
-    nfe = (2 * len(grid) - 2) * (2 if guidance[0] else 1)
-    return {f"epdpp/{dataset}-{nfe}{variant}": predictor(dataset, plan, source, guidance=guidance)}
 
 
 def neuralsolver_source(text: str, source: str) -> Entries:

@@ -2,7 +2,7 @@
 
 python run.py test_NAME.py             needs torch and numpy
 python run.py diffusers test_NAME.py   runs in the environment ~/.cache/epd/diffusers, which has diffusers too;
-                                       with EPD_DIFFUSERS=1 it is made where it is missing (about 60 MB)
+                                       with EPD_DIFFUSERS=1 it is made where it is missing (about 90 MB)
 """
 
 import os
@@ -22,7 +22,7 @@ def make_environment(packages: Path):
     python = ENVIRONMENT / "bin" / "python"
     site = next((ENVIRONMENT / "lib").glob("python*/site-packages"))
     (site / "torch.pth").write_text(f"{packages}\n")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "diffusers>=0.35", "einops"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "diffusers>=0.35", "transformers"], check=True)
 
 
 try:
