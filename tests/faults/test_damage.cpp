@@ -112,6 +112,21 @@ TEST(Damage, AnNpzIsRefusedOrTheSame) {
   }
 }
 
+TEST(Damage, AnArrayOfAnNpzDoesNotVanishByADamagedName) {
+  const TemporaryFolder folder;
+  const auto path = folder / "a.npz";
+  write_npz(path, {{"mu", Array::scalar(1.0)}, {"detector", Array::text("demo")}});
+  const std::string whole = read_file(path);
+  for (std::size_t i = whole.find("detector.npy"); i != whole.npos; i = whole.find("detector.npy", i + 1)) {
+    for (std::size_t byte = i; byte < i + 12; ++byte) {
+      std::string bytes = whole;
+      bytes[byte] ^= 4;
+      write_file(path, bytes, Durability::kRename);
+      EXPECT_THROW(NpzReader{path}, Error) << byte;
+    }
+  }
+}
+
 TEST(Damage, AnArchiveReadForItsChecksumsAloneIsRefused) {
   const TemporaryFolder folder;
   const auto path = folder / "model.ts";
@@ -125,6 +140,16 @@ TEST(Damage, AnArchiveReadForItsChecksumsAloneIsRefused) {
   bytes[bytes.find("wwww") + 2000] ^= 1;
   write_file(path, bytes, Durability::kRename);
   EXPECT_THROW(require_undamaged(path), Error);
+}
+
+TEST(Damage, ATrainingStateThatADiskFailsToReadIsNoDamagedOne) {
+  const TemporaryFolder folder;
+  TrainingState state;
+  write_training_state(folder.path(), state);
+  write_training_state(folder.path(), state);
+  std::filesystem::remove(folder / "state.bin");
+  std::filesystem::create_directory(folder / "state.bin");  // opens, and gives EISDIR when it is read
+  EXPECT_THROW(read_training_state(folder.path()), Error);
 }
 
 TEST(Damage, ATrainingStateIsRefusedOrTheSame) {
