@@ -7,6 +7,7 @@
 #include <string>
 
 #include "epd/core/error.h"
+#include "epd/documents/predictor_json.h"
 #include "epd/documents/training_state.h"
 #include "epd/files/npz.h"
 #include "epd/images/png.h"
@@ -150,6 +151,16 @@ TEST(Damage, ATrainingStateThatADiskFailsToReadIsNoDamagedOne) {
   std::filesystem::remove(folder / "state.bin");
   std::filesystem::create_directory(folder / "state.bin");  // opens, and gives EISDIR when it is read
   EXPECT_THROW(read_training_state(folder.path()), Error);
+}
+
+TEST(Damage, APredictorOfATrainingRunIsRefusedOrTheSame) {
+  for (const char* name : {"predictor.json", "predictor-ns.json"}) {
+    const auto whole =
+        sealed_predictor_text(read_predictor(std::filesystem::path(EPD_SOURCE_DIR) / "models/demo" / name));
+    const Read read = [](const std::string& bytes) { return predictor_text(parse_predictor(bytes, "a.json")); };
+    EXPECT_EQ(read(whole), read(predictor_text(parse_predictor(whole, "a.json"))));
+    expect_no_silent_change(whole, read, 3000, name);
+  }
 }
 
 TEST(Damage, ATrainingStateIsRefusedOrTheSame) {
