@@ -1,7 +1,6 @@
 #include "epd/core/run_main.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
+#include "epd/core/sha256.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -98,9 +98,8 @@ int lost_output() {
   errno = 0;
   if (std::fflush(stdout) != 0 || lost_before) {
     if (errno != 0) return errno;
-    // An earlier write failed, whose errno is gone; a pipe that nobody reads still says so.
-    pollfd stream{STDOUT_FILENO, POLLOUT, 0};
-    return ::poll(&stream, 1, 0) == 1 && (stream.revents & POLLERR) != 0 ? EPIPE : EIO;
+    // An earlier write failed, whose errno is gone: what that was, another one is told.
+    return ::write(STDOUT_FILENO, "\n", 1) < 0 ? errno : EIO;
   }
   // Network file systems report a full disk when a file is closed.
   const int copy = ::dup(STDOUT_FILENO);
@@ -179,6 +178,7 @@ int run_main(const std::function<void()>& work) {
   // A write fails instead. Unlike SIG_IGN, this is not inherited by programs that are started.
   std::signal(SIGPIPE, [](int) {});
   try {
+    sha256_hex("");  // OpenSSL sets itself up at its first use, and crashes where it finds no memory then
     work();
     return exit_code_of_output();
   } catch (const AlreadyReported& e) {

@@ -47,6 +47,7 @@ class Evaluator {
     const auto& o = run.evaluation;
     detector_ = open_scoring_detector(run.options.dataset_name, o.detector, run.resources.device);
     require_same_detector(*detector_, reference_);
+    if (o.detector.empty() && group.is_root()) warn_of_unknown_detector(*detector_, reference_);
     mine_ = share_of(o.seeds, group.rank(), group.size());
   }
 

@@ -62,6 +62,12 @@ TeacherBatch Teacher::batch(std::int64_t first, std::int64_t count) {
   return batch;
 }
 
+std::string Teacher::described(std::int64_t image) {
+  const auto seed = training_seed(seed_, static_cast<std::uint64_t>(image));
+  const auto prompt = conditions_->prompt(seed);
+  return text(", seed ", seed, prompt.empty() ? "" : text(", '", shown(prompt), "'"));
+}
+
 TeacherBatch Teacher::starts(const std::vector<std::int64_t>& images) const {
   std::vector<std::uint64_t> seeds;
   for (const std::int64_t image : images) seeds.push_back(training_seed(seed_, static_cast<std::uint64_t>(image)));

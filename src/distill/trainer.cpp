@@ -149,8 +149,13 @@ double Trainer::update(const Gradients& gradients, std::size_t step, IterationRe
   }
   for (double& value : sum) value /= static_cast<double>(options_.batch);
   const double loss = sum.back();
-  EPD_REQUIRE(std::isfinite(loss), "training: the loss of step ", step, " in iteration ", iteration_, " is ", loss,
-              " at learning rate ", report.learning_rate, "; lower --lr, or check the model and the schedule");
+  if (!std::isfinite(loss)) {
+    std::int64_t image = 0;
+    while (image + 1 < options_.batch && std::isfinite(table[image][rows.size(1) - 1])) ++image;
+    throw Error(text("training: the loss of step ", step, " in iteration ", iteration_, " is ", loss, " (image ", image,
+                     teacher_->described(iteration_ * options_.batch + image), ") at learning rate ",
+                     report.learning_rate, "; lower --lr, or check the model and the schedule"));
+  }
   sum.pop_back();
   for (double& value : sum) {
     if (std::isfinite(value)) continue;

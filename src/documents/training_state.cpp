@@ -81,8 +81,9 @@ std::optional<TrainingState> read_training_state(const fs::path& folder) {
   for (const char* name : {kNewest, kPrevious}) {
     const fs::path path = folder / name;
     if (!fs::exists(path)) continue;
+    const auto bytes = read_file(path);  // a disk that fails is not a damaged checkpoint
     try {
-      return parsed(read_file(path), path.string());
+      return parsed(bytes, path.string());
     } catch (const Error& e) {
       log::warning("ignoring a damaged checkpoint: ", e.what());
     }

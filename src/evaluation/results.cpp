@@ -94,14 +94,13 @@ std::string comparison_table(const std::vector<CompareRow>& rows) {
   std::string out;
   const auto write = [&](const Cells& line) {
     for (std::size_t i = 0; i < line.size(); ++i) {
-      const std::string padding(widths[i] - line[i].size(), ' ');
-      out.append("| ").append(i < 2 ? line[i] + padding : padding + line[i]).append(" ");
+      out += text("| ", i < 2 ? std::left : std::right, std::setw(static_cast<int>(widths[i])), line[i], " ");
     }
     out += "|\n";
   };
   write(lines[0]);
   for (std::size_t i = 0; i < widths.size(); ++i) {
-    out.append("|").append(widths[i] + 1, '-').append(i < 2 ? "-" : ":");
+    out += text("|", std::string(widths[i] + 1, '-'), i < 2 ? "-" : ":");
   }
   out += "|\n";
   for (std::size_t i = 1; i < lines.size(); ++i) write(lines[i]);

@@ -15,7 +15,7 @@ std::string label_of(const std::string& name, const ZipReader& zip) {
 
 }  // namespace
 
-NpzReader::NpzReader(const std::filesystem::path& path) : zip_(path) {
+NpzReader::NpzReader(const std::filesystem::path& path) : zip_(path, ZipReader::Check::kBoth) {
   for (std::size_t i = 0; i < zip_.size(); ++i) {
     const std::string& name = zip_.entries()[i].name;
     if (name.ends_with(kSuffix)) index_[name.substr(0, name.size() - kSuffix.size())] = i;

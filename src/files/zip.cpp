@@ -21,7 +21,7 @@ struct CloseEntry {
 using OpenEntry = std::unique_ptr<zip_file_t, CloseEntry>;
 
 std::string message_of(int code) {
-  if (code == ZIP_ER_NOZIP || code == ZIP_ER_INCONS) return "it is no zip archive, or it is cut short";
+  if (code == ZIP_ER_NOZIP || code == ZIP_ER_INCONS) return "it is no zip archive, or it is damaged or cut short";
   zip_error_t error;
   zip_error_init_with_code(&error, code);
   std::string message = zip_error_strerror(&error);
@@ -29,14 +29,14 @@ std::string message_of(int code) {
   return message;
 }
 
-zip_t* open_archive(const std::filesystem::path& path) {
+zip_t* open_archive(const std::filesystem::path& path, ZipReader::Check check) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   EPD_REQUIRE(std::filesystem::exists(status), "cannot read ", path.string(), ": it does not exist");
   EPD_REQUIRE(std::filesystem::is_regular_file(status), "cannot read ", path.string(), ": it is not a file");
   EPD_REQUIRE(std::filesystem::file_size(path, error) > 0 && !error, "cannot read ", path.string(), ": it is empty");
   int code = 0;
-  zip_t* archive = zip_open(path.c_str(), ZIP_RDONLY, &code);
+  zip_t* archive = zip_open(path.c_str(), ZIP_RDONLY | (check == ZipReader::Check::kBoth ? ZIP_CHECKCONS : 0), &code);
   if (archive == nullptr && code == ZIP_ER_MEMORY) throw std::bad_alloc();
   EPD_REQUIRE(archive != nullptr, "cannot read ", path.string(), ": ", message_of(code));
   return archive;
@@ -90,8 +90,9 @@ struct ZipReader::Archive {
 
 ZipReader::~ZipReader() = default;
 
-ZipReader::ZipReader(const std::filesystem::path& path) : path_(path), archive_(std::make_unique<Archive>()) {
-  archive_->handle = open_archive(path);
+ZipReader::ZipReader(const std::filesystem::path& path, Check check)
+    : path_(path), archive_(std::make_unique<Archive>()) {
+  archive_->handle = open_archive(path, check);
   const auto archive_bytes = std::filesystem::file_size(path);
   const zip_int64_t count = zip_get_num_entries(archive_->handle, 0);
   for (zip_int64_t i = 0; i < count; ++i) {
@@ -169,7 +170,7 @@ void ZipReader::read_range(std::size_t index, std::uint64_t offset, char* out, s
 }
 
 void require_undamaged(const std::filesystem::path& path) {
-  const ZipReader zip(path);
+  const ZipReader zip(path, ZipReader::Check::kBoth);
   for (std::size_t i = 0; i < zip.size(); ++i) zip.stream(i, [](std::string_view) {});
 }
 

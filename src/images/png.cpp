@@ -26,25 +26,15 @@ struct FreeCompressor {
   void operator()(libdeflate_compressor* compressor) const { libdeflate_free_compressor(compressor); }
 };
 
-libdeflate_compressor* compressor_of_this_thread() {
-  thread_local std::unique_ptr<libdeflate_compressor, FreeCompressor> compressor;
-  thread_local int level = 0;
-  if (!compressor || level != deflate_level) {
-    compressor.reset(libdeflate_alloc_compressor(deflate_level));
-    level = deflate_level;
-  }
-  return compressor.get();
-}
-
 /// stb_image_write's door for another compressor: zlib data in a block of malloc, or null.
 unsigned char* compress_for_stb(unsigned char* data, int size, int* compressed_size, int) {
-  libdeflate_compressor* compressor = compressor_of_this_thread();
-  if (compressor == nullptr) return nullptr;
-  const std::size_t bound = libdeflate_zlib_compress_bound(compressor, static_cast<std::size_t>(size));
+  const std::unique_ptr<libdeflate_compressor, FreeCompressor> compressor(libdeflate_alloc_compressor(deflate_level));
+  if (!compressor) return nullptr;
+  const std::size_t bound = libdeflate_zlib_compress_bound(compressor.get(), static_cast<std::size_t>(size));
   auto* compressed = static_cast<unsigned char*>(std::malloc(bound));
   if (compressed == nullptr) return nullptr;
-  *compressed_size =
-      static_cast<int>(libdeflate_zlib_compress(compressor, data, static_cast<std::size_t>(size), compressed, bound));
+  *compressed_size = static_cast<int>(
+      libdeflate_zlib_compress(compressor.get(), data, static_cast<std::size_t>(size), compressed, bound));
   return compressed;
 }
 

@@ -93,10 +93,12 @@ TEST(Trainer, GoesOnFromItsStateToTheSameBits) {
   EXPECT_EQ(second.predictor().parameters().raw, expected);
 }
 
-TEST(Trainer, StopsAtALossThatIsNoNumber) {
+TEST(Trainer, StopsAtALossThatIsNoNumberAndNamesTheFirstImageThatHasIt) {
   class Broken : public SmallMixture {
     at::Tensor evaluate(const at::Tensor& x, const at::Tensor&, std::int64_t, const Condition&) const override {
-      return x * std::numeric_limits<double>::quiet_NaN();
+      auto denoised = 0.5 * x;
+      if (x.size(0) > 1) denoised.slice(0, 1).fill_(std::numeric_limits<double>::quiet_NaN());
+      return denoised;
     }
   };
   const Broken denoiser;
@@ -107,6 +109,8 @@ TEST(Trainer, StopsAtALossThatIsNoNumber) {
     FAIL() << "nothing was thrown";
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), ::testing::HasSubstr("the loss of step 0 in iteration 0 is"));
+    const auto seed = training_seed(small_options().seed, 1);
+    EXPECT_THAT(e.what(), ::testing::HasSubstr(text("(image 1, seed ", seed, ")")));
   }
 }
 

@@ -57,6 +57,27 @@ class CompareProgram : public ::testing::Test {
   test::TemporaryFolder folder_, logs_;
 };
 
+TEST_F(CompareProgram, LeavesOutImagesThatAreNotFiniteWhereItIsAskedToAndElseStops) {
+  testing::TinyModelOptions model;
+  model.facts.condition = ConditionKind::kLabel;
+  model.facts.label_format = LabelFormat::kIndex;
+  model.facts.label_dim = 4;
+  model.bad_label = 1;
+  testing::make_tiny_model(folder_ / "bad.ts", model);
+  const std::vector<std::string> bad{"--model_path", (folder_ / "bad.ts").string(), "--nfe", "2", "--extra", "euler@polynomial#3"};
+  auto skip = bad;
+  skip.insert(skip.end(), {"--on_bad", "skip"});
+  const auto skipped = run("skip", skip);
+  ASSERT_EQ(skipped.exit_code, 0) << skipped.errors;
+  EXPECT_GT(rows("skip").at(0).at("missing"), 0);
+  EXPECT_TRUE(std::isfinite(rows("skip").at(0).at("rmse").get<double>()));
+  EXPECT_THAT(skipped.errors, ::testing::HasSubstr("it is left out"));
+  const auto stopped = run("stop", bad);
+  EXPECT_EQ(stopped.exit_code, 1);
+  EXPECT_THAT(stopped.errors, ::testing::HasSubstr("seed"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "stop/results.json"));
+}
+
 TEST_F(CompareProgram, ScoresEveryRowAgainstTheExactOde) {
   const auto ended = run("one");
   ASSERT_EQ(ended.exit_code, 0) << ended.errors;

@@ -1,10 +1,10 @@
 // Preloaded into a program (LD_PRELOAD): makes the n-th call of one kind fail, be short, be slow or kill the process.
 // Only calls on files below EPD_FAULT_FOLDER count, so that the start of LibTorch is not what is tested.
 //
-//   EPD_FAULT_CALL    open | read | write | fsync | rename | mmap | memory; memory counts from the first open below
-//   EPD_FAULT_NUMBER  which call, from 1; 0 counts alone
-//   EPD_FAULT_ACTION  ENOSPC | EIO | EMFILE | ENOMEM | short | slow | kill
-//   EPD_FAULT_LOG     gets, at exit and at the fault, whether the fault came (0 or 1) and the calls of each kind so far
+//   EPD_FAULT_CALL    open | read | write | fsync | rename | mmap | mkdir | unlink | close | memory; memory counts from
+//   the first open below EPD_FAULT_NUMBER  which call, from 1; 0 counts alone EPD_FAULT_ACTION  ENOSPC | EIO | EMFILE |
+//   ENOMEM | short | slow | kill EPD_FAULT_LOG     gets, at exit and at the fault, whether the fault came (0 or 1) and
+//   the calls of each kind so far
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -25,8 +26,9 @@ enum { kMaxDescriptors = 4096 };
 
 static const char *wanted_call, *action, *folder, *log_path;
 static long wanted_number;
-static const char* const kCalls[] = {"open", "read", "write", "fsync", "rename", "mmap", "memory"};
-enum { kNumCalls = 7 };
+static const char* const kCalls[] = {"open", "read",  "write",  "fsync", "rename",
+                                     "mmap", "mkdir", "unlink", "close", "memory"};
+enum { kNumCalls = 10 };
 static atomic_long counts[kNumCalls];
 static atomic_int fired, begun, ready;
 static atomic_char inside[kMaxDescriptors];  // descriptors of files below the folder
@@ -111,8 +113,12 @@ int openat(int at, const char* path, int flags, ...) {
 }
 
 int close(int file) {
+  const int bad = is_inside(file) && fault("close") < 0;
   if (is_inside(file)) inside[file] = 0;
-  return (int)syscall(SYS_close, file);
+  const int error = errno;
+  const int result = (int)syscall(SYS_close, file);  // a close that fails has closed all the same
+  if (bad) errno = error;
+  return bad ? -1 : result;
 }
 
 // libc's own streams call internal opens: fopen is caught by itself.
@@ -170,6 +176,11 @@ int fsync(int file) { return is_inside(file) && fault("fsync") < 0 ? -1 : (int)s
 int rename(const char* from, const char* to) {
   return is_below(to) && fault("rename") < 0 ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
+
+int mkdir(const char* path, mode_t mode) {
+  return is_below(path) && fault("mkdir") < 0 ? -1 : (int)syscall(SYS_mkdir, path, mode);
+}
+int unlink(const char* path) { return is_below(path) && fault("unlink") < 0 ? -1 : (int)syscall(SYS_unlink, path); }
 
 static void* map(void* address, size_t size, int protection, int flags, int file, off_t offset) {
   if (is_inside(file) && fault("mmap") < 0) return MAP_FAILED;

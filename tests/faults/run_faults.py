@@ -1,11 +1,16 @@
 """Runs the programs with one failing call each and checks that nothing is lost.
 
-run_faults.py --bin build/bin --preload libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME]
+run_faults.py --bin build/bin --preload libepd_fault.so --models models/demo [--sample 200 | --all] [--only NAME...]
+
+After a fault the program ends with a known exit code, says one error line or none, and leaves no file under a final
+name but whole ones: those of an undisturbed run, or earlier states. The same command again then gives the undisturbed
+run's bytes.
 """
 
 import argparse
 import collections
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -23,98 +28,46 @@ ACTIONS = {
     "fsync": ["EIO", "ENOSPC", "kill"],
     "rename": ["EIO", "ENOSPC", "kill"],
     "mmap": ["ENOMEM", "kill"],
+    "mkdir": ["EIO", "ENOSPC", "kill"],
+    "unlink": ["EIO", "kill"],
+    "close": ["EIO", "kill"],
     "memory": ["ENOMEM"],
 }
 CODES = {0, 1, 2, 130, 143, -9}
 MEMORY_POINTS = 40  # allocations are many: so many of them, evenly spread
+LOGS = {"log.txt", "stats.jsonl"}  # are added to, line by line; a line that was cut is dropped by --resume
 # How often each command stands in a sample: the cheapest most.
-WEIGHTS = {"prepare": 8, "ref": 4, "calc": 4, "sample-png": 3, "sample-zip": 3, "train": 1, "compare": 1}
+WEIGHTS = {
+    **{"worker-prepare": 60, "worker-draw": 60, "worker-learn": 60},
+    **{"prepare": 3, "ref": 3, "calc": 3, "sample-png": 3, "sample-zip": 3, "train": 1, "compare": 1, "export": 0},
+}
 
 
-def commands(bin_dir, root):
+def commands(bin_dir, models, root):
     """Each command's words; inputs lie in root/in, results in root/out."""
-    fid, data, out = str(bin_dir / "fid"), root / "in", root / "out"
-    common = ["--device", "cpu", "--threads", "1"]
-    detector = ["--detector", f"{data}/features.ts"]
-    sample = [
-        str(bin_dir / "sample"),
-        *common,
-        "--model_path",
-        f"{data}/denoiser.ts",
-        "--solver",
-        "euler",
-        "--num_steps",
-        "2",
-        "--seeds",
-        "0-2",
-        "--chunk",
-        "1",
-        "--outdir",
-        f"{out}/images",
-    ]
-    student = ["--dataset_name", "demo", "--model_path", f"{data}/denoiser.ts"]
-    return {
-        "prepare": [
-            fid,
-            "prepare",
-            *common,
-            "--source",
-            f"{data}/images.zip",
-            "--dest",
-            f"{out}/set.zip",
-            "--json",
-            f"{out}/set.json",
-        ],
-        "ref": [fid, "ref", *common, *detector, "--data", f"{data}/images.zip", "--dest", f"{out}/ref.npz"],
-        "calc": [
-            fid,
-            "calc",
-            *common,
-            *detector,
-            "--images",
-            f"{data}/images.zip",
-            "--ref",
-            f"{data}/ref.npz",
-            "--json",
-            f"{out}/score.json",
-            "--report",
-            f"{out}/report.html",
-        ],
-        "sample-png": [*sample, "--format", "png"],
-        "sample-zip": [*sample, "--format", "zip"],
-        "train": [
-            str(bin_dir / "train"),
-            *common,
-            *student,
-            "--num_steps",
-            "3",
-            "--M",
-            "1",
-            "--batch",
-            "2",
-            "--total_kimg",
-            "0.004",
-            "--val_images",
-            "0",
-            "--loss_metric",
-            "l2",
-            "--outdir",
-            f"{out}/run",
-        ],
-        "compare": [
-            str(bin_dir / "compare"),
-            *common,
-            *student,
-            "--nfe",
-            "2",
-            "--solvers",
-            "euler",
-            "--seeds",
-            "0-1",
-            "--outdir",
-            f"{out}/compare",
-        ],
+    data, out = root / "in", root / "out"
+    common = "--device cpu --threads 1"
+    detector = f"--detector {data}/features.ts"
+    student = f"--dataset_name demo --model_path {data}/denoiser.ts"
+    sample = (
+        f"{bin_dir}/sample {common} --model_path {data}/denoiser.ts --solver euler --num_steps 2 --seeds 0-2 --chunk 1 "
+        f"--outdir {out}/images"
+    )
+    images = f"{data}/images.zip"
+    lines = {
+        **{f"worker-{work}": f"{bin_dir}/fault_worker {work} {images} {out}" for work in ("prepare", "draw", "learn")},
+        "prepare": f"{bin_dir}/fid prepare {common} --source {images} --dest {out}/set.zip --json {out}/set.json",
+        "ref": f"{bin_dir}/fid ref {common} {detector} --data {images} --dest {out}/ref.npz",
+        "calc": f"{bin_dir}/fid calc {common} {detector} --images {images} --ref {data}/ref.npz "
+        f"--json {out}/score.json --report {out}/report.html",
+        "sample-png": f"{sample} --format png",
+        "sample-zip": f"{sample} --format zip",
+        "train": f"{bin_dir}/train {common} {student} --num_steps 3 --M 1 --batch 2 --total_kimg 0.004 --tick 0.002 "
+        f"--dump 1 --val_images 0 --loss_metric l2 --outdir {out}/run --nosubdir True --resume auto",
+        "compare": f"{bin_dir}/compare {common} {student} --nfe 2 --solvers euler --seeds 0-1 --outdir {out}/compare",
+        "export": f"{sys.executable} {models.parent}/export.py cifar10 --checkpoint {data}/edm.pkl --dest {out}/edm.ts",
     }
+    return {name: line.split() for name, line in lines.items()}
 
 
 def make_inputs(root, models, bin_dir):
@@ -125,20 +78,8 @@ def make_inputs(root, models, bin_dir):
     with zipfile.ZipFile(models / "emoji32.zip") as source, zipfile.ZipFile(data / "images.zip", "w") as few:
         for name in [n for n in source.namelist() if n.endswith(".png")][:6]:
             few.writestr(name, source.read(name))
-    subprocess.run(
-        [
-            str(bin_dir / "fid"),
-            "ref",
-            "--data",
-            f"{data}/images.zip",
-            "--dest",
-            f"{data}/ref.npz",
-            "--detector",
-            f"{data}/features.ts",
-            "--quiet",
-        ],
-        check=True,
-    )
+    line = f"{bin_dir}/fid ref --data {data}/images.zip --dest {data}/ref.npz --detector {data}/features.ts --quiet"
+    subprocess.run(line.split(), check=True, stdout=subprocess.DEVNULL)
 
 
 def files_of(folder):
@@ -150,11 +91,27 @@ def files_of(folder):
     }
 
 
+def is_whole(path):
+    """Whether a file whose bytes differ from run to run, or from state to state, is complete."""
+    if path.name in LOGS:
+        return True
+    data = path.read_bytes()
+    if path.name.startswith("state"):
+        digest, _, body = data.partition(b"\n")
+        return digest.decode(errors="replace") == hashlib.sha256(body).hexdigest()
+    if path.suffix == ".json":
+        try:
+            return json.loads(data) is not None
+        except ValueError:
+            return False
+    return data.endswith((b"</html>\n", b"</svg>\n", b"|\n")) or (path.suffix == ".lock" and not data)
+
+
 class Bench:
-    def __init__(self, root, bin_dir, library):
+    def __init__(self, root, bin_dir, models, library):
         self.root, self.preload, self.log = root, library, root / "fault.log"
-        self.commands = commands(bin_dir, root)
-        self.undisturbed = {}
+        self.commands = commands(bin_dir, models, root)
+        self.undisturbed, self.seconds = {}, {}
 
     def clear(self):
         shutil.rmtree(self.root / "out", ignore_errors=True)
@@ -179,11 +136,17 @@ class Bench:
         runs = []
         for _ in range(2):
             self.clear()
+            begin = time.monotonic()
             done = self.run(name)
+            self.seconds[name] = time.monotonic() - begin
             if done.returncode != 0:
                 sys.exit(f"{name} fails undisturbed: {done.stderr.decode()}")
             runs.append(files_of(self.root / "out"))
-        self.undisturbed[name] = {path: digest for path, digest in runs[0].items() if runs[1].get(path) == digest}
+        self.undisturbed[name] = {
+            path: digest
+            for path, digest in runs[0].items()
+            if runs[1].get(path) == digest and not path.endswith("state-previous.bin")  # any state before is fine
+        }
 
     def counts(self, name):
         """How many calls of each kind the command makes."""
@@ -191,38 +154,49 @@ class Bench:
         self.run(name, "none", 0, "none")
         return dict(zip(ACTIONS, map(int, self.log.read_text().split()[1:])))
 
-    def differences(self, name):
+    def state(self, name):
+        """What is missing of the undisturbed results, and what is there but neither of them nor whole."""
         found = files_of(self.root / "out")
-        return [path for path, digest in self.undisturbed[name].items() if found.get(path) != digest]
+        same = self.undisturbed[name]
+        missing = [path for path, digest in same.items() if found.get(path) != digest]
+        partial = [
+            path
+            for path, digest in found.items()
+            if same.get(path) != digest and not is_whole(self.root / "out" / path)
+        ]
+        return missing, partial
 
     def inject(self, name, call, number, action):
         """What became of one fault, and what is wrong with that (nothing, if all is well)."""
         self.clear()
         done = self.run(name, call, number, action)
+        said = done.stderr.decode(errors="replace")
         if not self.log.exists() or self.log.read_text().split()[0] != "1":
             return "not reached", None
-        error_lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "error:" in line]
         if done.returncode not in CODES or (done.returncode == -9) != (action == "kill"):
-            return "lost", f"exit code {done.returncode}: {done.stderr.decode(errors='replace')[-300:]}"
-        if done.returncode in (1, 2) and len(error_lines) != 1:
-            return "lost", f"{len(error_lines)} error lines: {done.stderr.decode(errors='replace')[-500:]}"
-        different = self.differences(name)
-        present = [path for path in different if (self.root / "out" / path).exists()]
-        if done.returncode == 0 and different:
-            return "lost", f"exit code 0, but {different} differ"
+            return "lost", f"exit code {done.returncode}: {said[-300:]}"
+        errors = sum("error:" in line for line in said.splitlines()) if name != "export" else 1
+        if done.returncode in (1, 2) and errors != 1:
+            return "lost", f"{errors} error lines: {said[-500:]}"
+        missing, partial = self.state(name)
+        if partial:
+            return "lost", f"partial files: {partial}"
+        if done.returncode == 0:
+            return ("lost", f"exit code 0, but {missing} differ") if missing else ("unharmed", None)
         again = self.run(name)
         if again.returncode != 0:
             return "lost", f"again: exit code {again.returncode}: {again.stderr.decode(errors='replace')[-300:]}"
-        if self.differences(name):
-            return "lost", f"again: {self.differences(name)} differ (before: {present})"
-        return ("unharmed" if done.returncode == 0 else "recovered"), None
+        lost, partial = self.state(name)
+        if lost or partial:
+            return "lost", f"again: {lost} {partial} differ (missing before: {missing})"
+        return "recovered", None
 
 
 def all_faults(bench, names, kinds):
     for name in names:
         bench.measure(name)
         counts = bench.counts(name)
-        print(f"{name}: calls {counts}", flush=True)
+        print(f"{name}: {bench.seconds[name]:.2f} s, calls {counts}", flush=True)
         for call, actions in ACTIONS.items():
             if call not in kinds:
                 continue
@@ -238,7 +212,7 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, required=True)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--all", action="store_true", default=os.environ.get("EPD_FAULTS") == "all")
-    parser.add_argument("--only", nargs="*", default=list(WEIGHTS))
+    parser.add_argument("--only", nargs="*", choices=WEIGHTS, default=[name for name, weight in WEIGHTS.items() if weight])
     parser.add_argument("--calls", nargs="*", default=list(ACTIONS), help="kinds of calls that fail")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no fault after so long")
@@ -247,13 +221,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="epd-faults-") as folder:
         root = pathlib.Path(folder).resolve()
         make_inputs(root, arguments.models.resolve(), arguments.bin.resolve())
-        bench = Bench(root, arguments.bin.resolve(), arguments.preload.resolve())
+        bench = Bench(root, arguments.bin.resolve(), arguments.models.resolve(), arguments.preload.resolve())
         faults = list(all_faults(bench, arguments.only, arguments.calls))
         if not arguments.all and len(faults) > arguments.sample:
             # Weighted draw without replacement (Efraimidis and Spirakis): the largest u^(1/weight).
             rng = random.Random(arguments.seed)
             calls = collections.Counter((name, call) for name, call, *_ in faults)
-            keyed = [(rng.random() ** (calls[fault[:2]] / WEIGHTS[fault[0]]), fault) for fault in faults]
+            keyed = [(rng.random() ** (calls[fault[:2]] / max(WEIGHTS[fault[0]], 1)), fault) for fault in faults]
             faults = sorted(fault for _, fault in sorted(keyed)[-arguments.sample :])
         outcomes = collections.Counter()
         if arguments.seconds < float("inf"):

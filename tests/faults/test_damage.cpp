@@ -7,6 +7,7 @@
 #include <string>
 
 #include "epd/core/error.h"
+#include "epd/documents/predictor_json.h"
 #include "epd/documents/training_state.h"
 #include "epd/files/npz.h"
 #include "epd/images/png.h"
@@ -112,6 +113,21 @@ TEST(Damage, AnNpzIsRefusedOrTheSame) {
   }
 }
 
+TEST(Damage, AnArrayOfAnNpzDoesNotVanishByADamagedName) {
+  const TemporaryFolder folder;
+  const auto path = folder / "a.npz";
+  write_npz(path, {{"mu", Array::scalar(1.0)}, {"detector", Array::text("demo")}});
+  const std::string whole = read_file(path);
+  for (std::size_t i = whole.find("detector.npy"); i != whole.npos; i = whole.find("detector.npy", i + 1)) {
+    for (std::size_t byte = i; byte < i + 12; ++byte) {
+      std::string bytes = whole;
+      bytes[byte] ^= 4;
+      write_file(path, bytes, Durability::kRename);
+      EXPECT_THROW(NpzReader{path}, Error) << byte;
+    }
+  }
+}
+
 TEST(Damage, AnArchiveReadForItsChecksumsAloneIsRefused) {
   const TemporaryFolder folder;
   const auto path = folder / "model.ts";
@@ -125,6 +141,26 @@ TEST(Damage, AnArchiveReadForItsChecksumsAloneIsRefused) {
   bytes[bytes.find("wwww") + 2000] ^= 1;
   write_file(path, bytes, Durability::kRename);
   EXPECT_THROW(require_undamaged(path), Error);
+}
+
+TEST(Damage, ATrainingStateThatADiskFailsToReadIsNoDamagedOne) {
+  const TemporaryFolder folder;
+  TrainingState state;
+  write_training_state(folder.path(), state);
+  write_training_state(folder.path(), state);
+  std::filesystem::remove(folder / "state.bin");
+  std::filesystem::create_directory(folder / "state.bin");  // opens, and gives EISDIR when it is read
+  EXPECT_THROW(read_training_state(folder.path()), Error);
+}
+
+TEST(Damage, APredictorOfATrainingRunIsRefusedOrTheSame) {
+  for (const char* name : {"predictor.json", "predictor-ns.json"}) {
+    const auto whole =
+        sealed_predictor_text(read_predictor(std::filesystem::path(EPD_SOURCE_DIR) / "models/demo" / name));
+    const Read read = [](const std::string& bytes) { return predictor_text(parse_predictor(bytes, "a.json")); };
+    EXPECT_EQ(read(whole), read(predictor_text(parse_predictor(whole, "a.json"))));
+    expect_no_silent_change(whole, read, 3000, name);
+  }
 }
 
 TEST(Damage, ATrainingStateIsRefusedOrTheSame) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -31,6 +32,8 @@ class TrajectorySource {
   virtual ~TrajectorySource() = default;
   /// Images [first, first + count) of the sequence.
   virtual TeacherBatch batch(std::int64_t first, std::int64_t count) = 0;
+  /// What the image at this place of the sequence is made of, for messages: ", seed 2147483650, 'a cat'".
+  virtual std::string described(std::int64_t) { return {}; }
 };
 
 /// The training images and their teacher trajectories. Image i is a function of the base seed and i alone: neither the
@@ -43,6 +46,7 @@ class Teacher : public TrajectorySource {
           std::map<std::size_t, std::size_t> ends, std::uint64_t seed, double t_0, at::Device device);
 
   TeacherBatch batch(std::int64_t first, std::int64_t count) override;
+  std::string described(std::int64_t image) override;
 
   /// These images where they start, without states.
   TeacherBatch starts(const std::vector<std::int64_t>& images) const;
@@ -65,6 +69,7 @@ class CachedTrajectories : public TrajectorySource {
   CachedTrajectories(Teacher teacher, std::int64_t num_images, std::uint64_t seed);
 
   TeacherBatch batch(std::int64_t first, std::int64_t count) override;
+  std::string described(std::int64_t position) override { return teacher_.described(image_at(position)); }
 
  private:
   std::int64_t image_at(std::int64_t position);

@@ -24,6 +24,7 @@ namespace epd {
 ///     plan {t_0, points [{stage, sigma, start, weights}], end {sigma, start, weights}}
 ///     The points of a stage run in parallel; stages count from 0.
 ///   source    where the numbers come from
+///   sha256?   of the text before this field, whose layout must then be as it was written
 /// A field that is not in this list is refused: it would change the images and be passed over in silence.
 /// Throws Error, one line with the file and the field, for whatever does not fit.
 PredictorSpec read_predictor(const std::filesystem::path& path);
@@ -33,6 +34,10 @@ PredictorSpec parse_predictor(std::string_view text, const std::string& where);
 
 /// The text of a predictor.json: the same bytes for the same predictor, and numbers that read back unchanged.
 std::string predictor_text(const PredictorSpec& predictor);
+
+/// The same with a last field, sha256, of all that stands before it: so that a damaged number is not taken for another
+/// one. parse_predictor checks the field where there is one.
+std::string sealed_predictor_text(const PredictorSpec& predictor);
 
 /// The plan of a predictor of kind ns, as it stands there.
 Json json_of(const NsPlan<double>& plan);

@@ -29,8 +29,13 @@ class ZipReader {
   };
   static constexpr std::uint64_t kMaxRead = std::uint64_t{1} << 32;
 
-  /// Throws Error when the file is missing, no zip archive, or cut short.
-  explicit ZipReader(const std::filesystem::path& path);
+  /// What an archive says of an entry stands in two places: in front of its bytes, and in the directory at the end.
+  enum class Check {
+    kDirectory,  // the latter is read alone, which is fast where there are many
+    kBoth        // names, sizes and checksums must be the same in both
+  };
+  /// Throws Error when the file is missing, no zip archive, damaged or cut short.
+  explicit ZipReader(const std::filesystem::path& path, Check check = Check::kDirectory);
   ~ZipReader();
 
   const std::filesystem::path& path() const { return path_; }

@@ -1,0 +1,121 @@
+"""Runs the programs long and watches what they hold: soak.py --bin build/bin [--images 100000] [--minutes 60]
+
+`sample` draws the images with a tiny model, `fid ref` reads them; then `train` is killed at random times and started
+again, until the time is up. Memory and open files are read from /proc twice a second: neither may grow once a run is
+under way. Everything is done twice, and the bytes must be equal; the training that was killed must end like one that was not.
+"""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def watched(command):
+    """Runs the command; (memory in MiB, open files) at each look, and the seconds."""
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    begin = time.monotonic()
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    looks = []
+    while child.poll() is None:
+        try:
+            pages = int(pathlib.Path(f"/proc/{child.pid}/statm").read_text().split()[1])
+            looks.append((pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir(f"/proc/{child.pid}/fd"))))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        time.sleep(0.5)
+    if child.returncode != 0:
+        sys.exit(f"{command} ended with {child.returncode}")
+    return looks, time.monotonic() - begin
+
+
+def hash_of(path):
+    files = sorted(path.rglob("*.png")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def growth(looks):
+    """Memory and open files of the second half of a run, beyond those of its second quarter."""
+    half, quarter = looks[len(looks) // 2 :], looks[len(looks) // 4 : len(looks) // 2]
+    return [max(look[i] for look in half) - max(look[i] for look in quarter) for i in (0, 1)] if quarter else [0, 0]
+
+
+def report(name, looks, seconds, digest):
+    memory, files = growth(looks)
+    peak = max(look[0] for look in looks)
+    print(f"{name}: {seconds:.0f} s, peak {peak:.0f} MiB, second half {memory:+.0f} MiB and {files:+d} files, {digest}", flush=True)
+    return memory < 0.05 * peak and files <= 0
+
+
+def killed_training(command, folder, seconds, rng):
+    """Starts the command again and again until it ends by itself; how often it was killed."""
+    kills = 0
+    while True:
+        child = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            child.wait(timeout=rng.uniform(1, seconds))
+        except subprocess.TimeoutExpired:
+            child.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM]))
+            child.wait()
+            kills += 1
+            continue
+        if child.returncode != 0:
+            sys.exit(f"{command} ended with {child.returncode}")
+        return kills, hash_of(folder / "predictor.json")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="a tiny model, and its features.ts beside it")
+    parser.add_argument("--images", type=int, default=100000)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=12, help="the longest time before a kill")
+    parser.add_argument("--kimg", type=float, default=0.2)
+    arguments = parser.parse_args()
+    rng, good = random.Random(1), True
+    common = ["--device", "cpu", "--threads", "1", "--quiet"]
+    model = ["--model_path", str(arguments.model)]
+    with tempfile.TemporaryDirectory(prefix="epd-soak-") as folder:
+        root = pathlib.Path(folder)
+        sample = [f"{arguments.bin}/sample", *common, *model, "--solver", "euler", "--num_steps", "2", "--batch", "256"]
+        ref = [f"{arguments.bin}/fid", "ref", *common, "--detector", str(arguments.model.parent / "features.ts")]
+        hashes = set()
+        for form in ("png", "zip"):
+            out = root / form
+            seeds = ["--seeds", f"0-{arguments.images - 1}", "--format", form, "--outdir", str(out)]
+            good &= report(f"sample {form}", *watched([*sample, *seeds]), hash_of(out))
+            data = out if form == "png" else next(out.glob("*.zip"))
+            good &= report(f"fid ref {form}", *watched([*ref, "--data", str(data), "--dest", f"{root}/{form}.npz"]), "")
+            hashes.add(hash_of(root / f"{form}.npz"))
+            shutil.rmtree(out)
+        print("the statistics of both forms are", "equal" if len(hashes) == 1 else "different", flush=True)
+        train = [f"{arguments.bin}/train", *common, *model, "--num_steps", "3", "--M", "1", "--batch", "8"]
+        train += ["--total_kimg", str(arguments.kimg), "--tick", "0.02", "--val_images", "0", "--loss_metric", "l2"]
+        train += ["--nosubdir", "True", "--resume", "auto", "--outdir"]
+        looks, seconds = watched([*train, str(root / "whole")])
+        truth = hash_of(root / "whole/predictor.json")
+        good &= report("train", looks, seconds, truth)
+        end = time.monotonic() + 60 * arguments.minutes
+        runs = kills = 0
+        while time.monotonic() < end:
+            run = root / f"run{runs}"
+            more, digest = killed_training([*train, str(run)], run, arguments.seconds, rng)
+            runs, kills, good = runs + 1, kills + more, good and digest == truth
+            shutil.rmtree(run)
+        print(f"train: {runs} runs, killed {kills} times, end", "like the one that was not" if good else "wrongly")
+    sys.exit(0 if good and len(hashes) == 1 else 1)
+
+
+if __name__ == "__main__":
+    main()
