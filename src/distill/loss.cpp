@@ -3,13 +3,17 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
+#include <torch/script.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
+#include "epd/core/error.h"
 #include "epd/denoiser/denoiser.h"
 #include "epd/denoiser/device.h"
+#include "epd/files/zip.h"
+#include "epd/metrics/tensor_images.h"
 #include "epd/runtime/linear.h"
 
 namespace epd {
@@ -67,6 +71,52 @@ class FeatureLoss : public Loss {
   std::int64_t chunk_;
 };
 
+class RewardLoss : public Loss {
+ public:
+  RewardLoss(const std::filesystem::path& path, DecodeFunction decode, at::Device device)
+      : path_(path), decode_(std::move(decode)) {
+    try {
+      require_undamaged(path);
+      reward_ = torch::jit::load(path.string(), device);
+      reward_.eval();
+    } catch (const c10::Error& error) {
+      const std::string why = error.what_without_backtrace();
+      throw Error(text("reward: cannot load ", path.string(), ": ", why.substr(0, why.find('\n'))));
+    }
+  }
+
+  LossValue compare(const at::Tensor&, const at::Tensor&) const override {
+    throw Error("reward: it has no gradient; use --search");
+  }
+
+  at::Tensor value(const at::Tensor& student, const at::Tensor&, const std::vector<std::string>& texts) const override {
+    at::NoGradGuard no_grad;
+    const auto images = for_detector(to_pixels(decode_(student))).to(at::kFloat);
+    const auto rewards = call(images, texts);
+    EPD_REQUIRE(rewards.dim() == 1 && rewards.size(0) == images.size(0), "reward: ", path_.string(),
+                " gave a tensor of ", rewards.sizes(), " for ", images.size(0), " images, expected one number each");
+    return -rewards.to(at::kCPU, at::kDouble);
+  }
+
+ private:
+  at::Tensor call(const at::Tensor& images, const std::vector<std::string>& texts) const {
+    try {
+      return reward_.forward({images, texts}).toTensor();
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const std::exception& error) {
+      const std::string why = error.what();
+      const auto last = why.find_last_not_of(" \n");
+      const auto line = why.rfind('\n', last) + 1;
+      throw Error(text("reward: ", path_.string(), " failed: ", why.substr(line, last + 1 - line)));
+    }
+  }
+
+  std::filesystem::path path_;
+  DecodeFunction decode_;
+  mutable torch::jit::Module reward_;
+};
+
 class SumOfLosses : public Loss {
  public:
   SumOfLosses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second)
@@ -85,6 +135,10 @@ class SumOfLosses : public Loss {
 
 std::unique_ptr<Loss> sum_of_losses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second) {
   return std::make_unique<SumOfLosses>(std::move(first), std::move(second));
+}
+
+std::unique_ptr<Loss> reward_loss(const std::filesystem::path& reward, DecodeFunction decode, at::Device device) {
+  return std::make_unique<RewardLoss>(reward, std::move(decode), device);
 }
 
 std::unique_ptr<Loss> l2_loss() { return std::make_unique<L2Loss>(); }

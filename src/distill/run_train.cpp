@@ -82,7 +82,7 @@ OpenedModel open(const TrainRun& run, std::int64_t chunk) {
 }
 
 std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
-  if (run.options.loss_metric == LossMetric::kL2) return nullptr;
+  if (run.options.loss_metric == LossMetric::kL2 || !run.reward.empty()) return nullptr;
   DetectorOptions options;
   options.device = run.resources.device;
   return std::make_shared<const Detector>(find_detector(run.options.dataset_name, run.detector), options);
@@ -90,6 +90,11 @@ std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
 
 std::unique_ptr<Loss> make_last_loss(const TrainRun& run, const OpenedModel& model,
                                      std::shared_ptr<const Detector> detector, std::int64_t chunk) {
+  if (!run.reward.empty()) {
+    return reward_loss(
+        run.reward, [model = model.model](const at::Tensor& states) { return model->decode(states); },
+        run.resources.device);
+  }
   if (!detector) return l2_loss();
   auto features = feature_loss([detector](const at::Tensor& images) { return detector->features_of(images); },
                                [model = model.model](const at::Tensor& states) { return model->decode(states); },

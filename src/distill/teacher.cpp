@@ -70,12 +70,17 @@ std::string Teacher::described(std::int64_t image) {
 
 TeacherBatch Teacher::starts(const std::vector<std::int64_t>& images) const {
   std::vector<std::uint64_t> seeds;
-  for (const std::int64_t image : images) seeds.push_back(training_seed(seed_, static_cast<std::uint64_t>(image)));
+  std::vector<std::string> texts;
+  for (const std::int64_t image : images) {
+    seeds.push_back(training_seed(seed_, static_cast<std::uint64_t>(image)));
+    texts.push_back(conditions_->prompt(seeds.back()));
+  }
   // Samples on the CPU whatever the device, so that a run's data do not depend on it.
   const auto [latents, labels] = seed_noise(seeds, denoiser_.facts(), at::kCPU);
   return {to_device(start_state(latents, t_0_), device_),
           conditions_->of(seeds, labels.defined() ? to_device(labels, device_) : labels),
-          {}};
+          {},
+          std::move(texts)};
 }
 
 StatesByStep Teacher::states(const TeacherBatch& starts) const {
@@ -123,7 +128,7 @@ void CachedTrajectories::compute(const TeacherBatch& starts, const std::vector<s
   const auto chosen = [&](const at::Tensor& x) { return x.defined() ? x.index_select(0, index) : x; };
   const auto& c = starts.condition;
   const auto states = teacher_.states(
-      {chosen(starts.start), {chosen(c.value), chosen(c.unconditional), chosen(c.labels), chosen(c.mean)}, {}});
+      {chosen(starts.start), {chosen(c.value), chosen(c.unconditional), chosen(c.labels), chosen(c.mean)}, {}, {}});
   for (std::size_t i = 0; i < rows.size(); ++i) {
     auto& trajectory = trajectories_[images[static_cast<std::size_t>(rows[i])]];
     for (const auto& [step, state] : states) trajectory[step] = state[static_cast<std::int64_t>(i)];

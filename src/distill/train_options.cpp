@@ -29,6 +29,15 @@ Options optimisation_options_of(TrainOptions& o) {
            help("cosine decay of the learning rate to 0.01 (ns: to 0)")
                .decides_result()
                .otherwise("True for ns, else False"))
+      .add("search", o.search,
+           help("estimate gradients from forward passes alone, for rewards and engines without gradients")
+               .decides_result())
+      .add("search_directions", o.search_directions,
+           help("random directions tried per update, 2 forward passes each (0: as many as there are parameters)")
+               .decides_result()
+               .in(between(0, 1e6)))
+      .add("search_scale", o.search_scale,
+           help("how far raw parameters are moved to try a direction").decides_result().in(positive()))
       .add("val_images", o.val_images,
            help("held-out images that select the best predictor (0: keep the last)")
                .decides_result()
@@ -127,6 +136,7 @@ const TrainOptions& TrainOptions::validated() const {
                     "' is not a valid name");
   EPD_REQUIRE_USAGE(alpha_from == 0 || loss_metric == LossMetric::kL2AndFeatures,
                     "alpha_from: only for --loss_metric l2+features");
+  EPD_REQUIRE_USAGE(!search || objective != Objective::kPerStep, "search: only for --objective end_to_end");
   EPD_REQUIRE_USAGE(patience == 0 || validation_images() > 0, "patience: needs --val_images");
   EPD_REQUIRE_USAGE(!(schedule_tea || schedule_rho_tea) || resolved_objective() == Objective::kEndToEnd,
                     "schedule_tea, schedule_rho_tea: the teacher must share the student's timestamps when every step "
@@ -162,7 +172,7 @@ std::int64_t TrainOptions::num_iterations() const {
 
 Objective TrainOptions::resolved_objective() const {
   if (objective != Objective::kAuto) return objective;
-  if (student == StudentKind::kNs) return Objective::kEndToEnd;
+  if (student == StudentKind::kNs || search) return Objective::kEndToEnd;
   const bool few_steps = student == StudentKind::kEpd && num_steps < 6;
   return few_steps && find_dataset(dataset_name).end_to_end ? Objective::kEndToEnd : Objective::kPerStep;
 }

@@ -28,6 +28,11 @@ Options options_of(TrainRun& run) {
                .decides_content()
                .reads()
                .as("NAME|FILE"))
+      .add("reward", run.reward,
+           help("with --search: TorchScript reward(images, texts) to maximise instead of the loss (exp/README.md)")
+               .decides_content()
+               .reads()
+               .as("FILE"))
       .add("prompt", run.prompt, help("prompt for all training images (text models)").decides_result())
       .add("prompt_path,prompt_file", run.prompt_path,
            help("training captions: one per line, or a CSV file with a column named text")
@@ -78,6 +83,7 @@ const TrainRun& TrainRun::validated() const {
   options.validated();
   EPD_REQUIRE_USAGE((evaluation.every > 0) == !evaluation.reference.empty(),
                     "eval_every and fid must be given together");
+  EPD_REQUIRE_USAGE(reward.empty() || options.search, "reward: only with --search");
   EPD_REQUIRE_USAGE(options.loss_metric != LossMetric::kL2 || detector.empty(),
                     "detector: --loss_metric l2 does not use a detector");
   EPD_REQUIRE_USAGE(options.loss_metric != LossMetric::kLpips || !detector.empty(),

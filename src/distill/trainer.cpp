@@ -1,5 +1,7 @@
 #include "epd/distill/trainer.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -47,7 +49,7 @@ double Validation::loss_of(const Plan<double>& plan, const Loss& loss) {
   for (const Shard& pass : passes_of(mine, at_once_)) {
     const auto batch = source_->batch(pass.begin, pass.size());
     const auto end = execute(plan, denoiser_, batch.condition, batch.start);
-    losses.narrow(0, pass.begin, pass.size()).copy_(loss.compare(end, batch.states.rbegin()->second).per_image);
+    losses.narrow(0, pass.begin, pass.size()).copy_(loss.value(end, batch.states.rbegin()->second, batch.texts));
   }
   group_.all_reduce_sum(losses, "validation");  // each image has one process that drew it: the sum is exact
   double sum = 0;
@@ -104,7 +106,11 @@ IterationReport Trainer::iterate() {
     const auto& plan = run->advance(learning(optimizer_.parameters()));
     if (!per_step && n + 1 < student_->num_steps()) continue;
     Gradients gradients(options_.batch, student_->start().size());
-    compare(plan, parts, n, gradients);
+    if (options_.search) {
+      search(parts, gradients);
+    } else {
+      compare(plan, parts, n, gradients);
+    }
     report.loss.push_back(update(gradients, n, report));
   }
   ++iteration_;
@@ -136,6 +142,45 @@ void Trainer::compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::siz
     const auto by_parameters = parameter_gradients(plan, part.run, {{end, loss.gradient}}, student_->start().size());
     gradients.of(part).copy_(at::cat({by_parameters, loss.per_image.unsqueeze(1)}, 1));
   }
+}
+
+/// Fills in the gradients as they are seen from outside: along directions u_k that are orthogonal to each other,
+///   g = n / K sum_k u_k (L(p + h u_k) - L(p - h u_k)) / (2 h),
+/// exact up to h^2 where there are as many directions as parameters, unbiased where there are fewer (evolution
+/// strategies with antithetic, orthogonal directions; Salimans et al. 2017, Choromanski et al. 2018).
+void Trainer::search(std::vector<Part>& parts, Gradients& gradients) {
+  const auto here = at::tensor(optimizer_.parameters(), at::kDouble);
+  const auto directions = search_directions(here.numel());
+  const double h = options_.search_scale;
+  const auto at = [&](const at::Tensor& raw) {
+    const auto* begin = raw.const_data_ptr<double>();
+    return make_plan(student_->predictor({begin, begin + raw.numel()}), t_);
+  };
+  const auto num = static_cast<double>(directions.size(0));
+  const auto last = student_->num_steps() - 1;
+  for (std::int64_t k = 0; k < directions.size(0); ++k) {
+    const auto above = at(here + h * directions[k]), below = at(here - h * directions[k]);
+    for (Part& part : parts) {
+      const auto& [start, condition, states, texts] = part.teacher;
+      const auto loss = [&, &start = start, &condition = condition, &states = states,
+                         &texts = texts](const auto& plan) {
+        return loss_of(last).value(execute(plan, denoiser_, condition, start), states.at(last), texts);
+      };
+      const auto up = loss(above), down = loss(below);
+      const auto slope = (up - down) * (static_cast<double>(here.numel()) / (2 * h * num));
+      gradients.of(part).add_(at::cat({at::outer(slope, directions[k]), ((up + down) / (2 * num)).unsqueeze(1)}, 1));
+    }
+  }
+}
+
+/// [K, n], orthonormal; the coordinates themselves where there are enough of them.
+at::Tensor Trainer::search_directions(std::int64_t num_parameters) const {
+  const std::int64_t wanted = options_.search_directions;
+  if (wanted == 0 || wanted >= num_parameters) return at::eye(num_parameters, at::kDouble);
+  auto generator =
+      at::make_generator<at::CPUGeneratorImpl>(training_seed(~options_.seed, static_cast<std::uint64_t>(iteration_)));
+  const auto random = at::randn({num_parameters, wanted}, generator, at::kDouble);
+  return std::get<0>(at::linalg_qr(random)).t().contiguous();
 }
 
 /// Sums the images' rows in their order and moves the parameters; returns the mean loss.

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/script.h>
 
 #include <cmath>
 #include <string>
@@ -7,10 +8,12 @@
 
 #include "distill/small_mixture.h"
 #include "epd/core/error.h"
+#include "epd/distill/run_train.h"
 #include "epd/documents/predictor_json.h"
 #include "epd/files/atomic_file.h"
 #include "epd/runtime/adjoint.h"
 #include "epd/solver/make_plan.h"
+#include "support/test_files.h"
 
 // Student ns: a whole plan whose every number is learned.
 namespace epd {
@@ -87,6 +90,79 @@ TEST(NsStudent, LearnsFromEveryStartAndIsNeverWorse) {
       EXPECT_LT(loss_of(trained(options), options), 0.95 * before) << init << ", " << num_points << " points";
     }
   }
+}
+
+TEST(Search, LearnsByForwardPassesWhatTheGradientTeaches) {
+  for (const auto student : {StudentKind::kNs, StudentKind::kEpd}) {
+    auto options = ns_options();
+    options.student = student;
+    options.objective = Objective::kEndToEnd;
+    if (student == StudentKind::kEpd) options.init = "midpoint";
+    const double by_gradient = loss_of(trained(options), options);
+    options.search = true;
+    const double by_search = loss_of(trained(options), options);
+    EXPECT_LT(by_search, 1.1 * by_gradient);
+    EXPECT_NE(by_search, by_gradient);
+    options.search_directions = 6;
+    const double before = loss_of(options.initial_predictor(SmallMixture().facts()), options);
+    EXPECT_LT(loss_of(trained(options), options), 0.97 * before);
+  }
+}
+
+TEST(Search, GivesTheSameBitsInPassesOfAnySize) {
+  auto options = ns_options();
+  options.total_kimg = 0.024;
+  options.search = true;
+  options.search_directions = 3;
+  const auto whole = predictor_text(trained(options));
+  TrainerResources by_threes;
+  by_threes.batch_gpu = 3;
+  EXPECT_EQ(predictor_text(trained(options, by_threes)), whole);
+  options.seed = 1;
+  EXPECT_NE(predictor_text(trained(options)), whole);
+}
+
+class Rewards : public ::testing::Test {
+ protected:
+  std::unique_ptr<Loss> loss_of(const std::string& body) {
+    torch::jit::Module module("Reward");
+    module.define("def forward(self, images: Tensor, texts: List[str]) -> Tensor:\n    " + body + "\n");
+    module.save((folder_ / "reward.ts").string());
+    return reward_loss(
+        folder_ / "reward.ts", [](const at::Tensor& states) { return states; }, at::kCPU);
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(Rewards, SeeWholePixelsAndTexts) {
+  const auto loss = loss_of("return images.mean([1, 2, 3]) + torch.tensor([float(len(t)) for t in texts])");
+  const auto images = at::tensor({0.0F, 1.0F}).view({2, 1, 1, 1}).expand({2, 3, 2, 2});
+  const auto value = loss->value(images, {}, {"abc", ""});
+  EXPECT_TRUE(at::equal(value, -at::tensor({128.0 + 3, 255.0})));
+  EXPECT_THAT(test::error_of([&] { loss->compare(images, images); }), HasSubstr("--search"));
+}
+
+TEST_F(Rewards, ThatAreNoneAreRefusedByName) {
+  const auto images = at::zeros({2, 3, 2, 2});
+  const auto refusal = [&](const std::string& body) {
+    return test::error_of([&] { loss_of(body)->value(images, {}, {"", ""}); });
+  };
+  EXPECT_THAT(refusal("return images.mean()"), HasSubstr("reward.ts gave a tensor of"));
+  EXPECT_THAT(refusal("return images"), HasSubstr("for 2 images"));
+  EXPECT_THAT(refusal("return images.view([7])"), HasSubstr("reward.ts failed"));
+  write_file(folder_ / "text", "no module");
+  EXPECT_THAT(test::error_of([&] { reward_loss(folder_ / "text", {}, at::kCPU); }), HasSubstr("text"));
+}
+
+TEST(Search, OptionsThatDoNotFitAreRefused) {
+  auto options = ns_options();
+  options.student = StudentKind::kEpd;
+  options.search = true;
+  options.objective = Objective::kPerStep;
+  EXPECT_THROW(options.validated(), UsageError);
+  TrainRun run;
+  run.reward = "reward.ts";
+  EXPECT_THAT(test::error_of([&] { run.validated(); }, 2), HasSubstr("reward: only with --search"));
 }
 
 TEST(MeanOfTheData, BeginsTheRunsOfEveryStudent) {

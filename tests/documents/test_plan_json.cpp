@@ -300,7 +300,7 @@ TEST(PlanFiles, OfGigabytesAreRefusedAtOnce) {
 
 TEST(PlanFiles, OfAFlowBeginWithTheNoiseItself) {
   const auto times = to_zero({1, 0.6, 0});
-  const auto written = plan_json(make_plan({}, times), "euler", 1, Clock::kFlow);
+  const auto written = plan_json(make_plan(SolverOptions{}, times), "euler", 1, Clock::kFlow);
   const auto read = parse_plan(written, "x.json");
   EXPECT_EQ(read.clock, Clock::kFlow);
   EXPECT_EQ(read.times.values(), times.values());

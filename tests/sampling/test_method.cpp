@@ -113,6 +113,17 @@ TEST(Method, ReadsListsOfNoiseLevels) {
   EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), testing::tiny_facts(), options); }, 2), HasSubstr("sigmas"));
 }
 
+TEST(Method, FindsPublishedListsByName) {
+  EXPECT_EQ(read_sigmas("gits-cifar10-6").values(),
+            (std::vector<double>{80, 10.9836, 3.8811, 1.584, 0.5666, 0.1698, 0.002}));
+  int count = 0;
+  for (const auto& file : std::filesystem::directory_iterator(EPD_SOURCE_DIR "/exp/zoo/sigmas")) {
+    EXPECT_GE(read_sigmas(file.path().stem().string()).size(), 6u) << file.path();
+    ++count;
+  }
+  EXPECT_EQ(count, 12);
+}
+
 TEST(Method, OfAFlowModelBeginsAtOne) {
   auto facts = testing::tiny_facts();
   facts.noise = FlowNoise{3};

@@ -88,7 +88,7 @@ TEST(Flow, PureNoiseIsExact) {
     const auto with_mean = make_plan(options, to_zero({1, 0.5, 0}));
     EXPECT_TRUE(with_mean.mean) << name;
   }
-  const auto euler = run_plan(make_plan({}, TimeSteps({1, 0.5})), {-2.5}, GaussianFlow{});
+  const auto euler = run_plan(make_plan(SolverOptions{}, TimeSteps({1, 0.5})), {-2.5}, GaussianFlow{});
   EXPECT_EQ(euler.end()[0], -1.25);
 }
 
@@ -102,7 +102,7 @@ TEST(Flow, LastStepToZeroIsTheDenoisedImage) {
 }
 
 TEST(Flow, NsPlansEndAtZero) {
-  const auto plan = make_plan({}, to_zero({1, 0.5, 0}));
+  const auto plan = make_plan(SolverOptions{}, to_zero({1, 0.5, 0}));
   const auto global = global_form(plan, 1, 0);
   EXPECT_EQ(run_plan(write_plan(validated(global)), {0.7}, GaussianFlow{}).end(),
             run_plan(plan, {0.7}, GaussianFlow{}).end());

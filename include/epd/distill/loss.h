@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace epd {
 
@@ -19,6 +22,11 @@ class Loss {
  public:
   virtual ~Loss() = default;
   virtual LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const = 0;
+  /// The loss per image alone, of images with these texts.
+  virtual at::Tensor value(const at::Tensor& student, const at::Tensor& teacher,
+                           const std::vector<std::string>&) const {
+    return compare(student, teacher).per_image;
+  }
 };
 
 /// sum over C, H, W of (x_student - x_teacher)^2.
@@ -33,6 +41,11 @@ using DecodeFunction = std::function<at::Tensor(const at::Tensor& states)>;
 /// not rounded, so that gradients flow (EPD section 3.4; C, H, W are the state's). Both networks always see `chunk`
 /// images, a smaller last chunk padded, so that an image's bits do not depend on the batch it came in.
 std::unique_ptr<Loss> feature_loss(FeatureFunction features, DecodeFunction decode, double alpha, std::int64_t chunk);
+
+/// Minus the reward of the student's images, whatever the teacher's: `reward` is a TorchScript module whose
+/// forward(images, texts) takes float images [N, 3, H, W] of whole numbers in [0, 255] and a list of N texts, and gives
+/// [N]. It has no gradient (--search). Throws Error for a file that is none.
+std::unique_ptr<Loss> reward_loss(const std::filesystem::path& reward, DecodeFunction decode, at::Device device);
 
 /// The sum of two losses.
 std::unique_ptr<Loss> sum_of_losses(std::unique_ptr<Loss> first, std::unique_ptr<Loss> second);

@@ -27,6 +27,7 @@ struct TrainRun {
 
   TrainOptions options;
   std::string model_path, detector;
+  std::string reward;               // a TorchScript file to be maximised instead of the loss at the last step
   std::string prompt, prompt_path;  // for models conditioned on text: one, or caption i for training seed i
   std::filesystem::path outdir = "exp";
   std::string desc;                 // appended to the folder's name

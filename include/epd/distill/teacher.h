@@ -24,6 +24,7 @@ struct TeacherBatch {
   at::Tensor start;     // x(t_0), [B, C, H, W]
   Condition condition;  // of the B images
   StatesByStep states;
+  std::vector<std::string> texts;  // the prompt of each image; empty ones for models without text
 };
 
 /// Where a trainer's batches come from: an endless sequence of images.

@@ -83,6 +83,9 @@ struct TrainOptions {
   NsRates rates;              // of ns
   std::optional<bool> coslr;  // unset: for student ns alone
   std::uint64_t seed = 0;
+  bool search = false;        // by forward passes alone, without gradients
+  int search_directions = 0;  // in which the parameters are moved each time; 0: as many as there are parameters
+  double search_scale = 0.1;  // how far, in raw parameters
   // Validation: the predictor that is kept is the best one then, the start among them.
   std::optional<std::int64_t> val_images;  // 0: none, the last predictor is kept; unset: kPlanValidationImages for ns
   std::int64_t val_every = 10;             // iterations
@@ -97,7 +100,7 @@ struct TrainOptions {
   }
   std::int64_t num_iterations() const;
   /// The published rule for `auto`: end_to_end for student epd on the pixel datasets with num_steps < 6, else per_step;
-  /// for student ns always end_to_end.
+  /// for student ns, and where gradients are searched for, always end_to_end.
   Objective resolved_objective() const;
   /// The learning rate of an iteration: constant, or a cosine from lr to 0.01 (method.md, "Distillation"). For student
   /// ns a factor of its rates, a cosine from 1 to 0.

@@ -86,6 +86,8 @@ class Trainer {
   struct Gradients;
 
   std::vector<Part> make_parts();
+  void search(std::vector<Part>& parts, Gradients& gradients);
+  at::Tensor search_directions(std::int64_t num_parameters) const;
   void compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients);
   double update(const Gradients& gradients, std::size_t step, IterationReport& report);
   const Loss& loss_of(std::size_t step) const;
