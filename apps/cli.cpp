@@ -232,6 +232,11 @@ void on_all_processes(const Common& common, const std::function<void(ProcessGrou
   });
 }
 
+at::Device planned_device(const Common& common) {
+  const bool is_there = common.device == "auto" || common.device == "cpu";
+  return is_there ? choose_device(common, 0) : accelerator_of(common.device);
+}
+
 void on_root(const std::function<void()>& work) {
   if (rank_environment().rank == 0) work();
 }

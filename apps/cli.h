@@ -66,6 +66,9 @@ at::Device choose_device(const Common& common, int local_rank);
 /// --device names for it.
 void on_all_processes(const Common& common, const std::function<void(ProcessGroup&, at::Device)>& work);
 
+/// The device that a run would have, whether or not it is there: for --explain and --dry_run.
+at::Device planned_device(const Common& common);
+
 /// Work that needs no other process, done by the first one for all: --explain, --dry_run.
 void on_root(const std::function<void()>& work);
 

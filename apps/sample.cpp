@@ -1,10 +1,14 @@
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "cli.h"
+#include "epd/assets/paths.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
 #include "epd/core/run_main.h"
+#include "epd/denoiser/memory.h"
+#include "epd/distributed/environment.h"
 #include "epd/documents/plan_json.h"
 #include "epd/files/json.h"
 #include "epd/sampling/run_sample.h"
@@ -26,14 +30,18 @@ Json source_of(const Method& method) {
   return source;
 }
 
-void explain(const SampleOptions& options, bool as_json) {
+void explain(const SampleOptions& options, at::Device device) {
   const auto method = method_without_model(options);
   const int cost = guidance_cost(method.guidance.kind);
-  if (as_json) {
+  if (options.json) {
     std::cout << plan_json(method.plan, method.solver, cost, method.clock, source_of(method));
-  } else {
-    std::cout << method.description() << "\n" << explain_table(method.plan, cost);
+    return;
   }
+  std::cout << method.description() << "\n" << explain_table(method.plan, cost);
+  const auto dataset = method.predictor ? method.predictor->spec.dataset_name : options.dataset_name;
+  if (!std::filesystem::exists(model_location(dataset, options.model_path))) return;
+  const auto need = [&] { return sample_memory(options, resolve(options), device, rank_environment().size); };
+  std::cout << text_or_why(need) << "\n";
 }
 
 Json json_of(const SampleSummary& done) {
@@ -74,7 +82,7 @@ int main(int argc, char** argv) {
   return run_main([&] {
     if (!program.parse(argc, argv)) return;
     cli::apply(common);
-    if (options.explain) return cli::on_root([&] { explain(options.validated(), options.json); });
+    if (options.explain) return cli::on_root([&] { explain(options.validated(), cli::planned_device(common)); });
     cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
       const auto done = run_sample(options.validated(), group, device);
       if (group.is_root()) report(done, options.json);

@@ -6,7 +6,9 @@
 #include "epd/assets/paths.h"
 #include "epd/core/run_main.h"
 #include "epd/denoiser/guidance.h"
+#include "epd/denoiser/memory.h"
 #include "epd/distill/run_train.h"
+#include "epd/distributed/environment.h"
 #include "epd/documents/model_facts_json.h"
 #include "epd/documents/run_dir.h"
 #include "epd/files/options_json.h"
@@ -18,7 +20,7 @@ using namespace epd;
 namespace fs = std::filesystem;
 
 /// What the run would do, without loading a weight.
-void explain(const TrainRun& given) {
+void explain(const TrainRun& given, at::Device device) {
   const TrainRun run = with_dataset_name(given);
   const auto facts = read_model_facts(find_model(run.options.dataset_name, run.model_path));
   const auto student = run.validated().options.initial_predictor(facts);
@@ -28,7 +30,8 @@ void explain(const TrainRun& given) {
       run.command_line, "\nfolder: ", planned_folder(run, student).string(),
       "\niterations: ", run.options.num_iterations(), "\nstudent:\n",
       explain_table(make_plan(student, student.time_steps(map.get())), cost), "teacher:\n",
-      explain_table(make_plan(run.options.teacher_options(), run.options.teacher_grid(student, map.get())), cost));
+      explain_table(make_plan(run.options.teacher_options(), run.options.teacher_grid(student, map.get())), cost),
+      text_or_why([&] { return train_memory(run, device, rank_environment().size); }), "\n");
 }
 
 /// The options of the run that is resumed; what was given wins.
@@ -57,7 +60,7 @@ int main(int argc, char** argv) {
       report_once([&] { add_options_of_run(command->options, run); });
     cli::apply(common);
     run.command_line = options_json(command->options).dump(2);
-    if (run.dry_run) return cli::on_root([&] { explain(run); });
+    if (run.dry_run) return cli::on_root([&] { explain(run, cli::planned_device(common)); });
     cli::on_all_processes(common, [&](ProcessGroup& group, at::Device device) {
       run.resources.device = device;
       const auto folder = run_train(with_dataset_name(run), group);

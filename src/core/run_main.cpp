@@ -17,6 +17,7 @@
 
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/core/sha256.h"
 
 #if defined(__GLIBC__)
@@ -187,10 +188,9 @@ int run_main(const std::function<void()>& work) {
   } catch (const Error& e) {
     report(printable(e.what()));
     return e.exit_code();
-  } catch (const std::bad_alloc&) {
-    report(kOutOfMemory);
   } catch (const std::exception& e) {
-    report(e.what());
+    const auto out = out_of_memory(e);
+    report(out ? out->what() : e.what());
   } catch (...) {
     report("unknown error");
   }

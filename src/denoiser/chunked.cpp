@@ -23,10 +23,25 @@ struct Block {
     if (images < chunk) block = padded_rows(block.transpose(0, 1), chunk).transpose(0, 1);
     return block.reshape(flat_shape(block)).contiguous();
   }
-  /// The rows of a padded result as [points, images, ...], without the padding.
-  at::Tensor unpadded(const at::Tensor& rows) const { return rows.unflatten(0, {points, -1}).narrow(1, 0, images); }
+  /// The condition of its images, padded likewise.
+  Condition part(const Condition& condition, std::int64_t chunk) const {
+    return condition.slice(first_image, first_image + images).padded(chunk);
+  }
+  /// Its rows of a gradient by the padded result: the padding repeats an image, so it has none.
+  at::Tensor gradient(const at::Tensor& batch, std::int64_t num_points, std::int64_t chunk) const {
+    auto shape = batch.sizes().vec();
+    shape[0] = points * chunk;
+    const auto rows = at::zeros(shape, batch.options());
+    unpadded(rows).copy_(of(batch, num_points));
+    return rows;
+  }
+  /// Writes the rows of a padded result, without the padding, into the batch.
+  void put(const at::Tensor& rows, const at::Tensor& batch, std::int64_t num_points) const {
+    of(batch, num_points).copy_(unpadded(rows));
+  }
 
  private:
+  at::Tensor unpadded(const at::Tensor& rows) const { return rows.unflatten(0, {points, -1}).narrow(1, 0, images); }
   static std::vector<std::int64_t> flat_shape(const at::Tensor& block) {
     auto shape = block.sizes().vec();
     shape[1] *= shape[0];
@@ -67,12 +82,11 @@ at::Tensor ChunkedDenoiser::forward(const at::Tensor& x, const at::Tensor& sigma
                                     const Condition& condition) const {
   const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
   const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
-  lanes_->run(blocks.size(), [&](std::size_t i) {
+  lanes_->run(blocks.size(), [&, chunk = options_.chunk](std::size_t i) {
     const Block& block = blocks[i];
-    const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
-    const auto denoised = inner_->forward(block.rows(x, num_points, options_.chunk),
-                                          block.rows(sigma, num_points, options_.chunk), block.points, part);
-    block.of(result, num_points).copy_(block.unpadded(denoised));
+    const auto denoised = inner_->forward(block.rows(x, num_points, chunk), block.rows(sigma, num_points, chunk),
+                                          block.points, block.part(condition, chunk));
+    block.put(denoised, result, num_points);
   });
   return result;
 }
@@ -82,31 +96,39 @@ Differentiated ChunkedDenoiser::differentiate(const at::Tensor& x, const at::Ten
   const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
   const auto result = at::empty_like(x, at::MemoryFormat::Contiguous);
   std::vector<std::function<InputGradients(const at::Tensor&)>> pullbacks(blocks.size());
+  const auto chunk = options_.chunk;
   lanes_->run(blocks.size(), [&](std::size_t i) {
     const Block& block = blocks[i];
-    const auto part = condition.slice(block.first_image, block.first_image + block.images).padded(options_.chunk);
-    auto differentiated = inner_->differentiate(block.rows(x, num_points, options_.chunk),
-                                                block.rows(sigma, num_points, options_.chunk), block.points, part);
-    block.of(result, num_points).copy_(block.unpadded(differentiated.denoised));
+    auto differentiated = inner_->differentiate(block.rows(x, num_points, chunk), block.rows(sigma, num_points, chunk),
+                                                block.points, block.part(condition, chunk));
+    block.put(differentiated.denoised, result, num_points);
     pullbacks[i] = std::move(differentiated.pullback);
   });
-  const auto chunk = options_.chunk;
   auto pullback = [=, lanes = lanes_, sigma_like = sigma.detach()](const at::Tensor& gradient) -> InputGradients {
-    InputGradients all{at::empty_like(gradient, at::MemoryFormat::Contiguous), at::empty_like(sigma_like)};
+    const InputGradients all{at::empty_like(gradient, at::MemoryFormat::Contiguous), at::empty_like(sigma_like)};
     lanes->run(blocks.size(), [&](std::size_t i) {
-      const Block& block = blocks[i];
-      // The padding repeats an image; its gradient is left out by giving it none.
-      auto shape = gradient.sizes().vec();
-      shape[0] = block.points * chunk;
-      const auto rows = at::zeros(shape, gradient.options());
-      block.unpadded(rows).copy_(block.of(gradient, num_points));
-      const auto part = pullbacks[i](rows);
-      block.of(all.x, num_points).copy_(block.unpadded(part.x));
-      block.of(all.sigma, num_points).copy_(block.unpadded(part.sigma));
+      const auto part = pullbacks[i](blocks[i].gradient(gradient, num_points, chunk));
+      blocks[i].put(part.x, all.x, num_points);
+      blocks[i].put(part.sigma, all.sigma, num_points);
     });
     return all;
   };
   return {result, std::move(pullback)};
+}
+
+InputGradients ChunkedDenoiser::pull_back(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                                          const Condition& condition, const at::Tensor& gradient) const {
+  const InputGradients all{at::empty_like(gradient, at::MemoryFormat::Contiguous), at::empty_like(sigma)};
+  const auto blocks = blocks_of(num_points, x.size(0) / num_points, options_);
+  lanes_->run(blocks.size(), [&, chunk = options_.chunk](std::size_t i) {
+    const Block& block = blocks[i];
+    const auto part =
+        inner_->pull_back(block.rows(x, num_points, chunk), block.rows(sigma, num_points, chunk), block.points,
+                          block.part(condition, chunk), block.gradient(gradient, num_points, chunk));
+    block.put(part.x, all.x, num_points);
+    block.put(part.sigma, all.sigma, num_points);
+  });
+  return all;
 }
 
 }  // namespace epd

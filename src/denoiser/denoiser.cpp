@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "epd/core/error.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/denoiser/device.h"
 
 namespace epd {
@@ -17,6 +18,35 @@ Condition changed(const Condition& c, Change change) {
   const auto apply = [&](const at::Tensor& x) { return x.defined() ? change(x) : x; };
   return {apply(c.value), apply(c.unconditional), apply(c.labels), {}};
 }
+
+/// An evaluation as autograd recorded it.
+struct Tape {
+  at::Tensor x, sigma, denoised;
+
+  Tape(const AutogradDenoiser& denoiser, const at::Tensor& at_x, const at::Tensor& at_sigma, std::int64_t num_points,
+       const Condition& condition)
+      : x(at_x.detach().requires_grad_(true)), sigma(at_sigma.detach().requires_grad_(true)) {
+    const at::AutoGradMode with_grad(true);
+    denoised = denoiser.evaluate(x, sigma, num_points, condition);
+    EPD_REQUIRE(denoised.requires_grad(), "the model's output does not depend on its input in a differentiable way");
+  }
+
+  /// `keep`: it can be asked again; else its activations are freed on the way.
+  InputGradients pull_back(const at::Tensor& gradient, bool tf32, bool keep) const {
+    const Tf32 scope(gradient.device(), tf32);
+    try {
+      const auto gradients = torch::autograd::grad({denoised}, {x, sigma}, {gradient}, /*retain_graph=*/keep,
+                                                   /*create_graph=*/false, /*allow_unused=*/true);
+      const auto or_zero = [](const at::Tensor& g, const at::Tensor& like) {
+        return g.defined() ? g : at::zeros_like(like);
+      };
+      return {or_zero(gradients[0], x.detach()), or_zero(gradients[1], sigma.detach())};
+    } catch (const std::exception& e) {
+      if (const auto out = out_of_memory(e, kSmallerNetworkOptions)) throw *out;
+      throw;
+    }
+  }
+};
 
 }  // namespace
 
@@ -53,22 +83,14 @@ at::Tensor AutogradDenoiser::forward(const at::Tensor& x, const at::Tensor& sigm
 
 Differentiated AutogradDenoiser::differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                                                const Condition& condition) const {
-  at::AutoGradMode with_grad(true);
-  const auto x_leaf = x.detach().requires_grad_(true);
-  const auto sigma_leaf = sigma.detach().requires_grad_(true);
-  const auto denoised = evaluate(x_leaf, sigma_leaf, num_points, condition);
-  EPD_REQUIRE(denoised.requires_grad(), "the model's output does not depend on its input in a differentiable way");
-  return {denoised.detach(),
-          [x_leaf, sigma_leaf, denoised, tf32 = tf32_](const at::Tensor& gradient) -> InputGradients {
-            const Tf32 scope(gradient.device(), tf32);
-            const auto gradients = torch::autograd::grad({denoised}, {x_leaf, sigma_leaf}, {gradient},
-                                                         /*retain_graph=*/true, /*create_graph=*/false,
-                                                         /*allow_unused=*/true);
-            const auto or_zero = [](const at::Tensor& g, const at::Tensor& like) {
-              return g.defined() ? g : at::zeros_like(like);
-            };
-            return {or_zero(gradients[0], x_leaf.detach()), or_zero(gradients[1], sigma_leaf.detach())};
-          }};
+  const Tape tape(*this, x, sigma, num_points, condition);
+  return {tape.denoised.detach(),
+          [tape, tf32 = tf32_](const at::Tensor& gradient) { return tape.pull_back(gradient, tf32, /*keep=*/true); }};
+}
+
+InputGradients AutogradDenoiser::pull_back(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                                           const Condition& condition, const at::Tensor& gradient) const {
+  return Tape(*this, x, sigma, num_points, condition).pull_back(gradient, tf32_, /*keep=*/false);
 }
 
 }  // namespace epd

@@ -7,6 +7,7 @@
 
 #include "epd/core/error.h"
 #include "epd/core/log.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/device.h"
 #include "epd/documents/model_facts_json.h"
@@ -25,9 +26,8 @@ struct TorchScriptModel::Module {
     const Tf32 scope(device, tf32);
     try {
       return script.get_method(method)(stack).toTensor();
-    } catch (const c10::OutOfMemoryError&) {
-      throw;
     } catch (const std::exception& e) {
+      if (const auto out = out_of_memory(e, method == "decode" ? "--decode_batch" : kSmallerNetworkOptions)) throw *out;
       throw Error(text("model ", path.string(), ": ", method, " failed: ", last_line(e.what())));
     }
   }
@@ -49,7 +49,7 @@ namespace {
 
 torch::jit::Module load_script(const std::filesystem::path& path, at::Device device) {
   try {
-    require_undamaged(path);
+    if (!device.is_meta()) require_undamaged(path);
     make_reproducible(device);
     auto script = torch::jit::load(path.string(), device);
     script.eval();
@@ -98,7 +98,7 @@ bool has_method(const torch::jit::Module& script, const std::string& name, std::
 TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision)
     : path_(path),
       facts_(read_model_facts(path)),
-      sha256_(sha256_of_file(path)),
+      sha256_(device.is_meta() ? "" : sha256_of_file(path)),  // on `meta` no weight is read for its value
       device_(device),
       precision_(resolved(precision, facts_, device)),
       module_(std::make_unique<Module>(Module{load_script(path, device), device, allows_tf32()})) {

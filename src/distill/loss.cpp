@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "epd/core/error.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/denoiser/denoiser.h"
 #include "epd/denoiser/device.h"
 #include "epd/files/zip.h"
@@ -57,8 +58,13 @@ class FeatureLoss : public Loss {
     const auto leaf = student.detach().requires_grad_(true);
     const double scale = alpha_ * static_cast<double>(student.numel() / student.size(0));
     const auto per_image = scale * (features_of(leaf) - wanted).square().mean(1);
-    const auto gradient = torch::autograd::grad({per_image.sum()}, {leaf})[0];
-    return {per_image.detach().to(at::kCPU, at::kDouble), gradient};
+    try {
+      const auto gradient = torch::autograd::grad({per_image.sum()}, {leaf})[0];
+      return {per_image.detach().to(at::kCPU, at::kDouble), gradient};
+    } catch (const std::exception& e) {
+      if (const auto out = out_of_memory(e, "--decode_batch or --chunk")) throw *out;
+      throw;
+    }
   }
 
   at::Tensor features_of(const at::Tensor& states) const {

@@ -8,6 +8,7 @@
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/core/progress.h"
 #include "epd/denoiser/device.h"
 #include "epd/denoiser/open_model.h"
@@ -25,6 +26,7 @@
 #include "epd/sampling/sampler.h"
 #include "epd/solver/make_plan.h"
 #include "train_record.h"
+#include "train_setup.h"
 
 namespace epd {
 namespace {
@@ -69,47 +71,13 @@ class Evaluator {
   std::vector<std::uint64_t> mine_;
 };
 
-OpenedModel open(const TrainRun& run, std::int64_t chunk) {
-  const auto& o = run.options;
-  make_gradients_reproducible(run.resources.device, run.bench);
-  ModelOptions model;
-  model.path = find_model(o.dataset_name, run.model_path);
-  model.device = run.resources.device;
-  model.precision = run.precision;
-  model.guidance = {o.guidance_type, o.guidance_rate.value_or(1), o.thresholding};
-  model.chunks = {chunk, run.points_at_once};
-  return open_model(model);
-}
-
-std::shared_ptr<const Detector> open_detector(const TrainRun& run) {
-  if (run.options.loss_metric == LossMetric::kL2 || !run.reward.empty()) return nullptr;
-  DetectorOptions options;
-  options.device = run.resources.device;
-  return std::make_shared<const Detector>(find_detector(run.options.dataset_name, run.detector), options);
-}
-
-std::unique_ptr<Loss> make_last_loss(const TrainRun& run, const OpenedModel& model,
-                                     std::shared_ptr<const Detector> detector, std::int64_t chunk) {
-  if (!run.reward.empty()) {
-    return reward_loss(
-        run.reward, [model = model.model](const at::Tensor& states) { return model->decode(states); },
-        run.resources.device);
-  }
-  if (!detector) return l2_loss();
-  auto features = feature_loss([detector](const at::Tensor& images) { return detector->features_of(images); },
-                               [model = model.model](const at::Tensor& states) { return model->decode(states); },
-                               run.options.alpha, chunk);
-  if (run.options.loss_metric != LossMetric::kL2AndFeatures) return features;
-  return sum_of_losses(l2_loss(), std::move(features));
-}
-
 std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const OpenedModel& model,
-                                                      bool begin_with_mean, std::int64_t chunk) {
+                                                      bool begin_with_mean) {
   ConditionOptions options;
   if (!run.prompt.empty()) options.prompt = run.prompt;
   options.prompt_file = run.prompt_path;
   options.captions_repeat = true;
-  options.chunk = chunk;
+  options.chunk = run.chunk;
   auto conditions = make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
   if (const auto lost = conditions->cut_off({}); !lost.empty()) log::warning(lost);
   if (!begin_with_mean) return conditions;
@@ -161,6 +129,9 @@ void train(Trainer& trainer, const TrainRun& run, const RunFolder& folder, Ticks
         last_state = folder.seconds();
       }
     }
+  } catch (const OutOfMemory& e) {
+    if (run.resources.adjoint == AdjointMemory::kRecompute) throw;
+    throw OutOfMemory(text(e.what(), ", or --adjoint recompute"));
   } catch (const Interrupted&) {
     folder.write_state(trainer);
     log::info("stopped at iteration ", trainer.iteration(), "; continue with --resume ", folder.path().string());
@@ -214,10 +185,10 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   EPD_REQUIRE_USAGE(!given.bench || group.size() == 1, "bench: each of ", group.size(), " processes would choose its ",
                     "own algorithms, and the gradients would depend on their number; use --bench with one process");
   TrainRun run = continued(given, group);
-  const std::int64_t chunk = chunk_or_default(run.chunk, run.resources.device);
-  const auto model = open(run, chunk);
-  const auto detector = open_detector(run);
-  const auto start = run.options.initial_predictor(model.facts());
+  run = with_defaults(std::move(run));
+  make_gradients_reproducible(run.resources.device, run.bench);
+  const TrainSetup setup(run);
+  const auto& [model, detector, start] = setup;
   const auto record_of_run = train_record(run, start, model, detector.get());
   auto shared_record = record_of_run;
   auto described = run;
@@ -227,18 +198,13 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   // What cannot go on is refused before the work of preparing it.
   if (!run.resume.empty()) require_same_run(run, find_run_dir(run.resume, run.outdir), record_of_run.dump(1));
 
-  const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean, chunk);
+  const auto conditions = make_run_conditions(run, model, start.afs == Afs::kMean);
   Ticks::Evaluate evaluate;
   if (run.evaluation.every > 0) {
     const auto evaluator = std::make_shared<const Evaluator>(run, model, conditions, group);
     evaluate = [evaluator](const PredictorSpec& student) { return evaluator->distance(student); };
   }
-  const auto teacher_of = [&](const TrainOptions& options) {
-    return make_teacher(options, start, *model.denoiser, conditions, run.resources.device);
-  };
-  Trainer trainer(run.options, start, *model.denoiser, teacher_of(run.options),
-                  make_last_loss(run, model, detector, chunk), run.resources, group,
-                  run.options.validation_images() > 0 ? teacher_of(run.options.for_validation()) : nullptr);
+  Trainer trainer = setup.trainer(run, conditions, group);
   RunFolder folder(make_folder(run, start, group), group.is_root(), record_of_run.dump(1));
   if (run.resume.empty()) {
     folder.write_options(run.command_line);

@@ -67,11 +67,15 @@ Options options_of(TrainRun& run) {
            help("feature network for --fid (default: inception; for demo, its own network)").reads().as("NAME|FILE"));
   options.group("Resources")
       .add("batch_gpu", run.resources.batch_gpu,
-           help("images per gradient pass of a process (0: its whole share of the batch)").in(at_least(0)))
+           help("images per gradient pass of a process (0: one chunk, on the CPU one per thread)").in(at_least(0)))
       .add("adjoint", run.resources.adjoint,
            help("gradients: recompute each evaluation, or keep its activations (faster, more memory)"))
       .add("points_at_once", run.points_at_once, help(kPointsAtOnce).decides_result().in(at_least(0)))
       .add("chunk", run.chunk, help(kChunk).decides_result().in(at_least(0)))
+      .add("decode_batch", run.decode_batch,
+           help("latents decoded for their features per pass (0: 1 on the CPU, 8 on a GPU)")
+               .decides_result()
+               .in(at_least(0)))
       .add("precision", run.precision, help(kPrecision).decides_result())
       .add("bench", run.bench, help("cuDNN benchmark mode").decides_result());
   return options;

@@ -27,7 +27,7 @@ std::vector<Dual> learning(const std::vector<double>& parameters) {
 struct Trainer::Part {
   std::int64_t first;  // the batch's image that its first row is
   TeacherBatch teacher;
-  Run<Dual> run;
+  std::optional<Run<Dual>> run;  // until the last step's gradients are taken
 };
 
 /// Row i: the gradient of image i's loss by the parameters, and behind it the loss itself.
@@ -36,7 +36,7 @@ struct Trainer::Gradients {
 
   Gradients(std::int64_t batch, std::size_t num_parameters)
       : rows(at::zeros({batch, static_cast<std::int64_t>(num_parameters) + 1}, at::kDouble)) {}
-  at::Tensor of(const Part& part) const { return rows.narrow(0, part.first, part.run.batch()); }
+  at::Tensor of(const Part& part) const { return rows.narrow(0, part.first, part.run->batch()); }
 };
 
 Validation::Validation(std::unique_ptr<TrajectorySource> source, std::int64_t num_images, std::int64_t at_once,
@@ -136,11 +136,12 @@ bool is_done(const TrainOptions& options, const TrainingState& state) {
 /// Walks all parts to the end of the step and fills in the gradients of its loss.
 void Trainer::compare(const Plan<Dual>& plan, std::vector<Part>& parts, std::size_t step, Gradients& gradients) {
   for (Part& part : parts) {
-    part.run.advance(plan);
+    part.run->advance(plan);
     const Register end = plan.grid.back();
-    const LossValue loss = loss_of(step).compare(part.run[end], part.teacher.states.at(step));
-    const auto by_parameters = parameter_gradients(plan, part.run, {{end, loss.gradient}}, student_->start().size());
+    const LossValue loss = loss_of(step).compare((*part.run)[end], part.teacher.states.at(step));
+    const auto by_parameters = parameter_gradients(plan, *part.run, {{end, loss.gradient}}, student_->start().size());
     gradients.of(part).copy_(at::cat({by_parameters, loss.per_image.unsqueeze(1)}, 1));
+    if (step + 1 == student_->num_steps()) part.run.reset();
   }
 }
 

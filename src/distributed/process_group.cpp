@@ -1,14 +1,13 @@
 #include "epd/distributed/process_group.h"
 
-#include <c10/util/Exception.h>
 
 #include <exception>
-#include <new>
 
 #include "c10d_group.h"
 #include "epd/core/error.h"
 #include "epd/core/interrupt.h"
 #include "epd/core/log.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/core/run_main.h"
 #include "rendezvous.h"
 
@@ -77,17 +76,10 @@ void rethrow_as_error() {
     throw;
   } catch (const Error&) {
     throw;
-  } catch (const c10::OutOfMemoryError& e) {
-    log::debug(e.what());
-    throw Error(text("out of memory: try smaller --batch, --batch_gpu or --chunk (", one_line(e.what()), ")"));
-  } catch (const std::bad_alloc&) {
-    throw Error("out of memory: try smaller --batch, --batch_gpu or --chunk");
   } catch (const std::exception& e) {
     const std::string what = e.what();
     log::debug(what);
-    if (what.find("DefaultCPUAllocator: can't allocate memory") != what.npos) {
-      throw Error(text("out of memory: try smaller --batch, --batch_gpu or --chunk (", one_line(what), ")"));
-    }
+    if (const auto out = out_of_memory(e)) throw *out;
     throw Error(one_line(what));
   }
 }

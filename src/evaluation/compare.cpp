@@ -14,7 +14,7 @@
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/core/progress.h"
-#include "epd/denoiser/open_model.h"
+#include "epd/denoiser/memory.h"
 #include "epd/distributed/shard.h"
 #include "epd/images/image_source.h"
 #include "epd/metrics/detector.h"
@@ -61,7 +61,7 @@ std::vector<Contender> contenders(const CompareOptions& o, const ModelFacts& fac
 
 /// What all rows share.
 struct Setting {
-  const CompareOptions& options;
+  CompareOptions options;  // with the default chunk filled in
   ProcessGroup& group;
   OpenedModel model;
   std::shared_ptr<const Conditions> conditions;
@@ -84,13 +84,15 @@ struct Reference {
   std::optional<Statistics> data;
 };
 
-Setting open_setting(const CompareOptions& o, ProcessGroup& group, at::Device device) {
+Setting open_setting(CompareOptions o, ProcessGroup& group, at::Device device) {
+  constexpr std::int64_t kPoints = 2;  // of the predictors that are usual
   ModelOptions model;
   model.path = find_model(o.dataset_name, o.model_path);
   model.device = device;
   model.precision = o.precision;
   model.guidance = {o.guidance_type, o.guidance_rate, false};
-  model.chunks.chunk = chunk_or_default(o.chunk, device);
+  model.chunks.chunk = o.chunk;
+  o.chunk = model.chunks.chunk = chunk_that_fits(model, {.num_points = kPoints});
   auto opened = open_model(model);
   auto conditions = make_conditions(opened.model, model.path, o.condition);
   return {o,
@@ -154,7 +156,7 @@ MethodSamples draw(const Setting& setting, const Method& method, const std::stri
   };
   progress.note(name);
   const Sampler sampler(setting.model, setting.conditions, method.plan, method.times[0], {.on_bad = o.on_bad});
-  const auto at_once = std::max<std::int64_t>(1, o.batch / setting.group.size());
+  const auto at_once = images_at_once(o.batch, setting.group.size(), o.chunk);
   auto drawn = draw_statistics(sampler, setting.seeds, at_once, setting.detector, setting.group, name, keep);
   samples.statistics = std::move(drawn.statistics);
   const auto finite = static_cast<std::int64_t>(samples.statistics.count);

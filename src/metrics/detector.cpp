@@ -11,6 +11,7 @@
 #include "epd/assets/paths.h"
 #include "epd/core/error.h"
 #include "epd/core/log.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/core/run_main.h"
 #include "epd/core/sha256.h"
 #include "epd/denoiser/device.h"
@@ -119,9 +120,8 @@ at::Tensor Detector::run(const at::Tensor& images) const {
   const Tf32 full_precision(options_.device, false);  // whatever the denoiser beside it computes in
   try {
     return module_->script.forward({images}, module_->keywords).toTensor();
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
   } catch (const std::exception& e) {
+    if (const auto out = out_of_memory(e)) throw *out;
     throw Error(text("detector ", path_.string(), ": forward failed: ", one_line(e.what())));
   }
 }

@@ -71,8 +71,7 @@ class Adjoint {
     for (auto& lambda : lambdas) {
       if (!lambda.defined()) lambda = at::zeros_like(run_[instruction.states[0]]);
     }
-    const auto gradients =
-        run_.differentiate(plan_, index).pullback(lambdas.size() == 1 ? lambdas[0] : at::cat(lambdas));
+    const auto gradients = run_.pull_back(plan_, index, lambdas.size() == 1 ? lambdas[0] : at::cat(lambdas));
     const auto by_state = gradients.x.split(run_.batch()), by_sigma = gradients.sigma.split(run_.batch());
     for (std::size_t k = 0; k < lambdas.size(); ++k) {
       if (learns(instruction.sigmas[k])) learn(instruction.sigmas[k], by_sigma[k].to(at::kCPU, at::kDouble));

@@ -150,12 +150,12 @@ void Run<S>::store(Register r, at::Tensor value) {
 }
 
 template <class S>
-Differentiated Run<S>::differentiate(const Plan<S>& plan, std::size_t instruction) const {
-  if (keep_ == KeepForAdjoint::kActivations) return kept_.at(instruction);
+InputGradients Run<S>::pull_back(const Plan<S>& plan, std::size_t instruction, const at::Tensor& gradient) const {
+  if (keep_ == KeepForAdjoint::kActivations) return kept_.at(instruction).pullback(gradient);
   EPD_ASSERT(keep_ == KeepForAdjoint::kStates, "a run that kept nothing has no adjoint");
   const auto& evaluate = std::get<Evaluate<S>>(plan.instructions[instruction]);
-  return denoiser_.differentiate(inputs(evaluate), noise_levels(instruction),
-                                 static_cast<std::int64_t>(evaluate.states.size()), condition_);
+  return denoiser_.pull_back(inputs(evaluate), noise_levels(instruction),
+                             static_cast<std::int64_t>(evaluate.states.size()), condition_, gradient);
 }
 
 template class Run<double>;

@@ -105,10 +105,11 @@ class SampleRun {
         random_device_(options.random_device == RandomDevice::kCpu ? at::Device(at::kCPU) : device),
         resolved_(resolve(options)),
         layout_{resolved_.outdir, options.format, options.grid, options.subdirs, options.save_inters},
-        chunks_{chunk_or_default(options.chunk, device), options.points_at_once},
-        model_(open_model({resolved_.model_path, device, options.precision, resolved_.method.guidance, chunks_})) {
+        model_options_(model_options(options, resolved_, device)),
+        model_(open_model(model_options_)) {
+    if (!device.is_cpu()) options_.chunk = chunk();  // it depends on the device's memory, so it is on record
     auto condition = resolved_.condition;
-    condition.chunk = chunks_.chunk;
+    condition.chunk = chunk();
     conditions_ = make_conditions(model_.model, resolved_.model_path, condition);
     if (options.scoring.wanted()) {
       scorer_ = std::make_unique<SampleScorer>(options.scoring, resolved_.dataset_name, device);
@@ -275,12 +276,10 @@ class SampleRun {
     return share_of(all, group_.rank(), group_.size());
   }
 
-  /// This process's part of a batch, as whole rounds of chunks, a lane each: one that is not full costs as much.
-  std::int64_t at_once() const {
-    const std::int64_t part = (options_.batch + group_.size() - 1) / group_.size();
-    const std::int64_t round = chunks_.chunk * num_lanes(device_);
-    return (part + round - 1) / round * round;
-  }
+  std::int64_t chunk() const { return model_options_.chunks.chunk; }
+
+  /// A lane each for the chunks of a round.
+  std::int64_t at_once() const { return images_at_once(options_.batch, group_.size(), chunk() * num_lanes(device_)); }
 
   std::string title() const {
     return group_.size() == 1 ? "sampling" : text("sampling, share of 1 of ", group_.size(), " processes");
@@ -335,7 +334,7 @@ class SampleRun {
   at::Device device_, random_device_;
   ResolvedSample resolved_;
   OutputLayout layout_;
-  ChunkOptions chunks_;
+  ModelOptions model_options_;
   OpenedModel model_;
   std::shared_ptr<const Conditions> conditions_;
   std::unique_ptr<SampleScorer> scorer_;  // where images are scored

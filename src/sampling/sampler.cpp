@@ -129,6 +129,21 @@ at::Tensor Sampler::decoded(const at::Tensor& states) const {
   return at::cat(images);
 }
 
+std::int64_t images_at_once(std::int64_t batch, int processes, std::int64_t round) {
+  const std::int64_t part = (batch + processes - 1) / processes;
+  return (part + round - 1) / round * round;
+}
+
+std::int64_t most_points(const Plan<double>& plan) {
+  std::size_t most = 1;
+  for (const auto& instruction : plan.instructions) {
+    if (const auto* evaluate = std::get_if<Evaluate<double>>(&instruction)) {
+      most = std::max(most, evaluate->states.size());
+    }
+  }
+  return static_cast<std::int64_t>(most);
+}
+
 DrawnStatistics draw_statistics(const Sampler& sampler, const std::vector<std::uint64_t>& seeds, std::int64_t at_once,
                                 const std::shared_ptr<const Detector>& detector, ProcessGroup& group,
                                 const std::string& source, const std::function<void(const Samples&)>& seen) {

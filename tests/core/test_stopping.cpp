@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "epd/core/interrupt.h"
+#include "epd/core/out_of_memory.h"
 #include "epd/core/run_main.h"
 
 namespace epd {
@@ -60,6 +61,28 @@ TEST_F(Stopping, WhateverIsThrownIsOneLineAndOne) {
             "error: out of memory: try smaller --batch, --batch_gpu or --chunk\n");
   EXPECT_EQ(ended([] { throw std::runtime_error("first\nsecond"); }).second, "error: first\n");
   EXPECT_EQ(ended([] { throw 3; }), std::pair(1, std::string("error: unknown error\n")));
+}
+
+TEST_F(Stopping, MemoryThatRanOutIsNamedWithWhatHelps) {
+  const auto line = [](const std::string& what) -> std::string {
+    const auto out = out_of_memory(std::runtime_error(what), "--chunk");
+    return out ? out->what() : "";
+  };
+  EXPECT_EQ(line("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 23.65 GiB of which "
+                 "512.00 MiB is free. Process 7 has 20 GiB memory in use."),
+            "out of memory: try smaller --chunk (2.5 GiB asked for, 512 MiB of 23.6 GiB free)");
+  EXPECT_EQ(line("The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript\n  h = x\n"
+                 "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate "
+                 "memory: you tried to allocate 3145728 bytes. Error code 12 (Cannot allocate memory)"),
+            "out of memory: try smaller --chunk (3 MiB asked for)");
+  EXPECT_EQ(
+      line("standin out of memory. Tried to allocate 1048576 bytes. Device 0 has a total capacity of 2097152 bytes "
+           "of which 524288 are free."),
+      "out of memory: try smaller --chunk (1 MiB asked for, 0.5 MiB of 2 MiB free)");
+  EXPECT_EQ(line("CUDA error: out of memory"), "out of memory: try smaller --chunk");
+  EXPECT_EQ(line("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "out of memory: try smaller --chunk");
+  EXPECT_EQ(line("mat1 and mat2 shapes cannot be multiplied"), "");
 }
 
 TEST_F(Stopping, ASignalEndsTheWorkWhereItLooks) {

@@ -78,7 +78,8 @@ TEST(ChunkedGradients, AreTheSameBitsForAnyNumberOfThreadsAndChunks) {
     const auto model = open_model({folder / "denoiser.ts", at::kCPU, Precision::kAuto, {}, {4, points_at_once}});
     const auto differentiated = model.denoiser->differentiate(x, sigma, 3, {});
     const auto gradient = differentiated.pullback(direction);
-    return std::vector<at::Tensor>{differentiated.denoised, gradient.x, gradient.sigma};
+    const auto anew = model.denoiser->pull_back(x, sigma, 3, {}, direction);
+    return std::vector<at::Tensor>{differentiated.denoised, gradient.x, gradient.sigma, anew.x, anew.sigma};
   };
   const int before = at::get_num_threads();
   for (const std::int64_t points_at_once : {0, 1}) {
@@ -87,6 +88,7 @@ TEST(ChunkedGradients, AreTheSameBitsForAnyNumberOfThreadsAndChunks) {
       const auto together = gradients(threads, points_at_once);
       for (std::size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(at::equal(together[i], alone[i])) << threads << i;
     }
+    EXPECT_TRUE(at::equal(alone[3], alone[1]) && at::equal(alone[4], alone[2]));
   }
   at::set_num_threads(before);
 }

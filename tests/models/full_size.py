@@ -1,9 +1,10 @@
 """A published architecture at full size with random weights: exported, loaded by `sample`, run for a step on the CPU.
 
-    python full_size.py NAME SAMPLE_PROGRAM
+    python full_size.py NAME SAMPLE_PROGRAM TRAIN_PROGRAM
 
 Prints parameters, the file's size, the peak memory of both programs, and the seconds of one step (one evaluation; for
-latent models also the decoding). Ends with 77 (skipped) where this Python has no torch, or where the model needs over
+latent models also the decoding); then what each preset of the model needs of a GPU's memory, which must be no more than
+the published recipes' cards have. Ends with 77 (skipped) where this Python has no torch, or where the model needs over
 30 s or 8 GiB and EPD_FULL_SIZE is not set.
 """
 
@@ -18,6 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
+# GiB of the cards: RTX 4090; A100 and A800. A twentieth is left for what an allocator cannot use.
+CARD = dict.fromkeys(("cifar10", "ffhq", "imagenet64"), 24)
+LARGE_CARD = 80
 LARGE = ("imagenet64", "lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco")
 
 SONG = dict(model_channels=128, channel_mult=[2, 2, 2], num_blocks=4, attn_resolutions=[16])
@@ -93,12 +97,41 @@ def export(name: str, folder: Path) -> None:
     print(sum(parameter.numel() for parameter in module.parameters()))
 
 
+def feature_network(folder: Path) -> Path:
+    """Inception with random weights, for the loss."""
+    import torch
+
+    import inception
+    import inception_support
+
+    torch.save(inception_support.random_weights(), folder / "inception.pth")
+    return inception.export("inception", folder / "inception.pth", folder / "inception.ts")
+
+
+def gibibytes_of_presets(name: str, folder: Path, sample: str, train: str) -> dict[str, float]:
+    """What each preset says that it needs on a GPU, whether or not one is there."""
+    detector, needs = feature_network(folder), {}
+    for preset in sorted((Path(__file__).resolve().parents[2] / "exp" / "presets").glob("*.json")):
+        options = json.loads(preset.read_text())
+        trains = preset.stem.startswith("train-")
+        of_name = options.get("dataset_name") == name if trains else preset.stem.startswith(name + "-")
+        if not of_name:
+            continue
+        command = [train, "--dry_run", "--detector", detector] if trains else [sample, "--explain"]
+        command += ["--config", preset, "--model_path", folder / "denoiser.ts", "--device=cuda"]
+        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        line = next(line for line in lines.splitlines() if line.startswith("memory: "))
+        print(f"{preset.stem}: {line}")
+        needs[preset.stem] = float(line.split()[1])
+    return needs
+
+
 def gigabytes(usage: int) -> float:
     return usage * 1024 / 1e9
 
 
 def main() -> int:
-    name, program = sys.argv[1], sys.argv[2]
+    name, program, train = sys.argv[1:4]
     with tempfile.TemporaryDirectory() as temporary:
         folder, begin = Path(temporary), time.monotonic()
         parameters = int(
@@ -134,6 +167,12 @@ def main() -> int:
         record, _, peak = lines.rstrip().rpartition("\n")
         record, size = json.loads(record), (folder / "denoiser.ts").stat().st_size
         assert record["made"] == 1 and record["evaluations"] == 1, record
+        too_much = {
+            preset: need
+            for preset, need in gibibytes_of_presets(name, folder, program, train).items()
+            if need > 0.95 * CARD.get(name, LARGE_CARD)
+        }
+        assert not too_much, too_much
     print(
         f"{name}: {parameters / 1e6:.1f} M parameters, file {size / 1e9:.2f} GB; exported in {exported:.0f} s with "
         f"{gigabytes(exporting):.1f} GB; sample: {gigabytes(int(peak)):.1f} GB, {record['seconds']:.1f} s a step"

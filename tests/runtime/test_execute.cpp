@@ -205,6 +205,8 @@ TEST(Chunks, GradientsAreThoseOfTheWholeBatch) {
     const auto found = parts.pullback(gradient);
     EXPECT_TRUE(at::allclose(found.x, whole.x, 1e-12, 1e-12)) << points;
     EXPECT_TRUE(at::allclose(found.sigma, whole.sigma, 1e-12, 1e-12)) << points;
+    const auto alone = ChunkedDenoiser(inner, {2, points}).pull_back(x, sigma, 3, condition, gradient);
+    EXPECT_TRUE(at::equal(alone.x, found.x) && at::equal(alone.sigma, found.sigma)) << points;
   }
 }
 

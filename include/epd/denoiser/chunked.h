@@ -31,6 +31,8 @@ class ChunkedDenoiser : public Denoiser {
                      const Condition& condition) const override;
   Differentiated differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                                const Condition& condition) const override;
+  InputGradients pull_back(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                           const Condition& condition, const at::Tensor& gradient) const override;
 
  private:
   std::shared_ptr<const Denoiser> inner_;

@@ -55,9 +55,15 @@ class Denoiser {
   /// D and its vector-Jacobian product by x and by sigma.
   virtual Differentiated differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                                        const Condition& condition) const = 0;
+  /// The vector-Jacobian product alone, of an evaluation made for it: activations are freed on the way back, and a
+  /// denoiser that works in blocks holds those of one.
+  virtual InputGradients pull_back(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                                   const Condition& condition, const at::Tensor& gradient) const {
+    return differentiate(x, sigma, num_points, condition).pullback(gradient);
+  }
 };
 
-/// A denoiser whose `evaluate` is made of differentiable tensor operations: both doors follow from it. The products of
+/// A denoiser whose `evaluate` is made of differentiable tensor operations: all doors follow from it. The products of
 /// its gradients are taken in TF32 where `tf32` allows it; evaluate sees to its own.
 class AutogradDenoiser : public Denoiser {
  public:
@@ -67,6 +73,8 @@ class AutogradDenoiser : public Denoiser {
                      const Condition& condition) const final;
   Differentiated differentiate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
                                const Condition& condition) const final;
+  InputGradients pull_back(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,
+                           const Condition& condition, const at::Tensor& gradient) const final;
 
   /// D as a function that autograd can see through.
   virtual at::Tensor evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,

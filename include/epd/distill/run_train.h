@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "epd/denoiser/memory.h"
 #include "epd/denoiser/torchscript.h"
 #include "epd/distill/train_options.h"
 #include "epd/distill/trainer.h"
@@ -38,7 +39,8 @@ struct TrainRun {
   EvaluationOptions evaluation;
   Precision precision = Precision::kAuto;
   TrainerResources resources;
-  std::int64_t chunk = 0, points_at_once = 0;  // chunk 0: 16 on the CPU, 64 on a GPU
+  std::int64_t chunk = 0, points_at_once = 0;  // chunk 0: 16 on the CPU, what fits on a GPU
+  std::int64_t decode_batch = 0;               // latents decoded for their features at a time; 0: 1 or 8
   bool bench = false;                          // let cuDNN time its algorithms
   std::string command_line;                    // JSON of all options, for training_options.json
   bool dry_run = false;                        // print the plans, train nothing
@@ -48,6 +50,9 @@ struct TrainRun {
 };
 
 Options options_of(TrainRun& run);
+
+/// What the run needs of the device's memory, in each of so many processes; its evaluation is not among it.
+MemoryNeed train_memory(const TrainRun& run, at::Device device, int processes);
 
 /// The run under the model's own dataset name where it has none.
 TrainRun with_dataset_name(TrainRun run);

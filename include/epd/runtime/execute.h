@@ -35,8 +35,9 @@ class Run {
   const at::Tensor& operator[](Register r) const { return registers_.at(static_cast<std::size_t>(r)); }
 
   std::int64_t batch() const { return batch_; }
-  /// The evaluation of instruction i with its pullback: kept, or made anew from the states.
-  Differentiated differentiate(const Plan<S>& plan, std::size_t instruction) const;
+  /// The vector-Jacobian product of instruction i, an evaluation: of the one that was kept, or made anew from the
+  /// states.
+  InputGradients pull_back(const Plan<S>& plan, std::size_t instruction, const at::Tensor& gradient) const;
 
  private:
   void combine(const Combine<S>& instruction);

@@ -61,7 +61,8 @@ inline constexpr const char* kGuidanceRate = "guidance scale";
 inline constexpr const char* kThresholding = "dynamic thresholding of denoised images";
 inline constexpr const char* kBatch = "images per batch, all processes together";
 inline constexpr const char* kChunk =
-    "images per forward pass, padded, so results do not depend on --batch (0: 16 on the CPU, 64 on a GPU)";
+    "images per forward pass, padded, so results do not depend on --batch (0: 16 on the CPU; on a GPU what fits, up to "
+    "64, for training 16)";
 inline constexpr const char* kPointsAtOnce = "parallel points per forward pass (0: all)";
 inline constexpr const char* kOnBad = "an image that is not finite: end the run, or leave the image out and name it";
 inline constexpr const char* kPrecision = "precision of the network; auto: fp32 on the CPU, the model's own on a GPU";

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "epd/denoiser/memory.h"
 #include "epd/distributed/process_group.h"
 #include "epd/files/json.h"
 #include "epd/sampling/sample_options.h"
@@ -29,5 +30,12 @@ struct SampleSummary {
 /// the same files for any number of processes, any batch, and however often the run was stopped.
 /// Throws Error and UsageError; Interrupted when it was asked to stop, with whole files only in the folder.
 SampleSummary run_sample(const SampleOptions& options, ProcessGroup& group, at::Device device);
+
+/// The model as the run opens it on the device, with its chunk found where none was asked for.
+ModelOptions model_options(const SampleOptions& options, const ResolvedSample& resolved, at::Device device);
+
+/// What the run needs of the device's memory, in each of so many processes; a score's network is not among it.
+MemoryNeed sample_memory(const SampleOptions& options, const ResolvedSample& resolved, at::Device device,
+                         int processes);
 
 }  // namespace epd

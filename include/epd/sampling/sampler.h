@@ -69,6 +69,13 @@ class Sampler {
   Lanes lanes_;
 };
 
+/// This process's part of a batch of all of them in whole rounds of so many images: one that is not full, which is
+/// padded, would cost as much.
+std::int64_t images_at_once(std::int64_t batch, int processes, std::int64_t round);
+
+/// Parallel points of the widest evaluation.
+std::int64_t most_points(const Plan<double>& plan);
+
 struct DrawnStatistics {
   Statistics statistics;  // of all processes' images
   double seconds = 0;     // that drawing took this process
