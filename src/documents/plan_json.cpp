@@ -111,11 +111,6 @@ class PlanReader {
     const auto sources = registers(one, "registers");
     const auto coefficients = one.numbers("coefficients", sources.size());
     if (sources.empty()) one.fail("registers", "empty");
-    auto sorted = sources;
-    std::ranges::sort(sorted);
-    if (const auto twice = std::ranges::adjacent_find(sorted); twice != sorted.end()) {
-      one.fail("registers", text("register ", *twice, " appears twice"));
-    }
     std::vector<Expression<double>::Term> terms;
     for (std::size_t i = 0; i < sources.size(); ++i) {
       require_written(one, "registers", sources[i]);

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "epd/assets/paths.h"
@@ -95,7 +96,8 @@ std::vector<Contender> zoo_contenders(const ModelFacts& facts) {
   namespace fs = std::filesystem;
   const fs::path exp = project_dir() / "exp";
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(exp)) {
+  std::error_code absent;
+  for (const auto& entry : fs::directory_iterator(exp, absent)) {
     if (fs::exists(entry.path() / "training_options.json") && fs::exists(entry.path() / "predictor.json")) {
       files.push_back(entry.path() / "predictor.json");
     }
@@ -112,10 +114,12 @@ std::vector<Contender> zoo_contenders(const ModelFacts& facts) {
     const bool fits = spec.dataset_name == facts.dataset_name && spec.resolution == facts.resolution &&
                       spec.channels == facts.channels && spec.label_dim == facts.label_dim;
     if (!fits) continue;
-    const bool numbered = file.filename() == "predictor.json";
-    auto name = numbered ? text(name_of(kStudentNames, spec.kind()), " ",
-                                std::stoi(file.parent_path().filename().string().substr(0, 5)))
-                         : (file.parent_path().filename() / file.stem()).string();
+    const auto folder = file.parent_path().filename().string();
+    const bool is_run = file.filename() == "predictor.json";
+    const bool numbered = is_run && folder.find_first_not_of("0123456789") == 5;
+    auto name = numbered ? text(name_of(kStudentNames, spec.kind()), " ", std::stoi(folder))
+                : is_run ? folder
+                         : text(folder, "/", file.stem().string());
     contenders.push_back({std::move(name), {.predictor_path = file.string()}});
   }
   EPD_REQUIRE(!contenders.empty(), "zoo: no shipped predictor was made for ", facts.dataset_name);

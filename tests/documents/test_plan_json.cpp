@@ -192,10 +192,6 @@ TEST(PlanFiles, ThatCannotRunAreRefusedInOneLine) {
          p["instructions"][1]["registers"] = {0, 1e300};
        },
        "is not a register"},
-      {[](json& p) {
-         p["instructions"][1]["registers"] = {1, 1};
-       },
-       "registers: register 1 appears twice"},
       {[](json& p) { p["instructions"][1]["registers"] = json::array(); }, "coefficients: expected 0 numbers, found 2"},
       {[](json& p) { p["instructions"][1]["coefficients"] = {0.25}; }, "coefficients: expected 2 numbers, found 1"},
       {[](json& p) {

@@ -25,7 +25,7 @@ class Expression {
 
   Expression() = default;
   explicit Expression(Register source) : terms_{{source, 1}} {}
-  /// Each register at most once.
+  /// Its terms as they are.
   explicit Expression(std::vector<Term> terms) : terms_(std::move(terms)) {}
 
   const std::vector<Term>& terms() const { return terms_; }
