@@ -196,8 +196,8 @@ inline Plan parse(const std::string& text) {
     step.targets = evaluates ? indices(one["evaluate"]) : std::vector<std::size_t>{one["combine"].as_index(end)};
     for (const auto& item : one[evaluates ? "sigmas" : "coefficients"].as_list()) {
       step.numbers.push_back(item.as_number());
-      require(!evaluates || (step.numbers.back() > 0 && (!plan.flow || step.numbers.back() <= 1)),
-              where + ": a noise level that is not positive, or above 1 in clock flow");
+      require(!evaluates || (step.numbers.back() > 0 && (!plan.flow || step.numbers.back() <= 2)),
+              where + ": a noise level that is not positive, or above 2 in clock flow");
     }
     require(!step.inputs.empty() && step.numbers.size() == step.inputs.size() &&
                 (!evaluates || step.targets.size() == step.inputs.size()),

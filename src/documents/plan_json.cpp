@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kFormat = "epd-plan";
 constexpr int kVersion = 1, kMaxPoints = 64, kMaxRegisters = 1 << 20;
 constexpr std::uint64_t kMaxBytes = std::uint64_t{16} << 20;
+constexpr double kMaxTold = 2;  // a learned plan may tell a flow network of a little more noise than there is
 
 Json json_of(const Combine<double>& combine) {
   std::vector<int> registers;
@@ -130,7 +131,7 @@ class PlanReader {
       one.fail("evaluate", text("expected ", size, " registers, as many as states, found ", evaluate.denoised.size()));
     }
     evaluate.sigmas = one.numbers("sigmas", size);
-    for (const double sigma : evaluate.sigmas) require_level(one, "sigmas", sigma, sigma > 0);
+    for (const double sigma : evaluate.sigmas) require_level(one, "sigmas", sigma, sigma > 0, kMaxTold);
     for (const Register r : evaluate.states) require_written(one, "states", r);
     for (const Register r : evaluate.denoised) write(one, "evaluate", r);
     plan_.instructions.push_back(std::move(evaluate));
@@ -145,7 +146,7 @@ class PlanReader {
     }
     for (std::size_t n = 0; n < times_.size(); ++n) {
       const bool last = n + 1 == times_.size();
-      require_level(json_, "times", times_[n], times_[n] > 0 || (last && times_[n] == 0));
+      require_level(json_, "times", times_[n], times_[n] > 0 || (last && times_[n] == 0), 1);
       if (n > 0 && times_[n] >= times_[n - 1]) json_.fail("times", text(times_[n], " is not below ", times_[n - 1]));
       if (n == 0 ? plan_.grid[0] != 0 : written_[plan_.grid[n]] <= written_[plan_.grid[n - 1]]) {
         json_.fail("grid", n == 0
@@ -212,9 +213,12 @@ class PlanReader {
     written_[r] = static_cast<std::int64_t>(plan_.instructions.size());
   }
 
-  void require_level(const JsonReader& json, const char* field, double level, bool positive) const {
+  /// `most`: of a flow's levels.
+  void require_level(const JsonReader& json, const char* field, double level, bool positive, double most) const {
     if (!positive) json.fail(field, text("expected positive noise levels, found ", level));
-    if (clock_ == Clock::kFlow && level > 1) json.fail(field, text("expected at most 1 in clock flow, found ", level));
+    if (clock_ == Clock::kFlow && level > most) {
+      json.fail(field, text("expected at most ", most, " in clock flow, found ", level));
+    }
   }
 
   JsonReader json_;

@@ -251,7 +251,7 @@ TEST(PlanFiles, ThatCannotRunAreRefusedInOneLine) {
          p["times"] = {8, 2, -1};
        },
        "times: expected positive noise levels, found -1"},
-      {[](json& p) { p["clock"] = "flow"; }, "sigmas: expected at most 1 in clock flow, found 8"},
+      {[](json& p) { p["clock"] = "flow"; }, "sigmas: expected at most 2 in clock flow, found 8"},
       {[](json& p) { p["steps"] = json::array(); }, "steps: they do not lead from time to time"},
       {[](json& p) {
          p["steps"] = {{{"t_cur", 8}, {"t_next", 0}, {"afs", false}, {"first", 0}, {"last", 9}}};

@@ -89,8 +89,7 @@ def sampled(plan, denoise, flow_model, seen=None, **settings):
 
 
 def zoo_plan(name):
-    plan = plan_of(json.loads((ZOO / f"{name}.json").read_text()))
-    return plan | {"format": "epd-plan", "version": 1, "times": [plan["times"][0], 0.001]}
+    return plan_of(json.loads((ZOO / f"{name}.json").read_text()))
 
 
 class Node(unittest.TestCase):
@@ -107,8 +106,8 @@ class Node(unittest.TestCase):
                 self.assertTrue(all(step[3] == total for step in seen))
 
     def test_flow_models_run_plans_of_either_clock(self):
-        for name in ("dyweight/flux-512-5", "epdpp/sd3-512-40", "neuralsolver/flowdcn-8"):
-            plan = zoo_plan(name) | {"clock": "flow"}
+        for name in ("dyweight/flux-512-5", "neuralsolver/sit-5", "neuralsolver/flowdcn-8"):
+            plan = zoo_plan(name)
             with self.subTest(name):
                 self.assert_same(sampled(plan, flow, True), run_plan(plan, noise(), flow))
 
@@ -120,17 +119,21 @@ class Node(unittest.TestCase):
         self.assert_same(sampled(plan, flow, True), run_plan(plan, noise(), on_sigma))
 
     def test_parallel_points_come_in_one_batch_on_demand(self):
-        plan, calls = zoo_plan("epdpp/flux-16") | {"clock": "flow"}, []
+        point = {"sigma": 0.6, "start": 0.6, "weights": [0.4]}
+        points = [{"stage": 0, "sigma": 1.0, "start": 1.0, "weights": []}, {"stage": 1} | point]
+        points.append({"stage": 1} | point | {"sigma": 0.3})
+        learned = {"t_0": 1.0, "points": points, "end": {"sigma": 0.0, "start": 0.0, "weights": [-0.2, 0.5, 0.7]}}
+        plan, calls = plan_of({"plan": learned, "schedule": {"type": "flowmatch"}}), []
 
         def counting(x, level):
             calls.append(len(x))
             return flow(x, level)
 
         one_by_one = sampled(plan, counting, True)
-        self.assertEqual(calls, [1] * 24)
+        self.assertEqual(calls, [1, 1, 1])
         calls.clear()
         self.assert_same(sampled(plan, counting, True, parallel=True), one_by_one)
-        self.assertEqual(calls, [1, 2] * 8)
+        self.assertEqual(calls, [1, 2])
 
     def test_the_node_gives_a_sampler_and_its_sigmas(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +148,7 @@ class Node(unittest.TestCase):
 
     def test_what_cannot_run_is_refused(self):
         with self.assertRaisesRegex(ValueError, "for flow models"):
-            sampled(zoo_plan("epdpp/sd3-40") | {"clock": "flow"}, flow, False)
+            sampled(zoo_plan("neuralsolver/sit-5"), flow, False)
         with tempfile.TemporaryDirectory() as folder:
             file, plan = Path(folder) / "plan.json", zoo_plan("dyweight/cifar10-3")
             for change, message in (({"version": 2}, "version 1"), ({"mean": 1}, "mean of its own data")):

@@ -59,8 +59,7 @@ def tiny_text_pipelines():
 @unittest.skipUnless(importlib.util.find_spec("transformers"), "the text pipelines need transformers")
 class TextPipelines(unittest.TestCase):
     def check(self, pipeline, name, denoise, latents, **inputs):
-        plan = plan_of(json.loads((ZOO / f"{name}.json").read_text())) | {"format": "epd-plan", "version": 1}
-        plan |= {} if name.startswith("dyweight/ms") else {"clock": "flow"}
+        plan = plan_of(json.loads((ZOO / f"{name}.json").read_text()))
         pipeline.set_progress_bar_config(disable=True)
         pipeline.scheduler = PlanScheduler.from_config(pipeline.scheduler.config, plan=plan)
         settings = dict(num_inference_steps=4, latents=latents.clone(), output_type="latent")
@@ -100,7 +99,7 @@ class TextPipelines(unittest.TestCase):
         both = dict(prompt_embeds=text, negative_prompt_embeds=empty)
         self.check(sd, "dyweight/ms_coco-12", denoise_sd, latents, **both, guidance_scale=7.5, height=64, width=64)
         both |= dict(pooled_prompt_embeds=pooled, negative_pooled_prompt_embeds=pooled_empty)
-        self.check(sd3, "epdpp/sd3-40", denoise_sd3, latents, **both, guidance_scale=4.5, height=8, width=8)
+        self.check(sd3, "neuralsolver/sit-7", denoise_sd3, latents, **both, guidance_scale=4.5, height=8, width=8)
         size, one = 8 * flux.vae_scale_factor, dict(prompt_embeds=text, pooled_prompt_embeds=pooled)
         packed = torch.randn(1, 16, 16)
         self.check(

@@ -72,12 +72,12 @@ class Trajectories(unittest.TestCase):
     @unittest.skipUnless(SAMPLE, "the program sample is not given")
     def test_so_do_the_plans_that_sample_writes(self):
         with tempfile.TemporaryDirectory() as folder:
-            for name, *golden in list(public_trajectories())[::4]:  # each takes a second
+            for n, (name, *golden) in enumerate(public_trajectories()):
+                if n % 4 and "epdpp" not in name:  # each takes a second
+                    continue
                 with self.subTest(name):
                     command = [SAMPLE, "--predictor_path", str(ZOO / f"{name}.json"), "--explain", "--json"]
                     done = subprocess.run(command, capture_output=True, text=True)
-                    if "got 'flowmatch'" in done.stderr:
-                        self.skipTest("sample does not know flow models")
                     self.assertEqual(done.returncode, 0, done.stderr)
                     file = Path(folder) / "plan.json"
                     file.write_text(done.stdout)

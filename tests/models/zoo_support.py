@@ -1,5 +1,6 @@
 """Small random networks on which learned solvers are compared, in each kind of model that the zoo is for."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -70,15 +71,21 @@ def network(dataset: str):
 
 def plan_of(predictor):
     """The plan file of a predictor of kind ns."""
-    instructions, images, points = [], [], predictor["plan"]["points"] + [predictor["plan"]["end"]]
-    for stage in sorted({point["stage"] for point in points[:-1]}) + [None]:
-        states, known, of_stage = [], list(images), [point for point in points if point.get("stage") == stage]
-        for point in of_stage:
-            states.append(len(instructions) + 1000)
-            sums = {"registers": [0, *known], "coefficients": [point["start"], *point["weights"]]}
-            instructions.append({"combine": states[-1]} | sums)
-        if stage is not None:
-            images += [len(images) + 1 + k for k in range(len(of_stage))]
-            levels = [point["sigma"] for point in of_stage]
-            instructions.append({"evaluate": images[-len(of_stage) :], "states": states, "sigmas": levels})
-    return {"times": [predictor["plan"]["t_0"]], "grid": [0, states[-1]], "instructions": instructions}
+    points, end = predictor["plan"]["points"], predictor["plan"]["end"]
+    instructions, images, registers = [], [], itertools.count(1)
+
+    def combine(point):
+        state = next(registers)
+        sums = {"registers": [0, *images], "coefficients": [point["start"], *point["weights"]]}
+        instructions.append({"combine": state} | sums)
+        return state
+
+    for _, stage in itertools.groupby(points, lambda point: point["stage"]):
+        stage = list(stage)
+        states, levels = [combine(point) for point in stage], [point["sigma"] for point in stage]
+        made = [next(registers) for _ in stage]
+        instructions.append({"evaluate": made, "states": states, "sigmas": levels})
+        images += made
+    times, clock = [predictor["plan"]["t_0"], end["sigma"]], predictor["schedule"]["type"] == "flowmatch"
+    plan = {"format": "epd-plan", "version": 1, "clock": "flow" if clock else "edm", "times": times}
+    return plan | {"grid": [0, combine(end)], "instructions": instructions}
