@@ -110,6 +110,18 @@ def truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+def optimize(model: Path, arguments: argparse.Namespace) -> None:
+    """Compiles the model file; prints where the result lies, and on stderr what it is worth."""
+    from optimize import optimize as compile_model
+
+    if arguments.name in inception.NAMES:
+        raise ValueError(f"--optimize compiles models, not detectors such as {arguments.name}")
+    print(f"export: compiling {model}; this takes minutes", file=sys.stderr)
+    path, worth = compile_model(model, arguments.precision, arguments.chunk or 0, arguments.device)
+    print(path)
+    print(f"export: {worth}", file=sys.stderr)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", metavar="NAME", help=", ".join([*registry.load(), *inception.NAMES]))
@@ -155,6 +167,18 @@ def main() -> int:
         metavar="FLOAT",
         help="of latents, where neither the checkpoint nor a YAML file beside it says it",
     )
+    parser.add_argument(
+        "--optimize",
+        action="store_true",
+        help="compile the model file (made first if it is missing) for this machine; the programs use it where it fits",
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "tf32", "fp16", "bf16"), help="with --optimize (default: as the programs' auto)"
+    )
+    parser.add_argument(
+        "--chunk", type=positive, metavar="INT", help="with --optimize: the programs' --chunk (default: 16; GPU 64)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="with --optimize (default: a GPU if there is one)")
     arguments = parser.parse_args()
     dest = Path(arguments.dest) if arguments.dest else None
     if dest and (dest.is_dir() or arguments.dest.endswith("/")):
@@ -170,9 +194,15 @@ def main() -> int:
         arguments.scale_factor,
     )
     try:
+        if arguments.optimize and (path := dest or registry.model_path(arguments.name)).exists():
+            optimize(path, arguments)
+            return 0
         fetched = arguments.name not in inception.NAMES  # the detectors' module fetches its own
         files = arguments.source or (fetch.checkpoints(arguments.name) if fetched else [])
-        print(export(arguments.name, files, dest, sizes))
+        path = export(arguments.name, files, dest, sizes)
+        print(path)
+        if arguments.optimize:
+            optimize(path, arguments)
     except (ValueError, OSError) as error:
         if os.environ.get("EPD_DEBUG"):
             raise

@@ -51,6 +51,7 @@ OpenedModel open_without_data(ModelOptions options) {
   }
   if (precision == Precision::kTf32) precision = Precision::kFloat32;  // of the same size
   options.device = at::kMeta;
+  options.engine = Engine::kTorchScript;
   OpenedModel model;
   peak_bytes([&] { model = open_model(options); });
   model.identity.clear();

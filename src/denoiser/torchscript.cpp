@@ -67,22 +67,13 @@ torch::jit::Module load_script(const std::filesystem::path& path, at::Device dev
   }
 }
 
-/// Whether the processor multiplies bfloat16 itself (AVX512-BF16; those with AMX have it too).
-bool has_bfloat16() {
-#ifdef __x86_64__
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return true;  // not known
-#endif
-}
-
 Precision resolved(Precision wanted, const ModelFacts& facts, at::Device device) {
   if (wanted == Precision::kAuto) {
     const bool slow = facts.precision == Precision::kBFloat16 && !has_fast_bfloat16(device);
     return device.is_cpu() || slow ? Precision::kFloat32 : facts.precision;
   }
   EPD_REQUIRE_USAGE(wanted != Precision::kTf32 || !device.is_cpu(), "precision tf32 needs a GPU; use fp32 on the CPU");
-  if (wanted == Precision::kBFloat16 && device.is_cpu() && !has_bfloat16()) {
+  if (wanted == Precision::kBFloat16 && device.is_cpu() && !has_fast_bfloat16(device)) {
     log::warning("precision bf16: this processor has no bfloat16 products (AVX512-BF16); fp32 is faster here");
   }
   return wanted;
@@ -141,8 +132,15 @@ void TorchScriptModel::check_contract() const {
 }
 
 at::Tensor TorchScriptModel::forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const {
-  const c10::IValue given = condition.defined() ? c10::IValue(condition) : c10::IValue();
-  auto result = module_->call("forward", path_, x, sigma, given);
+  const bool usual = condition.defined() == (facts_.condition != ConditionKind::kNone);
+  at::Tensor result;
+  if (compiled_ && usual && compiled_->takes(x) && !at::GradMode::is_enabled()) {
+    const Tf32 scope(device_, precision_ == Precision::kTf32);
+    result = compiled_->forward(x, sigma, condition);
+  } else {
+    const c10::IValue given = condition.defined() ? c10::IValue(condition) : c10::IValue();
+    result = module_->call("forward", path_, x, sigma, given);
+  }
   if (clock_of(facts_.noise) == Clock::kEdm) return result;
   return x - sigma.to(x.dtype()).view({-1, 1, 1, 1}) * result;
 }

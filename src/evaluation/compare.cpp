@@ -90,6 +90,7 @@ Setting open_setting(CompareOptions o, ProcessGroup& group, at::Device device) {
   model.path = find_model(o.dataset_name, o.model_path);
   model.device = device;
   model.precision = o.precision;
+  model.engine = o.engine;
   model.guidance = {o.guidance_type, o.guidance_rate, false};
   model.chunks.chunk = o.chunk;
   o.chunk = model.chunks.chunk = chunk_that_fits(model, {.num_points = kPoints});

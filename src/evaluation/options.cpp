@@ -53,7 +53,8 @@ Options options_of(CompareOptions& o) {
   Options options("Model");
   options.add("dataset_name", o.dataset_name, help("model to draw from (demo, cifar10, ...)").decides_result())
       .add("model_path", o.model_path, help(kModelPath).decides_content().reads().as("FILE"))
-      .add("precision", o.precision, help(kPrecision).decides_result());
+      .add("precision", o.precision, help(kPrecision).decides_result())
+      .add("engine", o.engine, help(kEngine));
   options.group("Rows")
       .add("predictors,predictor_path", o.predictors,
            help("predictors: files, folders or experiment numbers; path=name names the row").decides_result().reads())

@@ -9,7 +9,8 @@
 namespace epd {
 
 ModelOptions model_options(const SampleOptions& o, const ResolvedSample& resolved, at::Device device) {
-  ModelOptions model{resolved.model_path, device, o.precision, resolved.method.guidance, {o.chunk, o.points_at_once}};
+  ModelOptions model{resolved.model_path,         device,  o.precision, resolved.method.guidance,
+                     {o.chunk, o.points_at_once}, o.engine};
   model.chunks.chunk = chunk_that_fits(model, {.num_points = most_points(resolved.method.plan)});
   return model;
 }

@@ -110,6 +110,7 @@ Options options_of(SampleOptions& o) {
       .add("decode_batch", o.decode_batch,
            help("latents per decoder pass, padded (0: 1 on the CPU, 8 on a GPU)").decides_result().in(at_least(0)))
       .add("precision", o.precision, help(kPrecision).decides_result())
+      .add("engine", o.engine, help(kEngine))
       .add("on_bad", o.on_bad, help(kOnBad).decides_job())
       .add("rng", o.random_device,
            help("random number generator: the CPU's, the same everywhere, or that of the device, as the public code "
@@ -233,6 +234,7 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
              {"device", kind_of(model.device())}, {"software_version", version()}, {"torch_version", TORCH_VERSION}};
   if (method.predictor) found["predictor_sha256"] = method.predictor->sha256;
   if (!method.plan_sha256.empty()) found["plan_sha256"] = method.plan_sha256;
+  if (model.compiled() != nullptr) found["compiled_sha256"] = model.compiled()->sha256();
   // A folder of images grows with every run; a file of images holds the seeds that it was made of.
   const bool packed = o.grid || o.format != SampleFormat::kPng;
   if (packed) found["seeds"] = seeds_text(o.seeds);
@@ -242,6 +244,7 @@ Manifest sample_manifest(SampleOptions o, const ResolvedSample& resolved, const 
                   {"nfe", method.nfe()},
                   {"evaluations", method.evaluations()},
                   {"processes", num_processes},
+                  {"engine", model.compiled() != nullptr ? "compiled" : "torchscript"},
                   {"options", given}};
   if (!model.device().is_cpu()) manifest.run["device_name"] = device_name(model.device());
   if (!packed) manifest.run["seeds"] = seeds_text(o.seeds);

@@ -50,10 +50,14 @@ def heun(model, x, labels, times):
     return x
 
 
-def run_python(options, folder):
+def load(path):
+    """The model file and its facts."""
     extra = {"facts.json": ""}
-    model = torch.jit.load(options.model, _extra_files=extra).eval()
-    facts = json.loads(extra["facts.json"])
+    model = torch.jit.load(path, _extra_files=extra).eval()
+    return model, json.loads(extra["facts.json"])
+
+
+def run_python(options, folder, model, facts):
     times = polynomial_times(options.num_steps, facts["sigma_min"], facts["sigma_max"])
     start = time.perf_counter()
     with torch.no_grad():
@@ -121,7 +125,7 @@ def main():
         for repeat in range(options.repeats):
             folders = Path(temporary, f"python-{repeat}"), Path(temporary, f"sample-{repeat}")
             folders[0].mkdir()
-            python.append(run_python(options, folders[0]))
+            python.append(run_python(options, folders[0], *load(options.model)))
             program.append(run_sample(options, folders[1]))
         difference = largest_difference(*folders)
     print(

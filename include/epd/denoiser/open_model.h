@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "epd/denoiser/chunked.h"
+#include "epd/denoiser/compiled.h"
 #include "epd/denoiser/guidance.h"
 #include "epd/denoiser/torchscript.h"
 
@@ -15,6 +16,7 @@ struct ModelOptions {
   Precision precision = Precision::kAuto;
   GuidanceOptions guidance;
   ChunkOptions chunks;
+  Engine engine = Engine::kTorchScript;
 };
 
 /// A loaded model and the denoiser that solvers meet: guided, then in fixed chunks.
@@ -26,6 +28,7 @@ struct OpenedModel {
   const ModelFacts& facts() const { return model->facts(); }
 };
 
+/// A compiled forward that was asked for and does not fit is an Error; with Engine::kAuto a warning, if one lies there.
 OpenedModel open_model(const ModelOptions& options);
 
 }  // namespace epd

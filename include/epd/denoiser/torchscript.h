@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "epd/core/model_facts.h"
 #include "epd/core/names.h"
+#include "epd/denoiser/compiled.h"
 
 namespace epd {
 
@@ -40,6 +42,11 @@ class TorchScriptModel {
   /// Whether what stays float32 - the decoder, the classifier - is computed in TF32: where the network is no better.
   bool allows_tf32() const { return precision_ != Precision::kFloat32; }
 
+  /// From here on `forward` without gradients is the compiled one's, for the batches that it takes.
+  void use(std::unique_ptr<const CompiledForward> compiled) { compiled_ = std::move(compiled); }
+  /// What computes `forward` without gradients; null: TorchScript.
+  const CompiledForward* compiled() const { return compiled_.get(); }
+
   /// The unclamped D: x [B, C, H, W], sigma [B], condition [B, ...] or undefined. Of a flow model sigma is its time s,
   /// and D = x - s v, v what the network returns.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const;
@@ -60,6 +67,7 @@ class TorchScriptModel {
   at::Device device_;
   Precision precision_;
   std::unique_ptr<Module> module_;
+  std::unique_ptr<const CompiledForward> compiled_;
 };
 
 }  // namespace epd

@@ -42,6 +42,7 @@ struct CompareOptions {
   GuidanceKind guidance_type = GuidanceKind::kNone;
   double guidance_rate = 1;
   Precision precision = Precision::kAuto;
+  Engine engine = Engine::kAuto;
   int picture_images = 12;  // images of each row in compare.png
   int picture_rows = 8;     // rows in compare.png; 0: all
   std::filesystem::path outdir = "samples/compare";

@@ -66,6 +66,8 @@ inline constexpr const char* kChunk =
 inline constexpr const char* kPointsAtOnce = "parallel points per forward pass (0: all)";
 inline constexpr const char* kOnBad = "an image that is not finite: end the run, or leave the image out and name it";
 inline constexpr const char* kPrecision = "precision of the network; auto: fp32 on the CPU, the model's own on a GPU";
+inline constexpr const char* kEngine =
+    "what runs the network; auto: what ./launch.sh model --optimize has compiled, where it fits, else TorchScript";
 inline constexpr const char* kMetrics = "comma-separated: fid, kid, prdc (precision, recall, density, coverage)";
 
 }  // namespace epd::option_help

@@ -50,6 +50,7 @@ struct SampleOptions {
   std::int64_t points_at_once = 0;  // parallel points in one forward; 0: all of them
   std::int64_t decode_batch = 0;    // latents decoded in one forward; 0: 1 on the CPU, 8 on a GPU
   Precision precision = Precision::kAuto;
+  Engine engine = Engine::kAuto;
   RandomDevice random_device = RandomDevice::kCpu;
   OnBad on_bad = OnBad::kStop;
 
