@@ -122,9 +122,9 @@ TEST_F(OnDevice, WhatSurroundsANetworkIsComputedInTf32WhereTheNetworkIsNoBetter)
 /// The noise levels come once, and nobody waits: neither for them nor for an evaluation.
 TEST_F(OnDevice, AnExecutionCopiesOnceAndWaitsForNothing) {
   const auto model = open(Precision::kFloat32), on_cpu = open(Precision::kFloat32, at::kCPU);
-  for (const char* name : {"euler", "heun", "dpm", "unipc", "ipndm"}) {
+  for (const auto& [name, kind] : kSolverNames) {
     SolverOptions solver;
-    solver.kind = solver_kind(name);
+    solver.kind = kind;
     const auto plan = make_plan(solver, TimeSteps({80, 7, 1.3, 0.3, 0.01}));
     const auto start = at::randn({5, 3, 8, 8}) * 80;
     const auto there = start.to(kDevice);
