@@ -157,12 +157,10 @@ void make_reproducible(at::Device device) {
   torch::jit::setTensorExprFuserEnabled(false);
 }
 
-void make_gradients_reproducible(at::Device device, bool benchmark) {
+void make_gradients_reproducible(at::Device device) {
   if (!is_accelerator(device)) return;
-  auto& context = at::globalContext();
-  context.setDeterministicAlgorithms(true, /*warn_only=*/true);
-  context.setDeterministicFillUninitializedMemory(false);  // we read none
-  context.setBenchmarkCuDNN(benchmark);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // we read none
 }
 
 Tf32::Tf32(at::Device device, bool allowed)

@@ -54,6 +54,7 @@ const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const
 GuidedDenoiser::GuidedDenoiser(std::shared_ptr<const TorchScriptModel> model, GuidanceOptions options)
     : AutogradDenoiser(model->allows_tf32()), model_(std::move(model)), options_(options) {
   options_.validated(model_->facts());
+  if (options_.kind == GuidanceKind::kClassifier) make_gradients_reproducible(model_->device());
 }
 
 at::Tensor GuidedDenoiser::evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t num_points,

@@ -1,5 +1,7 @@
 #include "epd/distill/run_train.h"
 
+#include <ATen/Context.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -186,7 +188,8 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
                     "own algorithms, and the gradients would depend on their number; use --bench with one process");
   TrainRun run = continued(given, group);
   run = with_defaults(std::move(run));
-  make_gradients_reproducible(run.resources.device, run.bench);
+  make_gradients_reproducible(run.resources.device);
+  if (!run.resources.device.is_cpu()) at::globalContext().setBenchmarkCuDNN(run.bench);
   const TrainSetup setup(run);
   const auto& [model, detector, start] = setup;
   const auto record_of_run = train_record(run, start, model, detector.get());

@@ -52,19 +52,16 @@ TEST(Device, AnAcceleratorRunsTorchScriptAsItStands) {
 
 TEST(Device, GradientsAskForDeterministicKernelsAndFillNoMemory) {
   const Settings before;
-  for (const bool benchmark : {true, false}) {
-    make_gradients_reproducible(kSome, benchmark);
-    EXPECT_TRUE(at::globalContext().deterministicAlgorithms());
-    EXPECT_TRUE(at::globalContext().deterministicAlgorithmsWarnOnly());
-    EXPECT_FALSE(at::globalContext().deterministicFillUninitializedMemory());
-    EXPECT_EQ(at::globalContext().benchmarkCuDNN(), benchmark);
-  }
+  make_gradients_reproducible(kSome);
+  EXPECT_TRUE(at::globalContext().deterministicAlgorithms());
+  EXPECT_TRUE(at::globalContext().deterministicAlgorithmsWarnOnly());
+  EXPECT_FALSE(at::globalContext().deterministicFillUninitializedMemory());
 }
 
 TEST(Device, TheCpuKeepsTorchsSettings) {
   const Settings before;
   make_reproducible(at::kCPU);
-  make_gradients_reproducible(at::kCPU, true);
+  make_gradients_reproducible(at::kCPU);
   EXPECT_EQ(at::globalContext().deterministicCuDNN(), before.cudnn);
   EXPECT_EQ(torch::jit::getProfilingMode(), before.profiling);
   EXPECT_EQ(torch::jit::tensorExprFuserEnabled(), before.fuser);

@@ -119,6 +119,20 @@ TEST_F(OnDevice, WhatSurroundsANetworkIsComputedInTf32WhereTheNetworkIsNoBetter)
   }
 }
 
+TEST_F(OnDevice, AClassifiersGradientsAreReproducible) {
+  at::globalContext().setDeterministicAlgorithms(false, false);
+  open(Precision::kFloat32);
+  EXPECT_FALSE(at::globalContext().deterministicAlgorithms());
+  model_.facts.condition = ConditionKind::kLabel;
+  model_.facts.label_dim = 4;
+  model_.facts.classifier = true;
+  const auto path = folder_ / "guided.ts";
+  testing::make_tiny_model(path, model_);
+  open_model({path, kDevice, Precision::kFloat32, {.kind = GuidanceKind::kClassifier}, {4, 0}});
+  EXPECT_TRUE(at::globalContext().deterministicAlgorithms());
+  at::globalContext().setDeterministicAlgorithms(false, false);
+}
+
 /// The noise levels come once, and nobody waits: neither for them nor for an evaluation.
 TEST_F(OnDevice, AnExecutionCopiesOnceAndWaitsForNothing) {
   const auto model = open(Precision::kFloat32), on_cpu = open(Precision::kFloat32, at::kCPU);

@@ -52,9 +52,8 @@ bool has_fast_bfloat16(at::Device device);
 /// algorithms, and TorchScript as it stands - profiled, its kernels would be fused after the first batches, and their
 /// rounding would depend on how far the run has got. Leaves the CPU alone.
 void make_reproducible(at::Device device);
-/// The same for gradients: every operation's deterministic kernel where it has one (Torch warns of others), and cuDNN's
-/// benchmark mode, where algorithms are chosen by timing, by choice.
-void make_gradients_reproducible(at::Device device, bool benchmark);
+/// The same where gradients are taken: every operation's deterministic kernel where it has one; Torch warns of others.
+void make_gradients_reproducible(at::Device device);
 
 /// Whether float32 products and convolutions on a GPU are computed in TF32, for as long as this lives. Torch has one
 /// setting for the whole process, so on the CPU, where threads work side by side, this leaves it alone.
