@@ -60,7 +60,8 @@ std::string driver_version(const std::filesystem::path& file) {
 }
 
 c10::DeviceAllocator* allocator_of(at::Device device) {
-  if (!is_accelerator(device)) return nullptr;
+  const bool is_there = is_accelerator(device) && c10::impl::hasDeviceGuardImpl(device.type());
+  if (!is_there || guard_of(device).deviceCount() == 0) return nullptr;
   at::globalContext().lazyInitDevice(device.type());
   return dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
 }

@@ -50,6 +50,7 @@ OpenedModel open_without_data(ModelOptions options) {
     precision = options.device.is_cpu() ? Precision::kFloat32 : read_model_facts(options.path).precision;
   }
   if (precision == Precision::kTf32) precision = Precision::kFloat32;  // of the same size
+  make_reproducible(options.device);  // TorchScript keeps other tensors for gradients where it is not profiled
   options.device = at::kMeta;
   options.engine = Engine::kTorchScript;
   OpenedModel model;
