@@ -56,7 +56,7 @@ std::optional<NamedPredictor> find_start(const MethodOptions& method) {
   try {
     return find_method_predictor(method);
   } catch (const Error& error) {
-    throw UsageError(text("init: expected ", all_names(kSolverNames), ", a plan or a predictor: ", error.what()));
+    throw UsageError(text("init: expected ", all_names(kSolverNames), ", or a predictor or plan: ", error.what()));
   }
 }
 

@@ -153,14 +153,14 @@ void Trainer::search(std::vector<Part>& parts, Gradients& gradients) {
   const auto here = at::tensor(optimizer_.parameters(), at::kDouble);
   const auto directions = search_directions(here.numel());
   const double h = options_.search_scale;
-  const auto at = [&](const at::Tensor& raw) {
+  const auto plan_at = [&](const at::Tensor& raw) {
     const auto* begin = raw.const_data_ptr<double>();
     return make_plan(student_->predictor({begin, begin + raw.numel()}), t_);
   };
   const auto num = static_cast<double>(directions.size(0));
   const auto last = student_->num_steps() - 1;
   for (std::int64_t k = 0; k < directions.size(0); ++k) {
-    const auto above = at(here + h * directions[k]), below = at(here - h * directions[k]);
+    const auto above = plan_at(here + h * directions[k]), below = plan_at(here - h * directions[k]);
     for (Part& part : parts) {
       const auto& [start, condition, states, texts] = part.teacher;
       const auto loss = [&, &start = start, &condition = condition, &states = states,

@@ -179,7 +179,6 @@ Method plan_method(const MethodOptions& o, const ModelFacts& facts) {
                 .times = std::move(file.times),
                 .plan = std::move(file.plan),
                 .has_own_times = true};
-  if (!file.solver.empty()) log::info("plan: ", shown(file.solver));
   return method;
 }
 

@@ -41,6 +41,7 @@ Seeds decoded(const std::string& text) { return text.empty() ? Seeds() : parse_s
 PngText text_for(const Method& method) {
   PngText text{{"solver", method.solver}, {"nfe", std::to_string(method.nfe())}};
   if (method.predictor) text.emplace_back("predictor", method.predictor->sha256);
+  if (!method.plan_sha256.empty()) text.emplace_back("plan", method.plan_sha256);
   return text;
 }
 

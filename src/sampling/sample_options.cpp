@@ -256,11 +256,13 @@ Method method_without_model(const SampleOptions& options) {
   auto predictor = find_method_predictor(options.method);
   const std::string dataset = dataset_for(options, predictor);
   // A predictor that names its times needs nothing of the model; `discrete` without them does, and says so.
-  const bool absent = options.model_path.empty() && !fs::exists(model_location(dataset, ""));
-  const auto facts = !absent                        ? read_model_facts(find_model(dataset, options.model_path))
-                     : predictor                    ? facts_of(predictor->spec)
-                     : !options.method.plan.empty() ? facts_of(read_plan_file(options.method.plan))
-                                                    : read_model_facts(find_model(dataset, options.model_path));
+  const bool is_plan = !options.method.plan.empty();
+  const bool absent =
+      options.model_path.empty() && ((is_plan && dataset.empty()) || !fs::exists(model_location(dataset, "")));
+  const auto facts = !absent     ? read_model_facts(find_model(dataset, options.model_path))
+                     : predictor ? facts_of(predictor->spec)
+                     : is_plan   ? facts_of(read_plan_file(options.method.plan))
+                                 : read_model_facts(find_model(dataset, options.model_path));
   return make_method(options.method, std::move(predictor), facts);
 }
 

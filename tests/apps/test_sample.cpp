@@ -414,6 +414,9 @@ TEST_F(SampleProgram, ExplainsWithoutAnyModel) {
   const auto json = start({program, "--predictor_path", "2", "--explain", "--json"}, nothing_cached).wait(60s);
   expect_success({json});
   EXPECT_THAT(json.output, HasSubstr("\"format\": \"epd-plan\""));
+  const auto plan = start({program, "--plan", write("plan.json", json.output), "--explain"}, nothing_cached).wait(60s);
+  expect_success({plan});
+  EXPECT_THAT(plan.output, HasSubstr("NFE (serial): 5, evaluations (total): 8"));
 }
 
 }  // namespace
