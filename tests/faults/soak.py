@@ -12,6 +12,7 @@ import pathlib
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,15 +46,15 @@ def hash_of(path):
 
 
 def growth(looks):
-    """Memory and open files of the second half of a run, beyond those of its second quarter."""
+    """Memory and open files that a run usually holds in its second half, beyond those of its second quarter."""
     half, quarter = looks[len(looks) // 2 :], looks[len(looks) // 4 : len(looks) // 2]
-    return [max(look[i] for look in half) - max(look[i] for look in quarter) for i in (0, 1)] if quarter else [0, 0]
+    return [statistics.median_low(x[i] for x in half) - statistics.median_low(x[i] for x in quarter) for i in (0, 1)]
 
 
 def report(name, looks, seconds, digest):
     memory, files = growth(looks)
     peak = max(look[0] for look in looks)
-    print(f"{name}: {seconds:.0f} s, peak {peak:.0f} MiB, second half {memory:+.0f} MiB and {files:+d} files, {digest}", flush=True)
+    print(f"{name}: {seconds:.0f} s, peak {peak:.0f} MiB, second half {memory:+.0f} MiB, {files:+d} files, {digest}", flush=True)
     return memory < 0.05 * peak and files <= 0
 
 
