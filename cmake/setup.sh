@@ -7,8 +7,7 @@
 #   cmake/setup.sh lint        clang-format-14 and shellcheck (as root), and ruff; the tests bring them too
 #
 # LibTorch is the first of: Torch_DIR; EPD_TORCH (a LibTorch folder, or a Python that has torch); the running Python's
-# torch, 2.7 or newer; torch 2.11.0 in a virtual environment in the cache (EPD_CACHE, ~/.cache/epd), made here, built
-# for the CUDA that the GPU's driver knows.
+# torch, 2.7 or newer; torch 2.11.0 in a virtual environment in the cache (EPD_CACHE, ~/.cache/epd), made here.
 # Everything is said on stderr. What was found stands in build/setup.env.
 set -euo pipefail
 
@@ -144,36 +143,23 @@ environment() {
 # The CUDA that the GPU's driver knows, as nvidia-smi prints it; nothing where there is no driver.
 cuda_of_driver() { { nvidia-smi 2>/dev/null || true; } | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/\1/p' | head -n 1; }
 
-# The build of torch for that driver, for pip. PyPI's is for CUDA 13; a driver of CUDA 12 runs one for CUDA 12 only.
-torch_for_driver() {
+# Says so where the driver is too old for the torch that pip brings, which is built for CUDA 13.
+warn_of_old_driver() {
   local -r cuda=$(cuda_of_driver)
-  local build
-  if [[ -z $cuda ]] || at_least "$cuda" 13.0; then
-    echo "torch==$torch_version"
-    return
-  fi
-  at_least "$cuda" 12.0 || say "the driver knows CUDA $cuda only: no GPU will be used until it is updated"
-  build=$(at_least "$cuda" 12.8 && echo cu128 || echo cu126)
-  echo "torch==$torch_version+$build --extra-index-url https://download.pytorch.org/whl/$build"
+  [[ -z $cuda ]] || at_least "$cuda" 13.0 ||
+    say "the GPU's driver knows CUDA $cuda, torch $torch_version needs 13.0: update the driver, or name with EPD_TORCH a Python whose torch is built for CUDA $cuda; the GPU will not be used until then"
 }
 
 # The cached LibTorch, and CUDA's compile-time headers for NCCL's collectives where pip brought a LibTorch for GPUs.
 torch_environment() {
   local -r folder=$cache/libtorch-$torch_version
-  local cuda
-  local -a torch headers
-  read -ra torch <<<"$(torch_for_driver)"
-  environment libtorch-$torch_version numpy,torch "${torch[@]}" numpy
-  cuda=$(echo "$folder"/lib/python3*/site-packages/nvidia)
-  if [[ -e $cuda/cu13 && ! -e $cuda/cu13/include/crt ]]; then
-    headers=('nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*')
-  elif [[ -e $cuda/cuda_runtime && ! -e $cuda/cuda_nvcc/include/crt ]]; then
-    headers=('nvidia-cuda-nvcc-cu12==12.6.*' 'nvidia-cuda-cccl-cu12==12.6.*')
-  else
-    return 0
-  fi
-  "$folder/bin/python3" -m pip install --disable-pip-version-check --quiet --no-deps "${headers[@]}" >&2 ||
-    say "no ${headers[*]}: multi-GPU sums will go through the CPU (Gloo)"
+  warn_of_old_driver
+  environment libtorch-$torch_version numpy,torch torch==$torch_version numpy
+  local -r cuda=$(echo "$folder"/lib/python3*/site-packages/nvidia/cu13)
+  [[ -e $cuda && ! -e $cuda/include/crt ]] || return 0
+  "$folder/bin/python3" -m pip install --disable-pip-version-check --quiet --no-deps 'nvidia-cuda-crt==13.0.*' \
+    'nvidia-cuda-cccl==13.0.*' >&2 ||
+    say "no nvidia-cuda-crt and nvidia-cuda-cccl: multi-GPU sums will go through the CPU (Gloo)"
 }
 
 ensure_cmake() {

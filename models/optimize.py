@@ -62,10 +62,10 @@ def compile_forward(module: torch.jit.ScriptModule, inputs: list[Tensor], packag
     """The module's forward on inputs of these shapes, compiled into a package of torch."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    def forward(x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
-        return module(x, sigma, condition)
-
-    operations = make_fx(forward, tracing_mode="real")(*inputs)
+    # A function of as many tensors as there are: a model without a condition has none in its place.
+    conditioned = lambda x, sigma, condition: module(x, sigma, condition)  # noqa: E731
+    alone = lambda x, sigma: module(x, sigma, None)  # noqa: E731
+    operations = make_fx(conditioned if len(inputs) == 3 else alone, tracing_mode="real")(*inputs)
     # Programs run whole chunks side by side, each on one thread. Frozen weights lie as the processor wants them.
     configs = {"cpp.threads": 1, "freezing": inputs[0].device.type == "cpu"}
     exported = torch.export.export(operations, tuple(inputs))

@@ -17,5 +17,4 @@ done
 ldd "$folder"/bin/* | awk '$3 ~ "^(/usr)?/lib/" {print $3}' | sort -u |
   { grep -vE '/(libc|libm|libdl|librt|libpthread|libutil|libgcc_s)\.so' || true; } |
   xargs -I{} cp -L {} "$folder/lib"
-readelf -d "$root/build/bin/sample" | sed -n 's/.*R.*PATH.*\[\(.*\)\]/\1/p' >"$folder/rpath"
-tar -C "$folder" -cJf "$1" bin lib rpath
+tar -C "$folder" -cJf "$1" bin lib
