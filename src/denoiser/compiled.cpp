@@ -34,8 +34,9 @@ std::string processor(at::Device device) {
     const auto colon = line.find(':');
     const bool wanted = std::ranges::any_of(kLines, [&](auto start) { return line.starts_with(start); });
     if (!wanted || colon == line.npos) continue;
-    const auto value = line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
-    found += (found.empty() ? "" : "; ") + value;
+    const auto first = line.find_first_not_of(' ', colon + 1);
+    if (first == line.npos) continue;
+    found += (found.empty() ? "" : "; ") + line.substr(first, line.find_last_not_of(' ') + 1 - first);
   }
   return found;
 }

@@ -145,9 +145,6 @@ void reset_peak_memory(at::Device device) {
 }
 
 bool has_fast_bfloat16(at::Device device) {
-#ifdef __x86_64__
-  if (device.is_cpu()) return __builtin_cpu_supports("avx512bf16");  // those with AMX have it too
-#endif
   return device.is_cuda() && at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();
 }
 

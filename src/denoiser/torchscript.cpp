@@ -67,13 +67,22 @@ torch::jit::Module load_script(const std::filesystem::path& path, at::Device dev
   }
 }
 
+/// Whether the processor multiplies bfloat16 itself (AVX512-BF16; those with AMX have it too).
+bool has_bfloat16() {
+#ifdef __x86_64__
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return true;  // not known
+#endif
+}
+
 Precision resolved(Precision wanted, const ModelFacts& facts, at::Device device) {
   if (wanted == Precision::kAuto) {
     const bool slow = facts.precision == Precision::kBFloat16 && !has_fast_bfloat16(device);
     return device.is_cpu() || slow ? Precision::kFloat32 : facts.precision;
   }
   EPD_REQUIRE_USAGE(wanted != Precision::kTf32 || !device.is_cpu(), "precision tf32 needs a GPU; use fp32 on the CPU");
-  if (wanted == Precision::kBFloat16 && device.is_cpu() && !has_fast_bfloat16(device)) {
+  if (wanted == Precision::kBFloat16 && device.is_cpu() && !has_bfloat16()) {
     log::warning("precision bf16: this processor has no bfloat16 products (AVX512-BF16); fp32 is faster here");
   }
   return wanted;
