@@ -121,6 +121,18 @@ class CompiledModel(unittest.TestCase):
                 self.assertEqual(images, plain)
                 self.assertIn(reason, self.sample("--engine=compiled", model=changed, code=1)[1])
 
+    def test_a_model_without_conditions_compiles(self):
+        @torch.jit.script
+        def shrink(x: Tensor, sigma: Tensor, condition: Tensor | None) -> Tensor:
+            return x / (1 + sigma[:, None, None, None].square())
+
+        inputs = [torch.randn(2, 3, 8, 8), torch.rand(2)]
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            package = Path(folder, "model.pt2")
+            optimize.compile_forward(shrink, inputs, package)
+            compiled = torch._inductor.aoti_load_package(str(package))(*inputs)
+        torch.testing.assert_close(compiled, shrink(*inputs, None))
+
     def test_a_compilation_that_is_stopped_leaves_no_compiled_model(self):
         with tempfile.TemporaryDirectory() as other:
             model = shutil.copy(self.model, other)
