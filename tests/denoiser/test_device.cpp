@@ -38,7 +38,6 @@ TEST(Device, TheCpuNeedsNothing) {
   EXPECT_EQ(kind_of(at::kCPU), "cpu");
   EXPECT_EQ(device_name(at::kCPU), "cpu");
   EXPECT_FALSE(memory_of(at::kCPU));
-  EXPECT_FALSE(has_fast_bfloat16(at::kCPU));
 }
 
 TEST(Device, AnAcceleratorRunsTorchScriptAsItStands) {
