@@ -142,12 +142,17 @@ void train(Trainer& trainer, const TrainRun& run, const RunFolder& folder, Ticks
 }
 
 /// Leaves behind what was learned, and a look at it.
-void finish(Trainer& trainer, const TorchScriptModel& model, const RunFolder& folder) {
+void finish(Trainer& trainer, const TorchScriptModel& model, std::int64_t decode_batch, const RunFolder& folder) {
   folder.write_state(trainer);
   folder.write_predictor(trainer.best_predictor(), "predictor.json");
   if (!folder.writes()) return;
   const auto [ours, wanted] = trainer.preview(kPreviewImages);
-  folder.write_preview(model.decode(ours), model.decode(wanted));
+  const auto decoded = [&](const at::Tensor& states) {
+    std::vector<at::Tensor> images;
+    for (const auto& slice : states.split(decode_batch)) images.push_back(model.decode(slice));
+    return at::cat(images);
+  };
+  folder.write_preview(decoded(ours), decoded(wanted));
 }
 
 }  // namespace
@@ -218,7 +223,7 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   if (group.is_root()) remember(kRunFolder, fs::absolute(folder.path()).string());
   log::info("training in ", folder.path().string());
   train(trainer, run, folder, std::move(evaluate), group);
-  finish(trainer, *model.model, folder);
+  finish(trainer, *model.model, run.decode_batch, folder);
   return folder.path();
 }
 
