@@ -39,7 +39,8 @@ void explain(const SampleOptions& options, at::Device device) {
   }
   std::cout << method.description() << "\n" << explain_table(method.plan, cost);
   const auto dataset = method.predictor ? method.predictor->spec.dataset_name : options.dataset_name;
-  if (!std::filesystem::exists(model_location(dataset, options.model_path))) return;
+  const bool nameless = dataset.empty() && options.model_path.empty();
+  if (nameless || !std::filesystem::exists(model_location(dataset, options.model_path))) return;
   const auto need = [&] { return sample_memory(options, resolve(options), device, rank_environment().size); };
   std::cout << text_or_why(need) << "\n";
 }

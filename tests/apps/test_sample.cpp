@@ -373,11 +373,12 @@ TEST_F(SampleProgram, DrawsAPlanFileAsItsSolver) {
 }
 
 TEST_F(SampleProgram, GoesOnWithTheSamePlanAlone) {
-  const auto plan_with = [&](const char* name, const std::string& steps) {
-    const auto ended = start(command("x", {"--num_steps", steps, "--explain", "--json"})).wait(60s);
+  const auto plan_with = [&](const char* name, const std::string& solver) {
+    const auto ended = start(command("x", {"--solver", solver, "--explain", "--json"})).wait(60s);
     return write(name, ended.output);
   };
-  const auto one = plan_with("one.json", "3"), copy = plan_with("copy.json", "3"), other = plan_with("other.json", "4");
+  const auto one = plan_with("one.json", "euler"), copy = plan_with("copy.json", "euler");
+  const auto other = plan_with("other.json", "ipndm");
   const auto draw = [&](const std::string& plan, const char* seeds) {
     return start({std::string(EPD_BINARY_DIR) + "/bin/sample", "--device", "cpu", "--model_path", model_path(),
                   "--plan", plan, "--outdir", out("images").string(), "--seeds", seeds})
