@@ -110,7 +110,7 @@ std::set<fs::path> users_of(const std::string& library) {
   std::set<fs::path> files;
   for (const auto& [path, room] : source_files()) {
     for (const auto& include : includes_of(path)) {
-      if (include.starts_with("<" + library + "/")) files.insert(path.filename());
+      if (include.starts_with("<" + library + "/") || include == "<" + library + ">") files.insert(path.filename());
     }
   }
   return files;
