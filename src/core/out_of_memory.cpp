@@ -5,7 +5,6 @@
 #include <cmath>
 #include <iomanip>
 #include <new>
-#include <sstream>
 #include <string>
 #include <utility>
 
@@ -22,7 +21,7 @@ bool says_out_of_memory(std::string_view what) {
 std::optional<double> bytes_behind(std::string_view what, std::string_view words) {
   const auto found = what.find(words);
   if (found == what.npos) return std::nullopt;
-  std::istringstream stream(std::string(what.substr(found + words.size())));
+  auto stream = stream_of(std::string(what.substr(found + words.size())));
   double number = 0;
   std::string unit;
   if (!(stream >> number >> unit)) return std::nullopt;
@@ -34,9 +33,7 @@ std::optional<double> bytes_behind(std::string_view what, std::string_view words
 std::string amount(double bytes) {
   constexpr double kGiB = 1 << 30, kMiB = 1 << 20;
   const bool big = bytes >= kGiB;
-  std::ostringstream stream;
-  stream << std::setprecision(3) << bytes / (big ? kGiB : kMiB) << (big ? " GiB" : " MiB");
-  return stream.str();
+  return text(std::setprecision(3), bytes / (big ? kGiB : kMiB), big ? " GiB" : " MiB");
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 #include <array>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <string_view>
 
 #include "epd/core/error.h"
@@ -52,7 +51,7 @@ std::string driver_version(const std::filesystem::path& file) {
   std::ifstream stream(file);
   std::string line, word;
   std::getline(stream, line);
-  std::istringstream words(line);
+  auto words = stream_of(line);
   while (words >> word) {
     if (word.find('.') != word.npos && word.find_first_not_of("0123456789.") == word.npos) return word;
   }

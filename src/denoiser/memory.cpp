@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
-#include <sstream>
 
 #include "epd/core/error.h"
 #include "epd/core/run_main.h"
@@ -14,9 +13,7 @@ namespace epd {
 namespace {
 
 std::string gib(std::int64_t bytes) {
-  std::ostringstream stream;
-  stream << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 30);
-  return stream.str();
+  return text(std::fixed, std::setprecision(2), static_cast<double>(bytes) / (1 << 30));
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <sstream>
 #include <utility>
 
 #include "epd/assets/paths.h"
@@ -256,11 +255,11 @@ TimeSteps read_sigmas(const std::string& list) {
     content = read_file(file, kMaxBytes);
   }
   std::vector<double> sigmas;
-  std::istringstream lines(content);
+  auto lines = stream_of(content);
   for (std::string line; std::getline(lines, line);) {
     line.erase(std::min(line.find('#'), line.size()));
     std::ranges::replace(line, ',', ' ');
-    std::istringstream words(line);
+    auto words = stream_of(line);
     for (std::string word; words >> word;) sigmas.push_back(read_number<double>(word, "sigmas"));
   }
   EPD_REQUIRE_USAGE(sigmas.size() <= ScheduleOptions::kMaxSteps, "sigmas: expected at most ",
