@@ -4,7 +4,7 @@
 
 Every row draws the images and writes PNGs: `sample` by TorchScript and, where `./launch.sh model demo --optimize` has
 compiled the model, compiled; and a Python loop around the same model file, around torch.compile of its operations,
-and around onnxruntime where that is installed (with onnx and onnxscript). The rows run in turn, --repeats times; medians
+and around onnxruntime where that is installed (with onnx and onnxscript). Rows run in turn, --repeats times; medians
 are of seconds without loading, and of ratios to the loop around the model file within one turn.
 """
 
