@@ -131,7 +131,7 @@ TEST_F(ProgramsOnDevice, FidFindsTheSameNumbers) {
     const auto record = json::parse(read_file(at(name + ".json")));
     std::map<std::string, double> numbers;
     for (const char* part : {"fid", "frechet", "kid", "prdc"}) {
-      const auto values = json{{part, record.at(part)}}.flatten();
+      const auto values = json::object({{part, record.at(part)}}).flatten();
       for (const auto& [key, value] : values.items()) {
         if (value.is_number()) numbers[key] = value.get<double>();
       }
