@@ -1,6 +1,5 @@
 #include "epd/distributed/process_group.h"
 
-
 #include <exception>
 
 #include "c10d_group.h"

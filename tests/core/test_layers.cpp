@@ -121,8 +121,8 @@ TEST(Layers, LoggingsAndJsonsLibraryAreIncludedByOneFileEach) {
   EXPECT_EQ(users_of("nlohmann"), std::set<fs::path>{"json.h"});
 }
 
-/// A stream of the standard library keeps a failing allocation to itself: text() and stream_of() throw it. plan_runner.h
-/// is to be copied, and stands alone.
+/// A stream of the standard library keeps a failing allocation to itself: text() and stream_of() throw it.
+/// plan_runner.h is to be copied, and stands alone.
 TEST(Layers, OnlyOneHeaderMakesStreamsOfText) {
   EXPECT_EQ(users_of("sstream"), (std::set<fs::path>{"error.h", "plan_runner.h"}));
 }

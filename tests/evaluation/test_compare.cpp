@@ -64,7 +64,8 @@ TEST_F(CompareProgram, LeavesOutImagesThatAreNotFiniteWhereItIsAskedToAndElseSto
   model.facts.label_dim = 4;
   model.bad_label = 1;
   testing::make_tiny_model(folder_ / "bad.ts", model);
-  const std::vector<std::string> bad{"--model_path", (folder_ / "bad.ts").string(), "--nfe", "2", "--extra", "euler@polynomial#3"};
+  const std::vector<std::string> bad{"--model_path", (folder_ / "bad.ts").string(), "--nfe", "2",
+                                     "--extra",      "euler@polynomial#3"};
   auto skip = bad;
   skip.insert(skip.end(), {"--on_bad", "skip"});
   const auto skipped = run("skip", skip);

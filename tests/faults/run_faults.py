@@ -162,7 +162,7 @@ class Bench:
         partial = [
             path
             for path, digest in found.items()
-            # Names with a dot are a run's own, between its start and its end: a lock, images on their way to an archive.
+            # Names with a dot are a run's own while it works: a lock, images on their way to an archive.
             if not any(part.startswith(".") for part in pathlib.Path(path).parts)
             and same.get(path) != digest
             and not is_whole(self.root / "out" / path)
@@ -215,7 +215,9 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, required=True)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--all", action="store_true", default=os.environ.get("EPD_FAULTS") == "all")
-    parser.add_argument("--only", nargs="*", choices=WEIGHTS, default=[name for name, weight in WEIGHTS.items() if weight])
+    parser.add_argument(
+        "--only", nargs="*", choices=WEIGHTS, default=[name for name, weight in WEIGHTS.items() if weight]
+    )
     parser.add_argument("--calls", nargs="*", default=list(ACTIONS), help="kinds of calls that fail")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no fault after so long")

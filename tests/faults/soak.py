@@ -2,7 +2,8 @@
 
 `sample` draws the images with a tiny model, `fid ref` reads them; then `train` is killed at random times and started
 again, until the time is up. Memory and open files are read from /proc twice a second: neither may grow once a run is
-under way. Everything is done twice, and the bytes must be equal; the training that was killed must end like one that was not.
+under way. Everything is done twice, and the bytes must be equal; the training that was killed must end like one that
+was not.
 """
 
 import argparse
@@ -54,7 +55,10 @@ def growth(looks):
 def report(name, looks, seconds, digest):
     memory, files = growth(looks)
     peak = max(look[0] for look in looks)
-    print(f"{name}: {seconds:.0f} s, peak {peak:.0f} MiB, second half {memory:+.0f} MiB, {files:+d} files, {digest}", flush=True)
+    print(
+        f"{name}: {seconds:.0f} s, peak {peak:.0f} MiB, second half {memory:+.0f} MiB, {files:+d} files, {digest}",
+        flush=True,
+    )
     return memory < 0.05 * peak and files <= 0
 
 

@@ -68,7 +68,9 @@ def main():
     with zipfile.ZipFile(HERE / "formats.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
-    pixels = {name.replace(".", "_"): np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for name, data in files.items()}
+    pixels = {
+        name.replace(".", "_"): np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for name, data in files.items()
+    }
     np.savez_compressed(HERE / "formats.npz", **pixels)
 
 
