@@ -124,8 +124,8 @@ TEST_F(FidProgram, DamagedArchivesAreNamedAndLeaveTheOldFile) {
 }
 
 TEST_F(FidProgram, NumbersThatNoMachineHasAreRefusedByOption) {
-  for (const auto& [option, value] :
-       {std::pair("batch", "-1"), std::pair("batch", "0"), std::pair("workers", "100000"), std::pair("workers", "0")}) {
+  for (const auto& [option, value] : {std::pair("batch", "-1"), std::pair("batch", "0"), std::pair("workers", "100000"),
+                                      std::pair("workers", "-1")}) {
     refuses(ref("refused.npz", {text("--", option), value}), 2, option);
     EXPECT_FALSE(fs::exists(path("refused.npz")));
   }

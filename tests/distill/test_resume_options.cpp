@@ -1,6 +1,7 @@
 // A run goes on only as what it was: every option that decides the result is changed in turn, and refused by its name.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/script.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -63,14 +64,20 @@ class ARunThatIsResumed : public ::testing::Test {
     testing::make_tiny_detector(folder_ / "detector.ts");
     testing::make_tiny_detector(folder_ / "other_detector.ts", 8, 2);
     std::ofstream(folder_ / "captions.txt") << "a cat\na dog\n";
+    torch::jit::Module reward("Reward");
+    reward.define(
+        "def forward(self, images: Tensor, texts: List[str]) -> Tensor:\n    return images.mean([1, 2, 3])\n");
+    reward.save((folder_ / "reward.ts").string());
     files_ = {(folder_ / "other_model.ts").string(), (folder_ / "other_detector.ts").string(),
-              (folder_ / "captions.txt").string(), "midpoint"};
+              (folder_ / "captions.txt").string(), (folder_ / "reward.ts").string(), "midpoint"};
   }
 
   /// A run in which every option has a meaning: a history, features that join later, a validation, a teacher's grid.
-  TrainRun run(const char* teacher = "dpm") const {
+  TrainRun run(const char* teacher = "dpm", bool search = false) const {
     TrainRun run;
     auto& o = run.options;
+    o.search = search;
+    o.search_directions = 1;
     o.dataset_name = "tiny";
     o.student = StudentKind::kIpndm;
     o.teacher = value_of(kSolverNames, teacher, "teacher");
@@ -84,7 +91,7 @@ class ARunThatIsResumed : public ::testing::Test {
     o.guidance_type = GuidanceKind::kClassifier;
     run.model_path = (folder_ / "model.ts").string();
     run.detector = (folder_ / "detector.ts").string();
-    run.outdir = folder_ / teacher;
+    run.outdir = folder_ / text(teacher, search ? "-search" : "");
     run.nosubdir = true;
     run.chunk = 4;
     run.precision = Precision::kFloat32;
@@ -109,9 +116,10 @@ class ARunThatIsResumed : public ::testing::Test {
 
 TEST_F(ARunThatIsResumed, RefusesEveryOptionThatDecidesTheResultByItsName) {
   std::set<std::string> walked, refused;
-  for (const char* teacher : {"dpm", "ipndm"}) {  // no teacher knows all options
-    ASSERT_EQ(refusal(run(teacher)), "");
-    auto again = run(teacher);
+  // No teacher knows all options, and some are for a search only.
+  for (const auto& [teacher, search] : {std::pair("dpm", false), std::pair("ipndm", false), std::pair("dpm", true)}) {
+    ASSERT_EQ(refusal(run(teacher, search)), "");
+    auto again = run(teacher, search);
     again.resume = again.outdir.string();
     ASSERT_EQ(refusal(again), "");
     auto described = again;
