@@ -25,7 +25,7 @@ class L2Loss : public Loss {
   LossValue compare(const at::Tensor& student, const at::Tensor& teacher) const override {
     at::NoGradGuard no_grad;
     const auto gap = student - teacher;
-    return {inner_products(gap, gap), 2 * gap};
+    return {inner_products(gap, gap).cpu(), 2 * gap};
   }
 };
 

@@ -37,7 +37,7 @@ class Adjoint {
         run_(run),
         lambda_(std::move(gradients)),
         learning_(registers_that_learn(plan)),
-        result_(at::zeros({run.batch(), static_cast<std::int64_t>(num_parameters)}, at::kDouble)) {}
+        num_parameters_(static_cast<std::int64_t>(num_parameters)) {}
 
   at::Tensor run_backwards() {
     for (std::size_t i = plan_.instructions.size(); i-- > 0;) {
@@ -47,7 +47,7 @@ class Adjoint {
         evaluate(std::get<Evaluate<Dual>>(plan_.instructions[i]), i);
       }
     }
-    return result_;
+    return by_parameters();
   }
 
  private:
@@ -74,14 +74,26 @@ class Adjoint {
     const auto gradients = run_.pull_back(plan_, index, lambdas.size() == 1 ? lambdas[0] : at::cat(lambdas));
     const auto by_state = gradients.x.split(run_.batch()), by_sigma = gradients.sigma.split(run_.batch());
     for (std::size_t k = 0; k < lambdas.size(); ++k) {
-      if (learns(instruction.sigmas[k])) learn(instruction.sigmas[k], by_sigma[k].to(at::kCPU, at::kDouble));
+      if (learns(instruction.sigmas[k])) learn(instruction.sigmas[k], by_sigma[k].to(at::kDouble));
       add(instruction.states[k], 1, by_state[k]);
     }
   }
 
   /// One number of the plan, a coefficient or a noise level, and the loss's gradient by it per image, float64 [B].
   void learn(const Dual& number, const at::Tensor& per_image) {
-    result_.addr_(per_image, at::tensor(number.gradient(), at::kDouble));
+    numbers_.push_back(number.gradient());
+    by_numbers_.push_back(per_image);
+  }
+
+  /// The chain rule from the numbers to the parameters; what the device found comes over at once.
+  at::Tensor by_parameters() const {
+    auto result = at::zeros({run_.batch(), num_parameters_}, at::kDouble);
+    if (numbers_.empty()) return result;
+    const auto per_image = at::stack(by_numbers_).cpu();
+    for (std::size_t i = 0; i < numbers_.size(); ++i) {
+      result.addr_(per_image[static_cast<std::int64_t>(i)], at::tensor(numbers_[i], at::kDouble));
+    }
+    return result;
   }
 
   /// lambda_r += factor * gradient.
@@ -104,7 +116,9 @@ class Adjoint {
   const Run<Dual>& run_;
   RegisterGradients lambda_;
   std::vector<bool> learning_;
-  at::Tensor result_;
+  std::int64_t num_parameters_;
+  std::vector<std::vector<double>> numbers_;
+  std::vector<at::Tensor> by_numbers_;
 };
 
 }  // namespace

@@ -95,7 +95,7 @@ at::Tensor inner_products(const at::Tensor& a, const at::Tensor& b) {
   if (on_cpu(a)) {
     return a.scalar_type() == at::kDouble ? inner_products_on_cpu<double>(a, b) : inner_products_on_cpu<float>(a, b);
   }
-  return (a * b).flatten(1).sum(1, /*keepdim=*/false, at::kDouble).to(at::kCPU);
+  return (a * b).flatten(1).sum(1, /*keepdim=*/false, at::kDouble);
 }
 
 }  // namespace epd

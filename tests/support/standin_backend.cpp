@@ -6,15 +6,11 @@
 #include <malloc.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -57,7 +53,9 @@ class DeviceAllocator final : public c10::DeviceAllocator {
   void resetAccumulatedStats(c10::DeviceIndex) override {}
   void resetPeakStats(c10::DeviceIndex device) override { reset_peak(device); }
   std::pair<std::size_t, std::size_t> getMemoryInfo(c10::DeviceIndex device) override {
-    const auto total = Runtime::get().capacity(device);
+    std::int64_t total = 0;
+    Runtime::get().change(device, [&](DeviceState& state) { total = state.limit; });
+    if (total == 0) total = std::int64_t{16} << 30;
     return {static_cast<std::size_t>(total - stats(device).bytes), static_cast<std::size_t>(total)};
   }
 
@@ -214,30 +212,6 @@ void on_fault(int number, siginfo_t* info, void* context) {
   }
 }
 
-std::string json(const Copies& copies) {
-  return c10::str("{\"count\": ", copies.count, ", \"bytes\": ", copies.bytes, ", \"waiting\": ", copies.waiting, "}");
-}
-
-void write_report() {
-  std::string report;
-  for (int device = 0; device < num_devices(); ++device) {
-    try {
-      if (stats(device).used) Runtime::get().wait_for_device(device);
-    } catch (const c10::Error&) {  // what failed has been said
-    }
-    const Stats s = stats(device);
-    report += c10::str(device == 0 ? "[" : ",\n ", "{\"bytes\": ", s.bytes, ", \"peak_bytes\": ", s.peak_bytes,
-                       ", \"blocks\": ", s.blocks, ", \"kernels\": ", s.kernels, ", \"waits\": ", s.waits,
-                       ", \"violations\": ", s.violations, ", \"used\": ", s.used ? "true" : "false",
-                       ", \"to_device\": ", json(s.to_device), ", \"to_host\": ", json(s.to_host),
-                       ", \"within\": ", json(s.within), "}");
-  }
-  std::FILE* file = std::fopen(std::getenv("STANDIN_REPORT"), "w");
-  if (file == nullptr) return;
-  std::fputs((report + "]\n").c_str(), file);
-  std::fclose(file);
-}
-
 const bool registered = [] {
   static auto* const allocator = new DeviceAllocator;
   c10::SetAllocator(kType, allocator);
@@ -253,7 +227,6 @@ const bool registered = [] {
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO;
   ::sigaction(SIGSEGV, &action, &before);
-  if (std::getenv("STANDIN_REPORT") != nullptr) std::atexit(write_report);
   return true;
 }();
 
@@ -263,31 +236,5 @@ at::Generator generator_of_kernels(const at::Generator& generator) {
   const auto* own = dynamic_cast<DeviceGenerator*>(generator.unsafeGetGeneratorImpl());
   return own == nullptr ? generator : own->inner();
 }
-
-int num_devices() { return Runtime::get().num_devices(); }
-Stats stats(int device) { return Runtime::get().stats(device); }
-std::int64_t bytes(int device) { return stats(device).bytes; }
-std::int64_t peak_bytes(int device) { return stats(device).peak_bytes; }
-
-std::int64_t settled_bytes(int device) {
-  for (int i = 0; i < 500 && bytes(device) > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  return bytes(device);
-}
-
-void reset_peak(int device) {
-  Runtime::get().change(device, [](Stats& s) { s.peak_bytes = s.bytes; });
-}
-
-void reset_counts() {
-  auto& runtime = Runtime::get();
-  runtime.forget_errors();
-  for (int device = 0; device < num_devices(); ++device) {
-    runtime.change(device, [](Stats& s) { s = {.bytes = s.bytes, .peak_bytes = s.bytes, .blocks = s.blocks}; });
-  }
-}
-
-void limit(int device, std::int64_t bytes) { Runtime::get().set_limit(device, bytes); }
-void fail_at(int device, std::int64_t n) { Runtime::get().set_failure(device, n); }
-void delay(int device, double seconds) { Runtime::get().set_delay(device, seconds); }
 
 }  // namespace standin

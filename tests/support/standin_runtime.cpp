@@ -1,14 +1,10 @@
 #include "support/standin_runtime.h"
 
 #include <c10/util/Exception.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -16,16 +12,7 @@
 namespace standin {
 namespace {
 
-constexpr std::size_t kDeviceSpan = std::size_t{1} << 40;     // addresses of a device
-constexpr std::size_t kRestingBytes = std::size_t{64} << 20;  // of freed memory that is not given out again
-constexpr std::size_t kFreeBytes = std::size_t{1} << 30;      // of memory that waits for someone
-constexpr int kPoison = 0xff;
 constexpr std::uint64_t kAll = ~std::uint64_t{0};  // the end of a queue
-
-std::size_t pages(std::size_t bytes) {
-  static const auto page = static_cast<std::size_t>(::getpagesize());
-  return (bytes + page - 1) / page * page;
-}
 
 std::int64_t from_environment(const char* name, std::int64_t otherwise) {
   const char* value = std::getenv(name);
@@ -43,59 +30,6 @@ thread_local int current_device_index = 0;
 thread_local std::array<int, kMaxDevices> current_streams{};
 
 }  // namespace
-
-Arena::Arena() : file_(::memfd_create("standin", MFD_CLOEXEC)) {
-  const std::size_t size = kDeviceSpan * kMaxDevices;
-  const auto map = [&](int rights) { return ::mmap(nullptr, size, rights, MAP_SHARED | MAP_NORESERVE, file_, 0); };
-  TORCH_CHECK(file_ >= 0 && ::ftruncate(file_, static_cast<off_t>(size)) == 0, "standin: no memory file");
-  void *base = map(PROT_NONE), *view = map(PROT_READ | PROT_WRITE);
-  TORCH_CHECK(base != MAP_FAILED && view != MAP_FAILED, "standin: no addresses");
-  base_ = static_cast<char*>(base);
-  view_ = static_cast<char*>(view);
-}
-
-void* Arena::take(int device, std::size_t bytes) {
-  auto& free = free_[{device, pages(bytes)}];
-  if (!free.empty()) {
-    free_bytes_ -= pages(bytes);
-    auto* const address = free.front();
-    free.pop_front();
-    return address;
-  }
-  auto& taken = taken_.at(static_cast<std::size_t>(device));
-  char* address = base_ + static_cast<std::size_t>(device) * kDeviceSpan + taken;
-  taken += pages(bytes);
-  TORCH_CHECK(taken <= kDeviceSpan, "standin: no addresses are left");
-  std::memset(kernel_view(address), kPoison, bytes);
-  return address;
-}
-
-void Arena::give_back(void* address, std::size_t bytes) {
-  std::memset(kernel_view(address), kPoison, bytes);
-  resting_.emplace_back(address, pages(bytes));
-  resting_bytes_ += pages(bytes);
-  while (resting_bytes_ > kRestingBytes) {
-    const auto [rested, size] = resting_.front();
-    resting_.pop_front();
-    resting_bytes_ -= size;
-    if (free_bytes_ + size > kFreeBytes) {
-      ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<char*>(rested) - base_,
-                  static_cast<off_t>(size));
-      continue;
-    }
-    free_bytes_ += size;
-    free_[{device_of(rested), size}].push_back(rested);
-  }
-}
-
-bool Arena::holds(const void* address) const {
-  const auto* byte = static_cast<const char*>(address);
-  return byte >= base_ && byte < base_ + kDeviceSpan * kMaxDevices;
-}
-
-int Arena::device_of(const void* address) const {
-  return static_cast<int>(static_cast<std::size_t>(static_cast<const char*>(address) - base_) / kDeviceSpan);
-}
 
 Runtime& Runtime::get() {
   static auto* const runtime = new Runtime;
@@ -188,7 +122,7 @@ Runtime::Block& Runtime::block_of(const void* address) {
   const auto after = blocks_.upper_bound(static_cast<const char*>(address));
   Block* block = after == blocks_.begin() ? nullptr : &std::prev(after)->second;
   const bool inside = block != nullptr && static_cast<const char*>(address) <
-                                              static_cast<const char*>(block->address) + pages(block->bytes);
+                                              static_cast<const char*>(block->address) + Arena::size_of(block->bytes);
   TORCH_CHECK(inside, "standin: a kernel uses memory that was freed");
   return *block;
 }
@@ -336,8 +270,8 @@ void Runtime::fail(int device, const std::string& why) {
 }
 
 void Runtime::count_copy(int device, Copies Stats::*kind, std::size_t bytes, bool waiting) {
-  change(device, [&](Stats& stats) {
-    Copies& copies = stats.*kind;
+  change(device, [&](DeviceState& state) {
+    Copies& copies = state.stats.*kind;
     ++copies.count;
     copies.bytes += static_cast<std::int64_t>(bytes);
     copies.waiting += waiting ? 1 : 0;
@@ -373,35 +307,9 @@ Stats Runtime::stats(int device) {
   return devices_.at(static_cast<std::size_t>(device)).stats;
 }
 
-void Runtime::change(int device, const std::function<void(Stats&)>& change) {
+void Runtime::change(int device, const std::function<void(DeviceState&)>& change) {
   const std::lock_guard lock(mutex_);
-  change(devices_.at(static_cast<std::size_t>(device)).stats);
-}
-
-void Runtime::forget_errors() {
-  const std::lock_guard lock(mutex_);
-  for (DeviceState& device : devices_) device.error.clear();
-}
-
-std::int64_t Runtime::capacity(int device) {
-  const std::lock_guard lock(mutex_);
-  const auto limit = devices_.at(static_cast<std::size_t>(device)).limit;
-  return limit > 0 ? limit : std::int64_t{16} << 30;
-}
-
-void Runtime::set_limit(int device, std::int64_t bytes) {
-  const std::lock_guard lock(mutex_);
-  devices_.at(static_cast<std::size_t>(device)).limit = bytes;
-}
-
-void Runtime::set_failure(int device, std::int64_t n) {
-  const std::lock_guard lock(mutex_);
-  devices_.at(static_cast<std::size_t>(device)).fails_in = n;
-}
-
-void Runtime::set_delay(int device, double seconds) {
-  const std::lock_guard lock(mutex_);
-  devices_.at(static_cast<std::size_t>(device)).delay = seconds;
+  change(devices_.at(static_cast<std::size_t>(device)));
 }
 
 }  // namespace standin

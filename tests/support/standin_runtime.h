@@ -15,12 +15,12 @@
 #include <vector>
 
 #include "support/standin_accelerator.h"
+#include "support/standin_arena.h"
 
 /// What the stand-in's devices are made of, without LibTorch's operations: memory, streams, events and counts.
 namespace standin {
 
 constexpr auto kType = c10::DeviceType::PrivateUse1;
-constexpr int kMaxDevices = 8;
 constexpr int kStreams = 4;  // of a device: the default one and a pool of three
 
 /// How many operations of each stream have happened before (a vector clock: Mattern 1988).
@@ -32,24 +32,12 @@ struct Event {
   Clock before{};
 };
 
-/// The device addresses, without access rights, and the same bytes where kernels may touch them.
-class Arena {
- public:
-  Arena();
-  void* take(int device, std::size_t bytes);
-  /// Fills it with 0xff; it is taken again only after much else was given back.
-  void give_back(void* address, std::size_t bytes);
-  char* kernel_view(const void* address) const { return view_ + (static_cast<const char*>(address) - base_); }
-  bool holds(const void* address) const;
-  int device_of(const void* address) const;
-
- private:
-  int file_;
-  char *base_, *view_;
-  std::array<std::size_t, kMaxDevices> taken_{};
-  std::deque<std::pair<void*, std::size_t>> resting_;
-  std::map<std::pair<int, std::size_t>, std::deque<void*>> free_;  // by device and size
-  std::size_t resting_bytes_ = 0, free_bytes_ = 0;
+struct DeviceState {
+  Stats stats;
+  std::string error;  // raised by every wait
+  std::int64_t limit = 0, fails_in = 0;
+  double delay = 0;  // seconds
+  std::int64_t next_stream = 0;
 };
 
 /// Throws c10::Error with a message for whatever the header calls an error. Every call may come from any thread.
@@ -92,13 +80,7 @@ class Runtime {
   c10::Stream pool_stream(c10::Device device);
 
   Stats stats(int device);
-  void change(int device, const std::function<void(Stats&)>& change);
-  void forget_errors();
-  /// Bytes of a device: its limit; 16 GiB where it has none.
-  std::int64_t capacity(int device);
-  void set_limit(int device, std::int64_t bytes);
-  void set_failure(int device, std::int64_t n);
-  void set_delay(int device, double seconds);
+  void change(int device, const std::function<void(DeviceState&)>& change);
 
  private:
   struct Moment {
@@ -123,14 +105,6 @@ class Runtime {
     std::uint64_t done = 0;
     double backlog = 0;  // seconds
   };
-  struct DeviceState {
-    Stats stats;
-    std::string error;
-    std::int64_t limit = 0, fails_in = 0;
-    double delay = 0;
-    std::int64_t next_stream = 0;
-  };
-
   Runtime();
   Block& block_of(const void* address);
   void require_before(const Clock& now, Moment moment, const Block& block, int stream, const char* what);
