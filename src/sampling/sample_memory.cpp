@@ -32,12 +32,20 @@ MemoryNeed sample_memory(const SampleOptions& o, const ResolvedSample& resolved,
     return at::zeros({images, facts.channels, facts.resolution, facts.resolution}, of_meta);
   };
   if (facts.latent) need.decoder = peak_bytes([&] { model.model->decode(latents(decode_batch)); });
+  const auto texts = [&](std::int64_t images) {  // their states, as the conditions of a run are made
+    std::vector<at::Tensor> states;
+    for (const auto& part : at::zeros({images, facts.text->tokens}, of_meta.dtype(at::kLong)).split(chunk)) {
+      states.push_back(model.model->encode_text(padded_rows(part, chunk)).narrow(0, 0, part.size(0)));
+    }
+    return at::cat(states);
+  };
   at::Tensor written, written_states;  // a batch is on its way to the host while the next one is drawn
   const auto draw = [&](std::int64_t images) {
     std::vector<at::Tensor> states, decoded;
     const auto keep = [&](std::size_t, const at::Tensor& state) { states.push_back(state); };
     auto condition = blank_condition(facts, images, at::kMeta);
     if (plan.mean) condition.mean = latents(images);
+    if (facts.text) condition.value = texts(images);
     auto end = execute(plan, *model.denoiser, condition, latents(images), o.save_inters ? GridObserver(keep) : nullptr);
     if (facts.latent) {
       for (const auto& slice : end.split(decode_batch)) {

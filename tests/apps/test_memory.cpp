@@ -146,8 +146,8 @@ INSTANTIATE_TEST_SUITE_P(
                           [](SampleOptions& o) { o.method.guidance_type = GuidanceKind::kClassifierFree; }},
                       Case<SampleOptions>{"Classifier", Family::kClassifier,
                                           [](SampleOptions& o) { o.method.guidance_type = GuidanceKind::kClassifier; }},
-                      // Of text models the encoder is not foretold: 0.70 of what a tiny one takes.
-                      Case<SampleOptions>{"Latents", Family::kLatent, [](SampleOptions& o) { o.decode_batch = 4; }}),
+                      Case<SampleOptions>{"Latents", Family::kLatent, [](SampleOptions& o) { o.decode_batch = 4; }},
+                      Case<SampleOptions>{"Text", Family::kText}),
     name_of_case<::testing::TestParamInfo<Case<SampleOptions>>>);
 
 TEST(Memory, ThatRunsOutIsOneLineWithTheOptionThatHelps) {
