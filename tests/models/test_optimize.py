@@ -121,7 +121,7 @@ class CompiledModel(unittest.TestCase):
                 self.assertEqual(images, plain)
                 self.assertIn(reason, self.sample("--engine=compiled", model=changed, code=1)[1])
 
-    def test_a_model_without_conditions_compiles(self):
+    def test_without_conditions_a_model_compiles(self):
         @torch.jit.script
         def shrink(x: Tensor, sigma: Tensor, condition: Tensor | None) -> Tensor:
             return x / (1 + sigma[:, None, None, None].square())
