@@ -1,5 +1,4 @@
 #include <ATen/ATen.h>
-#include <ATen/Version.h>
 #include <ATen/record_function.h>
 #include <torch/version.h>
 
@@ -74,15 +73,11 @@ class FlopCounter {
 
 /// The demo model with its predictor on a device.
 struct Demo {
-  OpenedModel model;
-  Plan<double> plan;
   Sampler sampler;
 
   Demo(at::Device device, Precision precision, std::int64_t chunk)
-      : model(open_model({folder() / "denoiser.ts", device, precision, {}, {.chunk = chunk}})),
-        plan(make_plan(predictor(), predictor().time_steps())),
-        sampler(model, std::shared_ptr(make_conditions(model.model, folder(), {})), plan, predictor().time_steps()[0],
-                {}) {}
+      : Demo(open_model({folder() / "denoiser.ts", device, precision, {}, {.chunk = chunk}}),
+             read_predictor(folder() / "predictor.json")) {}
 
   at::Tensor draw(std::int64_t images) const {
     std::vector<std::uint64_t> seeds(static_cast<std::size_t>(images));
@@ -91,7 +86,11 @@ struct Demo {
   }
 
   static std::filesystem::path folder() { return project_dir() / "models/demo"; }
-  static PredictorSpec predictor() { return read_predictor(folder() / "predictor.json"); }
+
+ private:
+  Demo(const OpenedModel& model, const PredictorSpec& predictor)
+      : sampler(model, std::shared_ptr(make_conditions(model.model, folder(), {})),
+                make_plan(predictor, predictor.time_steps()), predictor.time_steps()[0], {}) {}
 };
 
 /// The seconds of `work` on the device: the best of three after one that warms up, on the CPU of one.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy
 import torch
-from bench_sample import ROOT, largest_difference, load, run_python, run_sample
+from bench_sample import ROOT, largest_difference, load, option_parser, run_python, run_sample
 
 sys.path.insert(0, str(ROOT / "models"))
 BASE = "Python loop, TorchScript fp32"
@@ -83,14 +83,7 @@ def rows_of(options, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", default=str(ROOT / "build/bin/sample"))
-    parser.add_argument("--model", default=str(ROOT / "models/demo/denoiser.ts"))
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--num_steps", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = option_parser(__doc__, threads=1)
     parser.add_argument("--torch_compile", action="store_true", help="with a row of torch.compile (takes minutes)")
     options = parser.parse_args()
     if options.images % options.batch:

@@ -107,15 +107,21 @@ def largest_difference(a, b):
     return int(abs(pixels[0] - pixels[1]).max())
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def option_parser(description, threads):
+    """The options of all benchmarks of sampling."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", default=str(ROOT / "build/bin/sample"))
     parser.add_argument("--model", default=str(ROOT / "models/demo/denoiser.ts"))
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--num_steps", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--repeats", type=int, default=3)
+    return parser
+
+
+def main():
+    parser = option_parser(__doc__, threads=2)
     parser.add_argument("more", nargs="*", help="further options of sample, behind --")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
