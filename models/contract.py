@@ -4,11 +4,14 @@
 
     forward(x [B, C, H, W], sigma [B], condition: Optional[Tensor]) -> denoised x, in the dtype of x
     decode(latent [B, C, H, W]) -> images [B, 3, H', W'] in about [-1, 1]          (where facts["latent"])
-    encode_text(tokens int64 [B, 77]) -> text states [B, 77, width]               (where facts["text"])
+    encode_text(tokens int64 [B, 77]) -> text states [B, rows, width]             (where facts["text"])
     log_prob(x, sigma, label int64 [B]) -> log p(label | x; sigma) [B]            (where facts["classifier"])
+    guide(x, sigma, condition) -> denoised x of a second, weaker network          (where facts["guide"])
 
-and the extra file `facts.json`, readable without loading the weights. The submodule `network` may be cast to another
-dtype alone: what surrounds it (the preconditioning) stays in float32.
+and the extra file `facts.json`, readable without loading the weights. The submodules `network` and `guide_network` may
+be cast to another dtype alone, and may be saved in half precision: what surrounds them (the preconditioning) stays in
+float32. So that each can be moved between devices alone, the others are called `first_stage` (the decoder),
+`text_encoder` and `classifier`.
 """
 
 import contextlib
@@ -45,9 +48,19 @@ def make_facts(
     latent: dict | None = None,
     text: dict | None = None,
     classifier: bool = False,
+    guided_channels: int | None = None,
+    guide: bool = False,
+    sizes: dict | None = None,
     source: dict | None = None,
 ) -> dict:
-    """The facts of a model, checked. `resolution` and `channels` are the state's, so the latent's for latent models."""
+    """The facts of a model, checked. `resolution` and `channels` are the state's, so the latent's for latent models.
+
+    text: {"tokens", "width"}, and where they differ from the usual "rows" of the states (default: tokens) and
+    "unconditional" (the states of cfg's other half: "empty", of the empty text, or "zeros").
+    guided_channels: cfg guides the first so many channels of D, the others are the conditional's (default: all).
+    guide: the model has guide(), for guidance by a weaker network. sizes: {"multiple": m}, the state may have any height
+    and width that are multiples of m (default: `resolution` alone).
+    """
     if condition not in ("none", "label", "text"):
         raise ValueError(f"condition must be none, label or text, got {condition!r}")
     if (condition == "label") != (label_dim > 0) or (condition == "label") != (label_format in ("onehot", "index")):
@@ -56,6 +69,15 @@ def make_facts(
         )
     if (condition == "text") != (text is not None):
         raise ValueError(f"condition {condition!r} does not go with text {text!r}")
+    if text is not None and (
+        not {"tokens", "width"} <= text.keys() <= {"tokens", "width", "rows", "unconditional"}
+        or text.get("unconditional", "empty") not in ("empty", "zeros")
+    ):
+        raise ValueError(f"text needs tokens and width, may have rows, and unconditional empty or zeros, got {text!r}")
+    if guided_channels is not None and not (0 < guided_channels <= channels and condition != "none"):
+        raise ValueError(f"guided_channels must be 1 to {channels}, of a model with a condition, got {guided_channels!r}")
+    if sizes is not None and (sizes.keys() != {"multiple"} or sizes["multiple"] < 1 or resolution % sizes["multiple"]):
+        raise ValueError(f"sizes must be a multiple that divides the resolution {resolution}, got {sizes!r}")
     if precision not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"precision must be float32, float16 or bfloat16, got {precision!r}")
     if not 0 < sigma_min < sigma_max or not math.isfinite(sigma_max):
@@ -79,6 +101,9 @@ def make_facts(
     }
     if label_format:
         facts["label_format"] = label_format
+    facts |= {"guided_channels": guided_channels} if guided_channels else {}
+    facts |= {"guide": True} if guide else {}
+    facts |= {"sizes": sizes} if sizes else {}
     return facts
 
 
@@ -177,14 +202,21 @@ def random_calls(facts: dict, device: str) -> list[tuple[str, tuple]]:
         one_hot = torch.nn.functional.one_hot(labels, facts["label_dim"]).float()
         condition = one_hot if facts["label_format"] == "onehot" else labels
     if facts["condition"] == "text":
-        condition = torch.randn(2, facts["text"]["tokens"], facts["text"]["width"], generator=generator)
+        rows = facts["text"].get("rows", facts["text"]["tokens"])
+        condition = torch.randn(2, rows, facts["text"]["width"], generator=generator)
     calls: list[tuple[str, tuple]] = [("forward", (x, sigma, condition))]
     if facts["label_dim"] and facts["label_format"] == "onehot":
         calls.append(("forward", (x, sigma, None)))
     if facts["latent"]:
         calls.append(("decode", (noise,)))
+    if facts.get("guide"):
+        calls.append(("guide", (x, sigma, condition)))
+    if facts.get("sizes"):
+        wider = lambda value: torch.cat([value, value[..., : facts["sizes"]["multiple"]]], -1)
+        calls += [(name, (wider(given[0]), *given[1:])) for name, given in list(calls)]
     if facts["text"]:
         tokens = torch.randint(49406, (2, facts["text"]["tokens"]), generator=generator)
+        tokens[0, facts["text"]["tokens"] // 2 :] = tokens[1, -1] = 49407  # a text that ends early, a whole one
         calls.append(("encode_text", (tokens,)))
     if facts["classifier"]:
         calls.append(("log_prob", (x, sigma, labels)))

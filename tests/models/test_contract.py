@@ -108,9 +108,54 @@ class ModelFile(unittest.TestCase):
             dict(sigma_min=0.0),
             dict(sigma_min=90.0),
             dict(sigma_max=float("inf")),
+            dict(condition="text", text={"tokens": 77}),
+            dict(condition="text", text={"tokens": 77, "width": 8, "columns": 3}),
+            dict(condition="text", text={"tokens": 77, "width": 8, "unconditional": "ones"}),
+            dict(guided_channels=2),
+            dict(guided_channels=4, condition="label", label_dim=2, label_format="onehot"),
+            dict(sizes={"multiple": 3}),
+            dict(sizes={"least": 4}),
         ):
             with self.subTest(bad), self.assertRaises(ValueError):
                 make_facts(**(good | bad))
+
+    def test_facts_that_are_not_given_are_not_written(self):
+        self.assertFalse({"guided_channels", "guide", "sizes"} & FACTS.keys())
+
+    def test_every_promise_of_the_facts_is_called(self):
+        facts = make_facts(
+            dataset_name="small",
+            resolution=8,
+            channels=4,
+            sigma_min=0.002,
+            sigma_max=80.0,
+            condition="text",
+            text={"tokens": 6, "width": 5, "rows": 7, "unconditional": "zeros"},
+            latent={"image_resolution": 64, "image_channels": 3},
+            guided_channels=3,
+            guide=True,
+            sizes={"multiple": 2},
+        )
+        shapes = [(name, [list(a.shape) for a in given]) for name, given in contract.random_calls(facts, "cpu")]
+        forward = lambda width: [[2, 4, 8, width], [2], [2, 7, 5]]  # noqa: E731
+        self.assertEqual(
+            shapes,
+            [("forward", forward(8)), ("decode", [[2, 4, 8, 8]]), ("guide", forward(8))]
+            + [("forward", forward(10)), ("decode", [[2, 4, 8, 10]]), ("guide", forward(10))]
+            + [("encode_text", [[2, 6]])],
+        )
+        tokens = contract.random_calls(facts, "cpu")[-1][1][0]
+        self.assertEqual((tokens == 49407).sum(1).tolist(), [3, 1])
+
+    def test_a_guide_that_scripting_changes_is_not_written(self):
+        class Guided(Small):
+            @torch.jit.export
+            def guide(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+                y = self.forward(x, sigma, condition)
+                return y * 1.0001 if torch.jit.is_scripting() else y
+
+        with self.assertRaisesRegex(ValueError, "scripted guide differs"):
+            write_model(Guided(), FACTS | {"guide": True}, self.path)
 
     def test_a_file_without_facts_is_no_model_file(self):
         self.path.parent.mkdir()
