@@ -134,14 +134,23 @@ double error_of_roots(const at::Tensor& eigenvalues) {
   return random + num_below * std::sqrt(level);
 }
 
-/// The sum of the singular values of the matrix. Eigenvalues of its Gram matrix are four times as fast as singular
-/// values and nearly always as good; where they may be off by more than `tolerance`, singular values it is.
+/// The sum of the singular values of the matrix. Eigenvalues of its Gram matrix are seven times as fast as singular
+/// values and nearly always as good. Where they may be off by more than `tolerance`, the large ones count, and what is
+/// left of the matrix beside their eigenvectors is summed by itself: its roots are off by as little as its own largest
+/// value allows. Where that does not help either, singular values it is.
 double sum_of_singular_values(at::Tensor matrix, double tolerance) {
   if (matrix.numel() == 0) return 0;
   if (matrix.size(0) > matrix.size(1)) matrix = matrix.t();
-  const auto eigenvalues = at::linalg_eigvalsh(matrix.mm(matrix.t()));
+  const auto gram = matrix.mm(matrix.t());
+  const auto eigenvalues = at::linalg_eigvalsh(gram);
   if (error_of_roots(eigenvalues) <= tolerance) return eigenvalues.clamp_min(0).sqrt().sum().item<double>();
-  return at::linalg_svdvals(matrix).sum().item<double>();
+  constexpr double kSmall = 1e-8;  // of the largest: such vectors are free of the large ones' to a rounding
+  const auto [values, vectors] = at::linalg_eigh(gram);  // rising
+  const auto num_small = (values < kSmall * values[-1]).sum().item<std::int64_t>();
+  const auto large = values.narrow(0, num_small, values.size(0) - num_small);
+  if (num_small == 0 || error_of_roots(large) > tolerance / 2) return at::linalg_svdvals(matrix).sum().item<double>();
+  const auto left = vectors.narrow(1, 0, num_small).t().mm(matrix);
+  return large.sqrt().sum().item<double>() + sum_of_singular_values(left, tolerance / 2);
 }
 
 /// The rank that the covariance of this many images can have.

@@ -34,6 +34,19 @@ TEST(Frechet, CommutingCovariancesGiveTheSquaredGapsOfTheRootsOfTheirEigenvalues
   expect_relative(distance, (a.sqrt() - b.sqrt()).square().sum().item<double>(), 1e-10);
 }
 
+// Roots of small eigenvalues lose half their digits unless they are found apart from the large ones.
+TEST(Frechet, IsExactForCovariancesOfLargeConditionNumbers) {
+  const auto rotation = random_rotation(kFeatures, 13);
+  for (const double condition : {1e3, 1e7, 1e8, 1e9, 1e10, 1e11}) {
+    const auto a = at::logspace(0, -std::log10(condition), kFeatures, 10, at::kDouble), b = 2 * a.sqrt();
+    for (const auto& [x, y] : {std::pair{a, b}, {a, a}, {b, a}}) {
+      const double distance = frechet_distance(make_statistics(zeros(), with_eigenvalues(x, rotation)),
+                                               make_statistics(zeros(), with_eigenvalues(y, rotation)));
+      EXPECT_NEAR(distance, (x.sqrt() - y.sqrt()).square().sum().item<double>(), 1e-10) << condition;
+    }
+  }
+}
+
 TEST(Frechet, IsExactForSingularCovariancesOfWhateverOverlap) {
   const auto rotation = random_rotation(kFeatures, 4);
   for (const std::int64_t overlap : {0, 5, 20}) {
