@@ -53,13 +53,15 @@ class EdmDenoiser(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is None and self.label_dim > 0:
             condition = torch.zeros([x.shape[0], self.label_dim], dtype=x.dtype, device=x.device)
-        sigma = sigma.to(x.dtype)
+        c_skip, c_out, c_in, label = self.scalings(sigma.to(x.dtype))
+        return c_skip * x + c_out * self.network(c_in * x, self.noise_features(label), condition).to(x.dtype)
+
+    def scalings(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c_skip, c_out, c_in [B, 1, 1, 1], and the noise label [B]."""
         variance = (sigma * sigma + self.sigma_data**2)[:, None, None, None]
-        c_skip = self.sigma_data**2 / variance
-        c_out = sigma[:, None, None, None] * self.sigma_data / variance.sqrt()
-        c_in = 1 / variance.sqrt()
-        noise = self.noise_features(sigma.log() / 4 * self.noise_scale)
-        return c_skip * x + c_out * self.network(c_in * x, noise, condition).to(x.dtype)
+        root = variance.sqrt()
+        c_out = sigma[:, None, None, None] * self.sigma_data / root
+        return self.sigma_data**2 / variance, c_out, 1 / root, sigma.log() / 4 * self.noise_scale
 
 
 class VpTime(nn.Module):
