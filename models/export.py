@@ -25,7 +25,7 @@ import registry
 from clip_vocabulary import write_tokenizer
 
 # Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
-FAMILIES = {"edm": "edm", "consistency": "consistency", "adm": "adm", "ldm": "ldm", "sd": "sd"}
+FAMILIES = {name: name for name in ("edm", "edm2", "dit", "sit", "consistency", "adm", "ldm", "sd")}
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ def inputs(channels: int, resolution: int, labels: int) -> tuple[Tensor, Tensor,
 
 
 class Golden:
-    """One model of pixel_goldens: its recipe, its inputs, and the original's outputs (`arrays`)."""
+    """One model of a file of goldens: its recipe, its inputs, and the original's outputs (`arrays`)."""
 
-    def __init__(self, name: str):
-        with numpy.load(GOLDEN / "pixel_goldens.npz") as arrays:
+    def __init__(self, name: str, file: str = "pixel_goldens"):
+        with numpy.load(GOLDEN / f"{file}.npz") as arrays:
             self.recipe = json.loads(arrays["recipes"].tobytes())[name]
             prefix = name + "/"
             self.arrays = {
@@ -58,7 +58,8 @@ class Golden:
         """The content of the model's EDM pickle, its parameters drawn from the seed."""
         content = safe_load.loads(self.pickle_bytes())
         weights = self.weights()
-        for name, value in state_of(content["ema"].state["_modules"]["model"]).items():
+        modules = content["ema"].state["_modules"]
+        for name, value in state_of(modules.get("model") or modules["unet"]).items():
             if name in weights:
                 value.copy_(weights[name])
         return content
