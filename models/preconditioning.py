@@ -132,3 +132,45 @@ class VeDenoiser(nn.Module):
         sigma = sigma.to(x.dtype)
         noise = self.noise_features((0.5 * sigma).log())
         return x + sigma[:, None, None, None] * self.network(x, noise, condition).to(x.dtype)
+
+
+class TableDenoiser(nn.Module):
+    """D(x; sigma) of a network(x, time, condition) trained at the M times of a noise table, told those between too.
+
+    It sees a x with a = 1 / sqrt(1 + sigma^2), and predicts the noise ("epsilon"), v = a noise - a sigma D
+    ("v_prediction") or D itself ("sample"). Where sigma is large (zero terminal signal-to-noise) the latter two stay exact.
+    `noise` is a NoiseTable. Of more outputs than channels (a learned variance behind the noise), the first count.
+    """
+
+    def __init__(self, network: nn.Module, noise: nn.Module, prediction: str = "epsilon"):
+        super().__init__()
+        if prediction not in ("epsilon", "v_prediction", "sample"):
+            raise ValueError(f"prediction_type {prediction!r} is not epsilon, v_prediction or sample")
+        self.network = network
+        self.noise = noise
+        self.prediction = prediction
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        time = self.noise(sigma) * self.noise.log_alpha.shape[0] - 1
+        sigma = sigma.to(x.dtype)[:, None, None, None]
+        a = 1 / (1 + sigma**2).sqrt()
+        output = self.network(a * x, time.to(x.dtype), condition)[:, : x.shape[1]].to(x.dtype)
+        if self.prediction == "v_prediction":
+            return a * (a * x - sigma * output)
+        return output if self.prediction == "sample" else x - sigma * output
+
+
+class FlowDenoiser(nn.Module):
+    """D = y - s F(y; M s) with s = sigma / (1 + sigma) and y = (1 - s) x: F is a flow's velocity, noise minus image."""
+
+    def __init__(self, network: nn.Module, count: int = 1000):
+        super().__init__()
+        self.network = network
+        self.count = count
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        sigma = sigma.to(x.dtype)
+        s = sigma / (1 + sigma)
+        y = x / (1 + sigma)[:, None, None, None]
+        output = self.network(y, self.count * s, condition)[:, : x.shape[1]]
+        return y - s[:, None, None, None] * output.to(x.dtype)
