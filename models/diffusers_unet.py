@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from diffusers_blocks import (
     ACTIVATIONS,
-    Downsample,
     DownLevel,
+    Downsample,
     Embedding,
     FourierFeatures,
     Middle,

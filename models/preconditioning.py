@@ -138,8 +138,8 @@ class TableDenoiser(nn.Module):
     """D(x; sigma) of a network(x, time, condition) trained at the M times of a noise table, told those between too.
 
     It sees a x with a = 1 / sqrt(1 + sigma^2), and predicts the noise ("epsilon"), v = a noise - a sigma D
-    ("v_prediction") or D itself ("sample"). Where sigma is large (zero terminal signal-to-noise) the latter two stay exact.
-    `noise` is a NoiseTable. Of more outputs than channels (a learned variance behind the noise), the first count.
+    ("v_prediction") or D itself ("sample"). The latter two stay exact where sigma is large (zero terminal
+    signal-to-noise). `noise` is a NoiseTable. Of more outputs than channels (a learned variance behind the noise), the first count.
     """
 
     def __init__(self, network: nn.Module, noise: nn.Module, prediction: str = "epsilon"):

@@ -3,9 +3,9 @@
 import argparse
 import unittest
 
-import latent_support
 import torch
 
+import latent_support
 from pixel_support import Golden, ModelTest
 from pixel_support import inputs as states
 

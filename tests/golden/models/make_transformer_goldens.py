@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from make_pixel_goldens import Goldens, draw
 from torch import nn
 from torch.nn import functional as F
+
+from make_pixel_goldens import Goldens, draw
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "models"))
