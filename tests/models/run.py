@@ -2,7 +2,7 @@
 
 python run.py test_NAME.py             needs torch and numpy
 python run.py diffusers test_NAME.py   runs in the environment ~/.cache/epd/diffusers, which has diffusers too;
-                                       with EPD_DIFFUSERS=1 it is made where it is missing (about 90 MB)
+                                       with EPD_DIFFUSERS=1 it is made where it is missing (310 MB)
 """
 
 import os
