@@ -1,10 +1,12 @@
 """How fast `fid ref` is beside the Python programs that people use, on the same pictures, network and CPU threads.
 
     python tests/bench/bench_fid_ref.py --against pytorch-fid --images 320     random Inception weights
+    python tests/bench/bench_fid_ref.py --against onnxruntime --images 320     the same network
     python tests/bench/bench_fid_ref.py --against loop --images 10000          the demo's feature network
 
 pytorch-fid is its own calculate_activation_statistics (the package must be there); `loop` reads with Pillow,
-runs the TorchScript network batch by batch, and takes numpy.cov, as a plain script would. Both sides start as programs
+runs the TorchScript network batch by batch, and takes numpy.cov, as a plain script would; `onnxruntime` is such a script
+around the network in ONNX. Both sides start as programs
 of their own, read the same folder of PNGs (made here) and write an .npz, in turn, --repeats times; the best counts.
 Prints a line of JSON: wall and CPU seconds of both, their ratios, and how far mean and covariance differ.
 """
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy
 
 ROOT = Path(__file__).resolve().parents[2]
+BATCH = 32
 
 
 def make_pictures(folder, count, size):
@@ -59,6 +62,36 @@ def run_pytorch_fid(options):
     numpy.savez(options.dest, mu=mu, sigma=sigma)
 
 
+def make_onnx(detector, path, size):
+    """The detector in ONNX, for batches of BATCH images of this size."""
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    network = torch.jit.load(detector).eval()
+    images = torch.randint(256, (BATCH, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        exported = torch.export.export(make_fx(lambda images: network(images))(images), (images,))
+        torch.onnx.export(exported, f=str(path), dynamo=True)
+    return path
+
+
+def run_onnxruntime(options):
+    """In a process of its own: a plain script around onnxruntime."""
+    import onnxruntime
+    from PIL import Image
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    session = onnxruntime.InferenceSession(options.detector, settings, ["CPUExecutionProvider"])
+    name, files, features = session.get_inputs()[0].name, sorted(Path(options.folder).glob("*.png")), []
+    for first in range(0, len(files), BATCH):
+        batch = [numpy.asarray(Image.open(file).convert("RGB")) for file in files[first : first + BATCH]]
+        images = numpy.ascontiguousarray(numpy.stack(batch).transpose(0, 3, 1, 2))
+        features.append(session.run(None, {name: images})[0].astype(numpy.float64))
+    features = numpy.concatenate(features)
+    numpy.savez(options.dest, mu=features.mean(0), sigma=numpy.cov(features, rowvar=False))
+
+
 def run_loop(options):
     """In a process of its own: what a plain script does."""
     import torch
@@ -92,7 +125,7 @@ def largest_gap(a, b):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fid", default=str(ROOT / "build/bin/fid"))
-    parser.add_argument("--against", choices=("pytorch-fid", "loop"), default="pytorch-fid")
+    parser.add_argument("--against", choices=("pytorch-fid", "onnxruntime", "loop"), default="pytorch-fid")
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
@@ -102,7 +135,10 @@ def main():
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
-        return run_loop(options) if options.against == "loop" else run_pytorch_fid(options)
+        sides = {"loop": run_loop, "pytorch-fid": run_pytorch_fid, "onnxruntime": run_onnxruntime}
+        return sides[options.against](options)
+    if options.against == "onnxruntime" and options.images % BATCH:
+        parser.error(f"--images must be a multiple of {BATCH}: onnxruntime gets whole batches")
 
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as temporary:
@@ -143,7 +179,7 @@ def main():
             "--weights",
             folder / "weights.pth",
             "--detector",
-            detector,
+            make_onnx(detector, folder / "network.onnx", options.size) if options.against == "onnxruntime" else detector,
         ]
         for _ in range(options.repeats):
             theirs.append(timed(script, options.threads))

@@ -10,6 +10,7 @@ factor of two apart): both with --threads threads, in turn, --repeats times; the
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,23 +22,48 @@ ROOT = Path(__file__).resolve().parents[2]
 FEATURES, SIDE = 2048, 8
 
 
-def make_detector(path, python):
-    """In a Python with torch: a TorchScript network whose features have full rank."""
+def make_detector(path, python, condition=0):
+    """In a Python with torch: a TorchScript network whose features have full rank; their covariance's condition number
+    is some 2000, times `condition` where given."""
     code = f"""
 import torch
 class Random(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        weight = torch.randn(3 * {SIDE * SIDE}, {FEATURES}, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(3 * {SIDE * SIDE}, {FEATURES}, generator=generator)
         self.register_buffer("weight", weight / torch.arange(1, {FEATURES + 1}) ** 0.3 / 8)
+        self.register_buffer("mix", torch.eye({FEATURES}))
+        if {condition}:
+            rotation = torch.linalg.qr(torch.randn({FEATURES}, {FEATURES}, generator=generator))[0]
+            self.mix = torch.logspace(0, -0.5 * {math.log10(condition or 1)}, {FEATURES}).unsqueeze(1) * rotation
     def forward(self, images):
         x = images.to(torch.float32).flatten(1)[:, :{3 * SIDE * SIDE}] / 128 - 1
-        return torch.relu(x @ self.weight)
+        return torch.relu(x @ self.weight) @ self.mix
 torch.jit.script(Random()).save({str(path)!r})
 """
     script = path.with_suffix(".py")  # TorchScript wants to read the source
     script.write_text(code)
     subprocess.run([python, script], check=True)
+
+
+def make_images(folder, count):
+    import numpy
+
+    random = numpy.random.RandomState(0)
+    for name, low in (("generated", 0), ("real", 30)):
+        images = random.randint(low, 256, (count, SIDE, SIDE, 3)).astype("u1")
+        numpy.savez(folder / f"{name}.npz", arr_0=images)
+
+
+def run_fid(options, folder, *arguments):
+    """The record of a `fid calc`."""
+    record = folder / "record.json"
+    command = [options.fid, *arguments, "--detector", folder / "network.ts", "--device", "cpu", "--quiet"]
+    if arguments[0] == "calc":
+        command += ["--json", record]
+    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+    return json.loads(record.read_text()) if arguments[0] == "calc" else None
 
 
 def distance(numpy, linalg, a, b):
@@ -56,6 +82,7 @@ def main():
     parser.add_argument("--fid", default=str(ROOT / "build/bin/fid"))
     parser.add_argument("--python_with_torch", default=sys.executable)
     parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--condition", type=float, default=0, help="by which the features are worse conditioned")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -66,27 +93,10 @@ def main():
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        make_detector(folder / "network.ts", options.python_with_torch)
-        random = numpy.random.RandomState(0)
-        for name, low in (("generated", 0), ("real", 30)):
-            numpy.savez(
-                folder / f"{name}.npz", arr_0=random.randint(low, 256, (options.images, SIDE, SIDE, 3)).astype("u1")
-            )
-
-        def fid(*arguments):
-            command = [
-                options.fid,
-                *map(str, arguments),
-                "--detector",
-                folder / "network.ts",
-                "--device",
-                "cpu",
-                "--quiet",
-            ]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
+        make_detector(folder / "network.ts", options.python_with_torch, options.condition)
+        make_images(folder, options.images)
         for name in ("generated", "real"):
-            fid("ref", "--data", folder / f"{name}.npz", "--dest", folder / f"{name}_statistics.npz")
+            run_fid(options, folder, "ref", "--data", folder / f"{name}.npz", "--dest", folder / f"{name}_statistics.npz")
         a, b = (numpy.load(folder / f"{name}_statistics.npz") for name in ("generated", "real"))
         a, b = ({key: file[key] for key in ("mu", "sigma")} for file in (a, b))
         ours, theirs = [], []
@@ -94,16 +104,8 @@ def main():
             start, start_cpu = time.perf_counter(), time.process_time()
             expected = distance(numpy, linalg, a, b)
             theirs.append((time.perf_counter() - start, time.process_time() - start_cpu))
-            fid(
-                "calc",
-                "--images",
-                folder / "generated.npz",
-                "--ref",
-                folder / "real_statistics.npz",
-                "--json",
-                folder / "record.json",
-            )
-            record = json.loads((folder / "record.json").read_text())
+            images, reference = folder / "generated.npz", folder / "real_statistics.npz"
+            record = run_fid(options, folder, "calc", "--images", images, "--ref", reference)
             ours.append(record["seconds_scores"])
     seconds, cpu = (min(column) for column in zip(*theirs))
     print(
@@ -111,6 +113,7 @@ def main():
             {
                 "scipy": scipy.__version__,
                 "images": options.images,
+                "condition": float(numpy.linalg.cond(a["sigma"])),
                 "threads": options.threads,
                 "scipy_seconds": round(seconds, 2),
                 "scipy_cpu_seconds": round(cpu, 2),
