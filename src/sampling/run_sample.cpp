@@ -7,6 +7,7 @@
 #include <chrono>
 #include <iterator>
 #include <memory>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
@@ -293,6 +294,7 @@ class SampleRun {
     Samples samples;
     if (!absent.empty()) samples = sampler.draw(absent);
     bad_.insert(bad_.end(), samples.bad.begin(), samples.bad.end());
+    if (layout_.is_packed() && samples.labels.defined()) drawn_labels_.emplace_back(samples.seeds, samples.labels);
     if (files && !samples.seeds.empty()) files->add(samples);
     if (scorer_ && samples.bad.size() < batch.size()) scorer_->add(pixels_of(batch, samples, missing));
   }
@@ -313,9 +315,24 @@ class SampleRun {
     return at::stack(rows);
   }
 
-  /// The labels of images, as their seeds draw them; empty for models without.
+  /// The labels of images; empty for models without.
   std::vector<std::int64_t> labels(const Seeds& seeds) const {
     if (resolved_.facts.label_dim == 0) return {};
+    std::unordered_map<std::uint64_t, std::int64_t> label_of;
+    for (const auto& [drawn, on_device] : drawn_labels_) {
+      const auto values = on_device.cpu();
+      for (std::size_t i = 0; i < drawn.size(); ++i) label_of[drawn[i]] = values.const_data_ptr<std::int64_t>()[i];
+    }
+    Seeds others;  // drawn by other processes, or before the run was interrupted
+    std::ranges::copy_if(seeds, std::back_inserter(others), [&](auto seed) { return !label_of.contains(seed); });
+    const auto values = draw_labels(others);
+    for (std::size_t i = 0; i < others.size(); ++i) label_of[others[i]] = values[i];
+    std::vector<std::int64_t> result;
+    for (const auto seed : seeds) result.push_back(label_of.at(seed));
+    return result;
+  }
+
+  std::vector<std::int64_t> draw_labels(const Seeds& seeds) const {
     std::vector<std::int64_t> result(seeds.size(), options_.condition.label.value_or(0));
     if (options_.condition.label) return result;
     // A seed draws its label after its latent, so the latents are drawn once more: side by side.
@@ -342,7 +359,8 @@ class SampleRun {
   std::unique_ptr<OutputFolder> folder_;  // the root's
   Manifest manifest_;
   Seeds missing_;
-  std::vector<BadImage> bad_;  // of this process; in the end, on the root, of all
+  std::vector<std::pair<Seeds, at::Tensor>> drawn_labels_;  // of images to pack
+  std::vector<BadImage> bad_;                               // of this process; in the end, on the root, of all
 };
 
 }  // namespace
