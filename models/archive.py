@@ -53,8 +53,8 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield target
 
 
-def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint file, also of a training run's (below `state_dict`) and inside an archive."""
+def load_content(path: Path) -> object:
+    """What a file holds, also inside an archive; of a training run's its `state_dict`."""
     with unpacked(path) as file:
         try:
             content = safe_load.load(file)
@@ -62,6 +62,12 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
             raise type(error)(str(error).replace(str(file), str(path))) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
+    return content
+
+
+def load_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint file, also of a training run's (below `state_dict`) and inside an archive."""
+    content = load_content(path)
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path}: expected a state dict (names and tensors), found {found_in(content)}")
     return content

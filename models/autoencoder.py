@@ -11,16 +11,16 @@ from ldm_unet import image_of, tokens_of
 from state_dict import StateDict, load_strictly
 
 
-def normalization(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def normalization(channels: int, groups: int = 32) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
-    def __init__(self, channels: int, out_channels: int):
+    def __init__(self, channels: int, out_channels: int, groups: int = 32):
         super().__init__()
-        self.norm1 = normalization(channels)
+        self.norm1 = normalization(channels, groups)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.norm2 = normalization(out_channels)
+        self.norm2 = normalization(out_channels, groups)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.nin_shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
         self.silu = nn.SiLU()
@@ -34,9 +34,9 @@ class ResnetBlock(nn.Module):
 class PixelAttention(nn.Module):
     """Self-attention over the pixels, with one head."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, groups: int = 32):
         super().__init__()
-        self.norm = normalization(channels)
+        self.norm = normalization(channels, groups)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -141,45 +141,52 @@ class FirstStage(nn.Module):
         return self.decoder(self.post_quant_conv(self.quantize(z)))
 
 
-def read_level(state: StateDict, upsample: type) -> Level:
+def read_level(state: StateDict, upsample: type, groups: int) -> Level:
     blocks: list[nn.Module] = []
     attentions: list[nn.Module] = []
     attention = state.under("attn")
     for i in range(state.under("block").count()):
         out_channels, channels = state.shape(f"block.{i}.conv1.weight", 4)[:2]
-        blocks.append(ResnetBlock(channels, out_channels))
-        attentions.append(PixelAttention(out_channels) if attention else nn.Identity())
+        blocks.append(ResnetBlock(channels, out_channels, groups))
+        attentions.append(PixelAttention(out_channels, groups) if attention else nn.Identity())
     return Level(blocks, attentions, upsample(out_channels))
 
 
-def read_decoder(state: StateDict) -> Decoder:
+def read_decoder(state: StateDict, groups: int) -> Decoder:
     channels, z_channels = state.shape("conv_in.weight", 4)[:2]
-    attention = PixelAttention(channels) if state.under("mid.attn_1") else nn.Identity()
-    mid = {"block_1": ResnetBlock(channels, channels), "attn_1": attention, "block_2": ResnetBlock(channels, channels)}
+    attention = PixelAttention(channels, groups) if state.under("mid.attn_1") else nn.Identity()
+    block = lambda: ResnetBlock(channels, channels, groups)  # noqa: E731
+    mid = {"block_1": block(), "attn_1": attention, "block_2": block()}
     # Without convolutions (resamp_with_conv off) doubling the resolution leaves no entry.
     upsample = Upsample if any(".upsample." in name for name in state.entries) else PlainUpsample
     levels = [
-        read_level(state.under(f"up.{i}"), nn.Identity if i == 0 else upsample)
+        read_level(state.under(f"up.{i}"), nn.Identity if i == 0 else upsample, groups)
         for i in range(state.under("up").count())
     ]
     out_channels, last = state.shape("conv_out.weight", 4)[:2]
     conv_in, conv_out = nn.Conv2d(z_channels, channels, 3, padding=1), nn.Conv2d(last, out_channels, 3, padding=1)
-    return Decoder(conv_in, mid, levels, normalization(last), conv_out)
+    return Decoder(conv_in, mid, levels, normalization(last, groups), conv_out)
 
 
 # What a first stage's checkpoint holds beyond the way from latent to image: the encoder, and what it was trained with.
 NOT_DECODING = ("encoder.", "quant_conv.", "loss.", "model_ema.", "colorize")
 
 
-def build_first_stage(state: StateDict) -> FirstStage:
-    """The first stage of a VQ (where there is a codebook) or KL autoencoder, with its weights."""
+def build_first_stage(state: StateDict, groups: int = 32, post_quant: bool = True) -> FirstStage:
+    """The first stage of a VQ (where there is a codebook) or KL autoencoder, with its weights.
+
+    `groups` of every normalisation; `post_quant`: there is a convolution before the decoder.
+    """
     state = StateDict(
         {name: value for name, value in state.entries.items() if not name.startswith(NOT_DECODING)}, state.path
     )
     with torch.device("meta"):
         quantize = Quantizer(*state.shape("quantize.embedding.weight", 2)) if state.under("quantize") else nn.Identity()
-        z_channels, channels = state.shape("post_quant_conv.weight", 4)[:2]
-        stage = FirstStage(quantize, nn.Conv2d(channels, z_channels, 1), read_decoder(state.under("decoder")))
+        post: nn.Module = nn.Identity()
+        if post_quant:
+            z_channels, channels = state.shape("post_quant_conv.weight", 4)[:2]
+            post = nn.Conv2d(channels, z_channels, 1)
+        stage = FirstStage(quantize, post, read_decoder(state.under("decoder"), groups))
     return load_strictly(stage, state)
 
 

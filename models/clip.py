@@ -12,6 +12,9 @@ class QuickGelu(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+ACTIVATIONS = {"quick_gelu": QuickGelu, "gelu": nn.GELU}
+
+
 class CausalAttention(nn.Module):
     """Self-attention of tokens [B, T, W] to themselves and to those before."""
 
@@ -32,14 +35,14 @@ class CausalAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    def __init__(self, width: int, inner: int, num_heads: int):
+    def __init__(self, width: int, inner: int, num_heads: int, activation: str, eps: float):
         super().__init__()
         self.self_attn = CausalAttention(width, num_heads)
-        self.layer_norm1 = nn.LayerNorm(width)
+        self.layer_norm1 = nn.LayerNorm(width, eps)
         self.mlp = nn.ModuleDict(
-            {"fc1": nn.Linear(width, inner), "activation": QuickGelu(), "fc2": nn.Linear(inner, width)}
+            {"fc1": nn.Linear(width, inner), "activation": ACTIVATIONS[activation](), "fc2": nn.Linear(inner, width)}
         )
-        self.layer_norm2 = nn.LayerNorm(width)
+        self.layer_norm2 = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
@@ -69,25 +72,41 @@ class Encoder(nn.Module):
             x = layer(x)
         return x
 
+    @torch.jit.export
+    def last_two(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layer is given, and what it makes of it."""
+        before = x
+        for layer in self.layers:
+            before, x = x, layer(x)
+        return before, x
+
 
 class TextEncoder(nn.Module):
     """Tokens int64 [B, T] to the last hidden states [B, T, W]."""
 
-    def __init__(self, embeddings: Embeddings, layers: list[nn.Module], width: int):
+    def __init__(self, embeddings: Embeddings, layers: list[nn.Module], width: int, eps: float):
         super().__init__()
         self.embeddings = embeddings
         self.encoder = Encoder(layers)
-        self.final_layer_norm = nn.LayerNorm(width)
+        self.final_layer_norm = nn.LayerNorm(width, eps)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.final_layer_norm(self.encoder(self.embeddings(tokens)))
+
+    @torch.jit.export
+    def penultimate(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden states before the last layer, which Stable Diffusion XL reads, and the last ones."""
+        before, last = self.encoder.last_two(self.embeddings(tokens))
+        return before, self.final_layer_norm(last)
 
 
 # The numbers 0 to 76, which older versions of the original saved as a buffer.
 NOT_WEIGHTS = ("embeddings.position_ids",)
 
 
-def build_text_encoder(state: StateDict, head_channels: int) -> TextEncoder:
+def build_text_encoder(
+    state: StateDict, head_channels: int, activation: str = "quick_gelu", eps: float = 1e-5
+) -> TextEncoder:
     """The text encoder that the entries below `text_model` describe, with its weights."""
     state = StateDict({name: value for name, value in state.entries.items() if name not in NOT_WEIGHTS}, state.path)
     vocabulary, width = state.shape("embeddings.token_embedding.weight", 2)
@@ -97,8 +116,8 @@ def build_text_encoder(state: StateDict, head_channels: int) -> TextEncoder:
     layers = state.under("encoder.layers")
     with torch.device("meta"):
         blocks = [
-            EncoderLayer(width, layers.shape(f"{i}.mlp.fc1.weight", 2)[0], width // head_channels)
+            EncoderLayer(width, layers.shape(f"{i}.mlp.fc1.weight", 2)[0], width // head_channels, activation, eps)
             for i in range(layers.count())
         ]
-        encoder = TextEncoder(Embeddings(vocabulary, tokens, width), blocks, width)
+        encoder = TextEncoder(Embeddings(vocabulary, tokens, width), blocks, width, eps)
     return load_strictly(encoder, state)

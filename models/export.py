@@ -2,7 +2,8 @@
 
 NAME is a dataset name of registry.json; the files stand in the order that it lists them (imagenet256: the diffusion
 model, then the classifier; *_ldm: the latent diffusion model, then the first stage where the former lacks it). A zip
-archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run. The
+archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run. Any other
+NAME with --source is a model of your own: a checkpoint of these families, or a folder of diffusers' save_pretrained. The
 detectors inception and inception-pytorch (inception.py) are made in the same way.
 """
 
@@ -16,16 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 import contract
 import fetch
 import inception
 import registry
+from archive import found_in, load_content
 from clip_vocabulary import write_tokenizer
+from diffusers_folder import is_folder_source
+from diffusers_schedule import PREDICTIONS
 
 # Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
-FAMILIES = {name: name for name in ("edm", "edm2", "dit", "sit", "consistency", "adm", "ldm", "sd")}
+FAMILIES = {name: name for name in ("edm", "edm2", "dit", "sit", "consistency", "adm", "ldm", "sd")} | {
+    "diffusers": "diffusers_model"
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,41 @@ class Sizes:
     num_heads_upsample: int | None = None
     condition_head_channels: int | None = None
     scale_factor: float | None = None
+    prediction_type: str | None = None
+    variant: str | None = None
+    family: str | None = None
+
+
+def family_of(file: Path) -> str:
+    """The family of a user's own source, by what it holds."""
+    if is_folder_source(file):
+        return "diffusers"
+    content = load_content(file)
+    names = list(content) if isinstance(content, dict) else []
+    starts = {name.partition(".")[0] for name in names if isinstance(name, str)}
+    if "ema" in starts and not isinstance(content["ema"], Tensor):
+        return "edm"
+    if "cond_stage_model" in starts:
+        return "sd"
+    if "model" in starts and any(name.startswith("model.diffusion_model.") for name in names):
+        return "ldm"
+    if isinstance(content, dict) and "input_blocks" in starts:
+        raise ValueError(f"{file}: a U-Net of guided diffusion or of Consistency Models: give --family adm|consistency")
+    raise ValueError(f"{file} tells no family ({found_in(content)}): give --family {'|'.join(FAMILIES)}")
 
 
 def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
-    """The module of a dataset name, with its weights, and its facts. Raises ValueError or OSError with the reason."""
+    """The module of a dataset name, with its weights, and its facts. Raises ValueError or OSError with the reason.
+
+    A name that the registry lacks is a user's own model; its family, where it is not given, shows in its source.
+    """
+    known = registry.load()
+    if files and (sizes.family or name not in known or is_folder_source(files[0])):
+        family = sizes.family or family_of(files[0])
+        takes = {"adm": (2,), "ldm": (1, 2)}.get(family, (1,))
+        if len(files) not in takes:
+            raise ValueError(f"a model of the family {family} is made from {takes[-1]} files; {len(files)} given")
+        return importlib.import_module(FAMILIES[family]).read_model(name, files, sizes)
     entry = registry.find(name)
     required = sum(not file.optional for file in entry.files)
     if not required <= len(files) <= len(entry.files):
@@ -57,7 +94,7 @@ def export(name: str, files: list[Path], dest: Path | None = None, sizes: Sizes 
         return inception.export(name, files[0] if files else None, dest)
     in_cache = dest is None
     dest = dest or registry.model_path(name)
-    if registry.find(name).family == "demo":
+    if name == "demo":
         from demo.export import WEIGHTS
         from demo.export import export as export_demo
 
@@ -133,6 +170,15 @@ def main() -> int:
         metavar="FILE",
         help="the original checkpoint files (default: fetched)",
     )
+    parser.add_argument("--family", choices=FAMILIES, help="of a model of your own, where its source does not tell")
+    parser.add_argument(
+        "--prediction_type",
+        choices=(*PREDICTIONS, "flow_prediction"),
+        help="what a network of diffusers or Stable Diffusion predicts (default: as its scheduler's config says)",
+    )
+    parser.add_argument(
+        "--variant", metavar="NAME", help="of a diffusers folder's weights, such as fp16 (default: the plain ones)"
+    )
     parser.add_argument("--dest", metavar="FILE", help="the model file to write, or its folder (default: the cache's)")
     parser.add_argument(
         "--resolution", type=positive, metavar="INT", help="height and width of the state, if not in the checkpoint"
@@ -192,6 +238,9 @@ def main() -> int:
         arguments.num_heads_upsample,
         arguments.condition_head_channels,
         arguments.scale_factor,
+        arguments.prediction_type,
+        arguments.variant,
+        arguments.family,
     )
     try:
         if arguments.optimize and (path := dest or registry.model_path(arguments.name)).exists():

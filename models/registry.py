@@ -39,12 +39,26 @@ class Entry:
 
 
 def load() -> dict[str, Entry]:
-    """Every entry, by dataset name."""
-    content = json.loads(REGISTRY.read_text())
+    """Every entry, by dataset name: those of the product, then those of the user's own registry.json in the cache."""
+    content, own = json.loads(REGISTRY.read_text()), cache_folder() / "registry.json"
+    if own.exists():
+        content |= read_own(own)
     return {
-        name: Entry(name, **(item | {"files": [SourceFile(**file) for file in item["files"]]}))
+        name: Entry(name, **(item | {"files": [SourceFile(**file) for file in item.get("files", [])]}))
         for name, item in content.items()
     }
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """The user's entries, checked: families and files are named as in this file."""
+    try:
+        content = json.loads(path.read_text())
+        for name, item in content.items():
+            files = [SourceFile(**file) for file in item.get("files", [])]
+            Entry(name, **({"family": "", "summary": ""} | item | {"files": files}))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no registry: {error}") from None
+    return {name: {"family": "", "summary": "a user's own"} | item for name, item in content.items()}
 
 
 def find(name: str) -> Entry:

@@ -1,0 +1,200 @@
+"""Pipelines of diffusers as models: a folder's scheduler, network, decoder and text encoders as one module."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoencoder import FirstStage, upscaling
+from contract import make_facts
+from diffusers_decoder import build_decoder, latent_scaling
+from diffusers_folder import Folder, half_precision
+from diffusers_schedule import alphas_cumprod, flow_shift, prediction_type
+from diffusers_text import read_text
+from diffusers_unet import build_unet
+from ldm import NoiseTable
+
+UNETS = ("UNet2DModel", "UNet2DConditionModel")
+
+
+class TableTime(nn.Module):
+    """The time m of a noise level in a table alphas_cumprod [M], 0 to M - 1, and between its entries."""
+
+    def __init__(self, noise: NoiseTable):
+        super().__init__()
+        self.noise = noise
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        return self.noise(sigma) * self.noise.log_alpha.shape[0] - 1
+
+
+class FlowTime(nn.Module):
+    """The time of a flow model at s, 0 to `count`."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.count = count
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        return sigma * self.count
+
+
+class Denoiser(nn.Module):
+    """D(x; sigma) of a network that predicts the noise, v or the image at a x, a = 1 / sqrt(1 + sigma^2).
+
+    D = x - sigma eps, D = a (a x - sigma v), or the prediction itself. Of a flow model the velocity at x. Of more outputs
+    than channels (a learned variance behind) the first count.
+    """
+
+    def __init__(self, network: nn.Module, time: nn.Module, prediction: str):
+        super().__init__()
+        self.network = network
+        self.time = time
+        self.prediction = prediction
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        time = self.time(sigma).to(x.dtype)
+        if self.prediction == "flow":
+            return self.network(x, time, condition)[:, : x.shape[1]].to(x.dtype)
+        sigma = sigma.to(x.dtype)[:, None, None, None]
+        a = 1 / (1 + sigma**2).sqrt()
+        predicted = self.network(a * x, time, condition)[:, : x.shape[1]].to(x.dtype)
+        if self.prediction == "sample":
+            return predicted
+        return x - sigma * predicted if self.prediction == "epsilon" else a * (a * x - sigma * predicted)
+
+
+class LatentDenoiser(Denoiser):
+    """A denoiser of latents: its decoder is given latent * scale + shift."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        time: nn.Module,
+        prediction: str,
+        first_stage: FirstStage,
+        scaling: tuple[Tensor, Tensor],
+    ):
+        super().__init__(network, time, prediction)
+        self.first_stage = first_stage
+        self.register_buffer("scale", scaling[0])
+        self.register_buffer("shift", scaling[1])
+
+    @torch.jit.export
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.first_stage(latent * self.scale + self.shift)
+
+
+class TextDenoiser(LatentDenoiser):
+    """The same with a text condition: the states that encode_text makes of tokens."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        time: nn.Module,
+        prediction: str,
+        first_stage: FirstStage,
+        scaling: tuple[Tensor, Tensor],
+        text_encoder: nn.Module,
+    ):
+        super().__init__(network, time, prediction, first_stage, scaling)
+        self.text_encoder = text_encoder
+
+    @torch.jit.export
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return self.text_encoder(tokens)
+
+
+def read_time(scheduler: dict[str, Any], prediction: str | None) -> tuple[nn.Module, str, dict[str, Any]]:
+    """The clock, what is predicted, and the facts of the noise levels; `prediction` is the option, which rules."""
+    scheduler = scheduler | ({"prediction_type": prediction} if prediction else {})
+    shift = flow_shift(scheduler)
+    if shift is not None:
+        if scheduler.get("use_dynamic_shifting"):
+            print(f"export: the scheduler shifts by the size of the image; shift {shift} is taken", file=sys.stderr)
+        count = int(scheduler.get("num_train_timesteps", 1000))
+        facts = {"sigma_min": 1 / count, "sigma_max": 1.0, "noise": {"kind": "flow", "shift": shift}}
+        return FlowTime(count), "flow", facts
+    table = alphas_cumprod(scheduler)
+    noise = NoiseTable(table)
+    facts = {
+        "sigma_min": noise.sigma(1 / len(table)),
+        "sigma_max": noise.sigma(1.0),
+        "noise": {"kind": "table", "alphas_cumprod": table.double().tolist()},
+    }
+    return TableTime(noise), prediction_type(scheduler), facts
+
+
+def state_size(config: dict[str, Any], given: int | None) -> int:
+    """Height and width of the state: the option, or sample_size; networks on other than squares are not supported."""
+    size = config.get("sample_size")
+    if isinstance(size, list) and len(set(size)) == 1:
+        size = size[0]
+    if not given and not isinstance(size, int):
+        raise ValueError(f"the network's config has the sample_size {size}: give --resolution, of the state")
+    return given or size
+
+
+def label_facts(config: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a network with class labels."""
+    count = config.get("num_class_embeds")
+    return {"condition": "label", "label_dim": count, "label_format": "index"} if count else {}
+
+
+def check_channels(config: dict[str, Any]) -> int:
+    """The channels of the state. Networks that see more than the state are refused."""
+    takes, makes = config.get("in_channels", 3), config.get("out_channels", 3)
+    if makes not in (takes, 2 * takes):
+        what = "an inpainting model" if takes == 9 else "a network that sees an image, such as an upscaler"
+        raise ValueError(f"the network takes {takes} channels and makes {makes}: {what}; not supported")
+    return takes
+
+
+def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a folder, and its facts."""
+    if len(files) != 1:
+        raise ValueError(f"a diffusers folder is one source; {len(files)} given")
+    folder = Folder(files[0], sizes.variant)
+    place, network_part = folder.network()
+    network_part.expect(*UNETS)
+    config = network_part.config
+    text = folder.has("text_encoder") or folder.has("text_encoder_2")
+    if folder.index.get("requires_aesthetics_score") or (
+        folder.has("text_encoder_2") and not folder.has("text_encoder")
+    ):
+        raise ValueError(f"{folder.root} is the refiner of Stable Diffusion XL, which sees an image: not supported")
+    channels = check_channels(config)
+    state = network_part.weights()
+    time, prediction, noise_facts = read_time(folder.scheduler(), sizes.prediction_type)
+    resolution = state_size(config, sizes.resolution)
+    half = half_precision(state)
+    facts: dict[str, Any] = noise_facts | label_facts(config)
+    parts, kind, decoding = [network_part], Denoiser, []
+    decoder = next((name for name in ("vae", "vqvae") if folder.has(name)), None)
+    if decoder:
+        part = folder.component(decoder)
+        part.expect("AutoencoderKL", "VQModel")
+        stage = build_decoder(part.config, part.weights())
+        takes = part.config.get("latent_channels", 4 if decoder == "vae" else 3)
+        if takes != channels:
+            raise ValueError(f"the network makes {channels} channels, the decoder takes {takes}")
+        decoding = [stage, latent_scaling(part.config, channels)]
+        facts["latent"] = {
+            "image_resolution": resolution * upscaling(stage),
+            "image_channels": stage.decoder.conv_out.out_channels,
+        }
+        parts, kind = [*parts, part], LatentDenoiser
+    if text:
+        if not decoder:
+            raise ValueError(f"{folder.root} has a text encoder and no vae: not supported")
+        module, facts["text"], encoders = read_text(folder)
+        facts["condition"] = "text"
+        decoding.append(module)
+        parts, kind = [*parts, *encoders], TextDenoiser
+    source = {key: value for part in parts for key, value in part.sources().items()}
+    precision = "float16" if half or decoder else "float32"
+    facts |= {"dataset_name": name, "resolution": resolution, "channels": channels, "precision": precision}
+    network = build_unet(config, state, upscaling(decoding[0]) if decoder else 1)
+    return kind(network, time, prediction, *decoding), make_facts(**facts, source=source)

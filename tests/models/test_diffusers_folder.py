@@ -1,0 +1,423 @@
+"""Folders that diffusers itself saved, in odd configurations, against diffusers and transformers."""
+
+import json
+import shutil
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "models"))
+import contract  # noqa: E402
+from diffusers_schedule import alphas_cumprod  # noqa: E402
+from export import Sizes, read_model  # noqa: E402
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+diffusers.logging.set_verbosity_error()
+
+
+def spread(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Weights away from what training starts with: norms are not ones and zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    for value in module.parameters():
+        value.data += 0.05 * torch.randn(value.shape, generator=generator)
+    return module.eval().requires_grad_(False)
+
+
+def pixel_unet(**changes) -> torch.nn.Module:
+    options = {
+        "sample_size": 16, "block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    }  # fmt: skip
+    return spread(diffusers.UNet2DModel(**(options | changes)), 1)
+
+
+def text_unet(**changes) -> torch.nn.Module:
+    options = {
+        "sample_size": 8, "block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "attention_head_dim": 4,
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 16,
+    }  # fmt: skip
+    return spread(diffusers.UNet2DConditionModel(**(options | changes)), 2)
+
+
+def decoder(**changes) -> torch.nn.Module:
+    options = {
+        "block_out_channels": (8, 16), "norm_num_groups": 4, "latent_channels": 4, "sample_size": 16,
+        "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }  # fmt: skip
+    return spread(diffusers.AutoencoderKL(**(options | changes)), 3)
+
+
+def text_encoder(kind=transformers.CLIPTextModel, **changes) -> torch.nn.Module:
+    options = {
+        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "projection_dim": 12, "eos_token_id": 49407, "bos_token_id": 49406,
+    }  # fmt: skip
+    return spread(kind(transformers.CLIPTextConfig(**(options | changes))), 4)
+
+
+def save_text(folder: Path, parts: dict[str, torch.nn.Module], scheduler: dict, pads: dict[str, str]) -> Path:
+    """A pipeline's folder of these parts, with configs alone for tokenizers."""
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", scheduler["_class_name"]]}
+    for name, module in parts.items():
+        library = "diffusers" if isinstance(module, diffusers.ModelMixin) else "transformers"
+        index[name] = [library, type(module).__name__]
+        module.save_pretrained(folder / name)
+    for name, pad in pads.items():
+        index[name] = ["transformers", "CLIPTokenizer"]
+        (folder / name).mkdir()
+        (folder / name / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "CLIPTokenizer", "pad_token": pad})
+        )
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def denoised(unet, scheduler: dict, x: Tensor, m: int, prediction: str, **condition) -> Tensor:
+    """D at time m of the table, as diffusers' schedulers find the image."""
+    alpha = alphas_cumprod(scheduler)[m].double()
+    a, s = alpha.sqrt(), (1 - alpha).sqrt()
+    scaled = (a * x.double()).float()
+    output = unet(scaled, m, **condition).sample[:, : x.shape[1]].double()
+    if prediction == "epsilon":
+        return (scaled - s * output) / a
+    return output if prediction == "sample" else a * scaled - s * output
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def assert_close(self, actual, expected, tolerance=1e-5):
+        self.assertLessEqual(contract.relative_error(actual.double(), expected.double()), tolerance)
+
+    def read(self, source=None, **options):
+        module, facts = read_model("my-model", [source or self.folder], Sizes(**options))
+        module = module.eval().requires_grad_(False)
+        contract.verify(module, torch.jit.script(module), facts)
+        return module, facts
+
+    def refused(self, pattern: str, source=None, **options):
+        with self.assertRaisesRegex(ValueError, pattern) as caught:
+            read_model("my-model", [source or self.folder], Sizes(**options))
+        self.assertNotIn("\n", str(caught.exception))
+
+    def save_ddpm(self, unet=None, **scheduler) -> torch.nn.Module:
+        unet = unet or pixel_unet()
+        diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**scheduler)).save_pretrained(self.folder)
+        return unet
+
+
+class Schedules(Case):
+    def test_noise_levels_are_those_of_every_scheduler(self):
+        kinds = ("DDPM", "DDIM", "PNDM", "EulerDiscrete", "HeunDiscrete", "DPMSolverMultistep", "UniPCMultistep", "LCM",
+                 "KDPM2Discrete", "LMSDiscrete", "DEISMultistep", "EulerAncestralDiscrete", "TCD")  # fmt: skip
+        for kind in kinds:
+            for options in (
+                {},
+                {"beta_schedule": "scaled_linear", "beta_end": 0.012},
+                {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 100},
+                {"trained_betas": [0.1, 0.2, 0.3]},
+            ):
+                scheduler = getattr(diffusers, kind + "Scheduler")(**options)
+                config = json.loads(scheduler.to_json_string())
+                expected = scheduler.alphas_cumprod
+                with self.subTest(f"{kind} {options}"):
+                    self.assert_close(alphas_cumprod(config), expected, 1e-6)
+                    given = {key: value for key, value in config.items() if key in (*options, "_class_name")}
+                    self.assert_close(alphas_cumprod(given), expected, 1e-6)  # an old config lacks the rest
+
+    def test_sigmoid_betas_and_a_zero_terminal_snr(self):
+        sigmoid = diffusers.DDPMScheduler(beta_schedule="sigmoid")
+        self.assert_close(alphas_cumprod(dict(sigmoid.config)), sigmoid.alphas_cumprod, 1e-6)
+        zero = diffusers.EulerDiscreteScheduler(rescale_betas_zero_snr=True, beta_schedule="scaled_linear")
+        table = alphas_cumprod(json.loads(zero.to_json_string()))
+        self.assert_close(table, zero.alphas_cumprod, 1e-5)
+        self.assertEqual(float(table[-1]), 2.0**-24)
+
+
+class PixelPipelines(Case):
+    def test_denoised_images_are_those_of_diffusers_for_every_prediction_type(self):
+        for prediction in ("epsilon", "v_prediction", "sample"):
+            with self.subTest(prediction):
+                shutil.rmtree(self.folder)
+                unet = self.save_ddpm(prediction_type=prediction, num_train_timesteps=400)
+                module, facts = self.read()
+                scheduler = {"num_train_timesteps": 400}
+                self.assertEqual((facts["resolution"], facts["channels"], facts["condition"]), (16, 3, "none"))
+                for m in (0, 17, 250, 399):
+                    sigma = module.time.noise.sigma((m + 1) / 400)
+                    x = (1 + sigma) * torch.randn(2, 3, 16, 16)
+                    expected = denoised(unet, scheduler, x, m, prediction)
+                    actual = module(x, torch.full((2,), sigma))
+                    self.assert_close(actual, expected)
+
+    def test_the_option_rules_the_scheduler(self):
+        unet = self.save_ddpm()
+        module, _ = self.read(prediction_type="v_prediction")
+        sigma = module.time.noise.sigma(0.5)
+        x = sigma * torch.randn(1, 3, 16, 16)
+        self.assert_close(module(x, torch.tensor([sigma])), denoised(unet, {}, x, 499, "v_prediction"))
+
+    def test_every_form_of_the_weights_gives_the_same_network(self):
+        unet = self.save_ddpm()
+        x, sigma = torch.randn(1, 3, 16, 16), torch.tensor([1.0])
+        expected = self.read()[0](x, sigma)
+        forms = {
+            "bin": {"safe_serialization": False},
+            "shards": {"max_shard_size": "20KB"},
+            "variant": {"variant": "fp16"},
+            "variant shards": {"variant": "non_ema", "max_shard_size": "20KB"},
+        }
+        for name, form in forms.items():
+            shutil.rmtree(self.folder / "unet")
+            unet.save_pretrained(self.folder / "unet", **form)
+            with self.subTest(name):
+                self.assert_close(self.read()[0](x, sigma), expected, 0)
+                self.assert_close(self.read(self.folder / "model_index.json")[0](x, sigma), expected, 0)
+        with self.subTest("the network alone"):
+            shutil.copy(self.folder / "scheduler/scheduler_config.json", self.folder / "unet")
+            self.assert_close(self.read(self.folder / "unet")[0](x, sigma), expected, 0)
+        with self.subTest("a cache of links"):
+            cache = self.folder / "models--a--b"
+            (cache / "blobs").mkdir(parents=True)
+            (cache / "refs").mkdir()
+            for i, file in enumerate([p for p in self.folder.rglob("*") if p.is_file()]):
+                link = cache / "snapshots/abc" / file.relative_to(self.folder)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, cache / "blobs" / str(i))
+                link.symlink_to(cache / "blobs" / str(i))
+            self.assert_close(self.read(cache)[0](x, sigma), expected, 0)
+
+    def test_flow_models_return_the_velocity(self):
+        unet = self.save_ddpm()
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        scheduler.save_pretrained(self.folder / "scheduler")
+        module, facts = self.read()
+        self.assertEqual(facts["noise"], {"kind": "flow", "shift": 3.0})
+        x = torch.randn(2, 3, 16, 16)
+        self.assert_close(module(x, torch.tensor([0.3, 0.3])), unet(x, 300.0).sample)
+
+
+class LatentPipelines(Case):
+    def decoded(self, vae, scale=1 / 0.18215, shift=0.0):
+        save_text(self.folder, {"unet": text_unet(cross_attention_dim=16), "vae": vae, "text_encoder": text_encoder()},
+                  {"_class_name": "DDIMScheduler"}, {"tokenizer": "<|endoftext|>"})  # fmt: skip
+        module, facts = self.read()
+        z = torch.randn(2, 4, 8, 8)
+        self.assert_close(module.decode(z), vae.decode(z * scale + shift).sample)
+        return facts
+
+    def test_decoders_in_odd_configurations(self):
+        mean, std = [0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 0.5]
+        vector = lambda values: torch.tensor(values)[:, None, None]  # noqa: E731
+        cases = [
+            ({}, 1 / 0.18215, 0.0),
+            ({"scaling_factor": 0.5, "shift_factor": 0.25, "layers_per_block": 2}, 2.0, 0.25),
+            ({"use_quant_conv": False, "use_post_quant_conv": False, "mid_block_add_attention": False}, 1 / 0.18215, 0),
+            ({"latents_mean": mean, "latents_std": std}, vector(std) / 0.18215, vector(mean)),
+            ({"block_out_channels": (4, 8, 12), "norm_num_groups": 2, "down_block_types": ("DownEncoderBlock2D",) * 3,
+              "up_block_types": ("UpDecoderBlock2D", "AttnUpDecoderBlock2D", "UpDecoderBlock2D")}, 1 / 0.18215, 0),
+        ]  # fmt: skip
+        for options, scale, shift in cases:
+            with self.subTest(str(options)):
+                shutil.rmtree(self.folder)
+                facts = self.decoded(decoder(**options), scale, shift)
+                self.assertEqual(
+                    facts["latent"]["image_resolution"], 8 * 2 ** (len(options.get("up_block_types", "ab")) - 1)
+                )
+
+    def test_a_vector_quantised_pipeline(self):
+        vqvae = spread(diffusers.VQModel(
+            block_out_channels=(8, 16), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2, num_vq_embeddings=40, scaling_factor=0.7), 5)  # fmt: skip
+        pipeline = diffusers.LDMPipeline(vqvae=vqvae, unet=pixel_unet(), scheduler=diffusers.DDIMScheduler())
+        pipeline.save_pretrained(self.folder)
+        module, _ = self.read()
+        z = torch.randn(2, 3, 16, 16)
+        self.assert_close(module.decode(z), vqvae.decode(z / 0.7).sample)
+
+    def test_old_names_of_attention(self):
+        from safetensors.torch import load_file, save_file
+
+        vae = decoder()
+        self.decoded(vae)
+        file = self.folder / "vae/diffusion_pytorch_model.safetensors"
+        old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+        state = load_file(file)
+        for new, name in old.items():
+            state = {key.replace(f".{new}.", f".{name}."): value for key, value in state.items()}
+        save_file(state, file)
+        z = torch.randn(1, 4, 8, 8)
+        self.assert_close(self.read()[0].decode(z), vae.decode(z / 0.18215).sample)
+
+
+def texts() -> Tensor:
+    """A short text, an empty one, and one that fills every token, padded as the programs do."""
+    tokens = torch.full((3, 77), 49407)
+    tokens[:, 0] = 49406
+    tokens[0, 1:9] = torch.arange(300, 308)
+    tokens[2, 1:76] = torch.arange(500, 575)
+    return tokens
+
+
+def padded(tokens: Tensor, pad: int) -> Tensor:
+    tokens = tokens.clone()
+    for row in tokens:
+        row[int((row == 49407).int().argmax()) + 1 :] = pad
+    return tokens
+
+
+class TextPipelines(Case):
+    def test_one_encoder_with_either_padding_and_activation(self):
+        for act, pad, number in (("quick_gelu", "<|endoftext|>", 49407), ("gelu", "!", 0)):
+            with self.subTest(act):
+                shutil.rmtree(self.folder)
+                encoder = text_encoder(hidden_act=act)
+                unet = text_unet(use_linear_projection=act == "gelu")
+                scheduler = {"_class_name": "PNDMScheduler", "prediction_type": "v_prediction", "skip_prk_steps": True}
+                save_text(self.folder, {"unet": unet, "vae": decoder(), "text_encoder": encoder}, scheduler,
+                          {"tokenizer": pad})  # fmt: skip
+                module, facts = self.read()
+                self.assertEqual(facts["text"], {"tokens": 77, "width": 16})
+                states = encoder(padded(texts(), number)).last_hidden_state
+                self.assert_close(module.encode_text(texts()), states)
+                sigma = module.time.noise.sigma(0.4)
+                x = sigma * torch.randn(3, 4, 8, 8)
+                expected = denoised(unet, scheduler, x, 399, "v_prediction", encoder_hidden_states=states)
+                self.assert_close(module(x, torch.full((3,), sigma), states), expected)
+
+    def test_two_encoders_joined_with_the_pooled_state(self):
+        for eos in (2, 49407):
+            with self.subTest(eos):
+                shutil.rmtree(self.folder)
+                first = text_encoder()
+                second = text_encoder(
+                    transformers.CLIPTextModelWithProjection, hidden_size=24, hidden_act="gelu", eos_token_id=eos
+                )
+                unet = text_unet(
+                    cross_attention_dim=40, addition_embed_type="text_time", addition_time_embed_dim=8,
+                    projection_class_embeddings_input_dim=12 + 48, transformer_layers_per_block=(2, 1))  # fmt: skip
+                parts = {"unet": unet, "vae": decoder(), "text_encoder": first, "text_encoder_2": second}
+                save_text(self.folder, parts, {"_class_name": "EulerDiscreteScheduler"},
+                          {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"})  # fmt: skip
+                module, facts = self.read()
+                self.assertEqual(facts["text"], {"tokens": 77, "width": 40, "rows": 78, "unconditional": "zeros"})
+                one = first(texts(), output_hidden_states=True).hidden_states[-2]
+                other = second(padded(texts(), 0), output_hidden_states=True)
+                states = module.encode_text(texts())
+                self.assert_close(states[:, :77], torch.cat([one, other.hidden_states[-2]], 2))
+                self.assert_close(states[:, 77, :12], other.text_embeds)
+                self.assertEqual(float(states[:, 77, 12:].abs().max()), 0)
+                sigma, x = module.time.noise.sigma(0.4), torch.randn(3, 4, 8, 8)
+                added = {"text_embeds": other.text_embeds, "time_ids": torch.tensor([[16.0, 16, 0, 0, 16, 16]] * 3)}
+                expected = denoised(unet, {}, x, 399, "epsilon", encoder_hidden_states=states[:, :77],
+                                    added_cond_kwargs=added)  # fmt: skip
+                self.assert_close(module(x, torch.full((3,), sigma), states), expected)
+
+
+class BrokenFolders(Case):
+    def edit(self, file: str, **changes):
+        path = self.folder / file
+        content = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({key: value for key, value in content.items() if value != "absent"}))
+
+    def test_shards_and_indexes_that_do_not_fit(self):
+        unet = self.save_ddpm()
+        shutil.rmtree(self.folder / "unet")
+        unet.save_pretrained(self.folder / "unet", max_shard_size="20KB")
+        index = "unet/diffusion_pytorch_model.safetensors.index.json"
+        places = json.loads((self.folder / index).read_text())["weight_map"]
+        name, shard = next(iter(places.items()))
+        for wrong in ("../x.safetensors", "/etc/passwd", "a/../../b", ".."):
+            self.edit(index, weight_map=places | {name: wrong})
+            self.refused("outside its folder")
+        self.edit(index, weight_map=places | {name: next(place for place in places.values() if place != shard)})
+        self.refused("does not fit")
+        self.edit(index, weight_map=places | {"more": shard})
+        self.refused("not there more")
+        self.edit(index, weight_map={})
+        self.refused("no weight_map")
+        self.edit(index, weight_map=places)
+        (self.folder / "unet" / shard).unlink()
+        self.refused(f"names the shard {shard}, which is missing")
+
+    def test_configs_that_lie_or_are_of_other_kinds(self):
+        self.save_ddpm()
+        for changes, pattern in (
+            ({"_class_name": "UNet3DConditionModel"}, "says that unet is a UNet2DModel"),
+            ({"out_channels": 4}, "takes 3 channels and makes 4"),
+            ({"in_channels": 9, "out_channels": 4}, "an inpainting model"),
+            ({"sample_size": None}, "give --resolution"),
+        ):
+            before = (self.folder / "unet/config.json").read_text()
+            self.edit("unet/config.json", **changes)
+            with self.subTest(pattern):
+                self.refused(pattern)
+            (self.folder / "unet/config.json").write_text(before)
+        for changes, pattern in (
+            ({"beta_schedule": "laplace"}, "beta_schedule 'laplace'"),
+            ({"prediction_type": "score"}, "prediction_type 'score'"),
+            ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler is not supported"),
+            ({"trained_betas": [0.1, -0.2]}, "no falling table"),
+        ):
+            before = (self.folder / "scheduler/scheduler_config.json").read_text()
+            self.edit("scheduler/scheduler_config.json", **changes)
+            with self.subTest(pattern):
+                self.refused(pattern)
+            (self.folder / "scheduler/scheduler_config.json").write_text(before)
+        for changes, pattern in (
+            ({"_class_name": "StableDiffusionInpaintPipeline"}, "an inpainting model"),
+            ({"_class_name": "StableDiffusionControlNetPipeline"}, "a control network"),
+            ({"unet": ["diffusers", "UNet2DConditionModel"]}, "says that unet is a UNet2DConditionModel"),
+            ({"unet": "absent"}, "has no unet and no transformer"),
+            ({"unet": 3}, r"should be \[library, class\]"),
+            ({"requires_aesthetics_score": True}, "the refiner"),
+        ):
+            before = (self.folder / "model_index.json").read_text()
+            self.edit("model_index.json", **changes)
+            with self.subTest(pattern):
+                self.refused(pattern)
+            (self.folder / "model_index.json").write_text(before)
+        (self.folder / "scheduler/scheduler_config.json").unlink()
+        self.refused("scheduler_config.json is missing")
+        (self.folder / "unet/config.json").write_text("{")
+        self.refused("not valid JSON")
+
+    def test_adapters_and_absent_weights(self):
+        unet = self.save_ddpm()
+        file = self.folder / "unet/diffusion_pytorch_model.safetensors"
+        file.unlink()
+        self.refused("holds no weights")
+        (file.parent / "pytorch_lora_weights.safetensors").touch()
+        self.refused("LoRA")
+        unet.save_pretrained(self.folder / "unet", variant="fp16")
+        unet.save_pretrained(self.folder / "unet", variant="other")
+        self.refused("the variants fp16, other alone: give --variant")
+        self.read(variant="fp16")
+        self.refused("neither model_index.json nor config.json", self.folder / "scheduler")
+
+    def test_a_wrong_weight_is_named(self):
+        from safetensors.torch import load_file, save_file
+
+        self.save_ddpm()
+        file = self.folder / "unet/diffusion_pytorch_model.safetensors"
+        state = load_file(file)
+        save_file({key: value for key, value in state.items() if key != "conv_in.weight"}, file)
+        self.refused("conv_in.weight")
+        save_file(state | {"conv_in.weight": torch.zeros(3)}, file)
+        self.refused("conv_in.weight")
+
+
+if __name__ == "__main__":
+    unittest.main()
