@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archive import found_in, unpacked
+from archive import found_in, load_checkpoint, unpacked
 from autoencoder import FirstStage, build_first_stage, upscaling
 from contract import make_facts, sources
 from ldm import NoiseTable
@@ -141,9 +141,7 @@ def build_transformer(state: StateDict, num_heads: int | None = None, head_chann
             "class: expected a square, an even number, and labels"
         )
     with torch.device("meta"):
-        network = Transformer(
-            channels, patch, tokens, width, depth, heads, hidden, frequencies, classes, outputs
-        )  # fmt: skip
+        network = Transformer(channels, patch, tokens, width, depth, heads, hidden, frequencies, classes, outputs)
     return load_strictly(network, state)
 
 
@@ -189,8 +187,6 @@ def load_transformer(file: Path) -> tuple[StateDict, dict[str, Any]]:
 
 def read_parts(files: list[Path], sizes: Any) -> tuple[Transformer, FirstStage, dict[str, Any], dict[str, Any]]:
     """Network, decoder, facts of both, and the training program's options, of a transformer and an autoencoder."""
-    from archive import load_checkpoint
-
     if len(files) != 2:
         raise ValueError("give the transformer's checkpoint and that of Stable Diffusion's autoencoder")
     try:
@@ -214,6 +210,7 @@ def read_parts(files: list[Path], sizes: Any) -> tuple[Transformer, FirstStage, 
         condition="label",
         label_format="onehot",
         precision="bfloat16",
+        guided_channels=min(GUIDED_CHANNELS, channels),
         latent={
             "image_resolution": resolution * upscaling(first_stage),
             "image_channels": first_stage.decoder.conv_out.out_channels,
@@ -232,4 +229,4 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     facts = make_facts(
         dataset_name=name, sigma_min=table.sigma(1e-3), sigma_max=table.sigma(1.0), noise=noise, **facts
     )
-    return model, facts | {"guided_channels": GUIDED_CHANNELS}
+    return model, facts

@@ -355,6 +355,7 @@ def read_content(
         label_format="onehot" if model.label_dim else None,
         precision="float16" if main.state.get("use_fp16") else "bfloat16",
         latent=latent,
+        guide=len(contents) == 2,
         source=source,
     )
-    return model, facts | ({"guide": True} if len(contents) == 2 else {})
+    return model, facts

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoencoder import FirstStage
 from contract import make_facts
-from dit import GUIDED_CHANNELS, SCALE_FACTOR, Transformer, features_of, read_parts
+from dit import SCALE_FACTOR, Transformer, features_of, read_parts
 
 SIGMA_MIN, SIGMA_MAX = 0.001, 1.0
 TRAINED = {"path_type": "Linear", "prediction": "velocity"}
@@ -43,5 +43,4 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
             raise ValueError(f"{files[0]}: trained with {option} {arguments[option]}; only {value} is supported")
     model = SitDenoiser(network, first_stage, sizes.scale_factor or SCALE_FACTOR)
     noise = {"kind": "flow", "shift": 1}
-    facts = make_facts(dataset_name=name, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, noise=noise, **facts)
-    return model, facts | {"guided_channels": GUIDED_CHANNELS}
+    return model, make_facts(dataset_name=name, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, noise=noise, **facts)

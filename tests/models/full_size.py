@@ -22,7 +22,7 @@ from pathlib import Path
 # GiB of the cards: RTX 4090; A100 and A800. A twentieth is left for what an allocator cannot use.
 CARD = dict.fromkeys(("cifar10", "ffhq", "imagenet64"), 24)
 LARGE_CARD = 80
-LARGE = ("imagenet64", "lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco")
+LARGE = ("imagenet64", "lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco", "dit-xl-256")
 
 SONG = dict(model_channels=128, channel_mult=[2, 2, 2], num_blocks=4, attn_resolutions=[16])
 EDM = {  # network, resolution, labels, arguments of the released pickles
@@ -86,11 +86,33 @@ def checkpoint_model(name: str, folder: Path):
     return read_model(name, files)
 
 
+def dit_model(name: str, folder: Path):
+    """DiT-XL/2 with Stable Diffusion's decoder, by way of checkpoint files."""
+    import torch
+
+    import dit
+    import latent_support
+    from export import read_model
+
+    with torch.device("meta"):
+        own = dit.Transformer(4, 2, 256, 1152, 28, 16, 4608, 256, 1000, 8).state_dict()
+    prefix = "first_stage_model."
+    decoder = {key: shape for key, shape in latent_support.recipe("ms_coco")["shapes"].items() if key.startswith(prefix)}
+    parts = [{key: list(value.shape) for key, value in own.items()}]
+    parts.append({key.removeprefix(prefix): shape for key, shape in decoder.items()})
+    files = [folder / f"{i}.pt" for i in range(2)]
+    for shapes, file in zip(parts, files):
+        torch.save(random_weights(shapes), file)
+    return read_model(name, files)
+
+
 def export(name: str, folder: Path) -> None:
     import contract
     from clip_vocabulary import write_tokenizer
 
-    module, facts = edm_model(name) if name in EDM else checkpoint_model(name, folder)
+    module, facts = (
+        edm_model(name) if name in EDM else (dit_model if name == "dit-xl-256" else checkpoint_model)(name, folder)
+    )
     if facts["text"]:
         write_tokenizer(folder)
     contract.write_model(module, facts, folder / "denoiser.ts")
