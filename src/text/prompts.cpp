@@ -153,4 +153,16 @@ const std::string& Prompts::for_seed(std::uint64_t seed) const {
   return captions_[seed];
 }
 
+std::string weight_in(const std::string& prompt) {
+  for (auto close = prompt.find(')'); close != prompt.npos; close = prompt.find(')', close + 1)) {
+    const auto colon = close == 0 ? prompt.npos : prompt.find_last_not_of("0123456789.", close - 1);
+    if (colon == prompt.npos || colon + 1 == close || colon == 0 || prompt[colon] != ':') continue;
+    const bool digit_before = prompt[colon - 1] >= '0' && prompt[colon - 1] <= '9';
+    if (digit_before && prompt.find('.', colon) > close) continue;
+    const auto open = prompt.rfind('(', colon);
+    if (open != prompt.npos) return prompt.substr(open, close - open + 1);
+  }
+  return {};
+}
+
 }  // namespace epd

@@ -31,4 +31,8 @@ class Prompts {
   std::string path_;
 };
 
+/// The first "(word:1.3)" of a text, as other programs write the weight of a word; empty where there is none. A time
+/// such as (at 10:30) is not one.
+std::string weight_in(const std::string& prompt);
+
 }  // namespace epd
