@@ -58,8 +58,8 @@ def make_facts(
     text: {"tokens", "width"}, and where they differ from the usual "rows" of the states (default: tokens) and
     "unconditional" (the states of cfg's other half: "empty", of the empty text, or "zeros").
     guided_channels: cfg guides the first so many channels of D, the others are the conditional's (default: all).
-    guide: the model has guide(), for guidance by a weaker network. sizes: {"multiple": m}, the state may have any height
-    and width that are multiples of m (default: `resolution` alone).
+    guide: the model has guide(), for guidance by a weaker network.
+    sizes: {"multiple": m}, the state may have any height and width that are multiples of m (default: `resolution` alone).
     """
     if condition not in ("none", "label", "text"):
         raise ValueError(f"condition must be none, label or text, got {condition!r}")
@@ -75,7 +75,7 @@ def make_facts(
     ):
         raise ValueError(f"text needs tokens and width, may have rows, and unconditional empty or zeros, got {text!r}")
     if guided_channels is not None and not (0 < guided_channels <= channels and condition != "none"):
-        raise ValueError(f"guided_channels must be 1 to {channels}, of a model with a condition, got {guided_channels!r}")
+        raise ValueError(f"guided_channels must be 1 to {channels}, with a condition, got {guided_channels!r}")
     if sizes is not None and (sizes.keys() != {"multiple"} or sizes["multiple"] < 1 or resolution % sizes["multiple"]):
         raise ValueError(f"sizes must be a multiple that divides the resolution {resolution}, got {sizes!r}")
     if precision not in ("float32", "float16", "bfloat16"):

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -100,15 +101,32 @@ fs::path cached(const fs::path& path, const std::string& complaint, const std::v
   return path;
 }
 
-JsonReader read_registry() {
-  const auto path = project_dir() / "models" / "registry.json";
-  return JsonReader::parse(read_file(path), path.string());
+/// The user's own names, where there are any, and those of the product. An own entry goes before one of the product's.
+std::vector<JsonReader> read_registries() {
+  std::vector<JsonReader> registries;
+  const auto own = cache_dir() / "registry.json", shipped = project_dir() / "models" / "registry.json";
+  if (fs::exists(own)) registries.push_back(JsonReader::parse(read_file(own), own.string()));
+  registries.push_back(JsonReader::parse(read_file(shipped), shipped.string()));
+  return registries;
+}
+
+/// Of both registries, and of the models that stand in the cache without an entry.
+std::set<std::string> all_dataset_names() {
+  std::set<std::string> names;
+  for (const auto& registry : read_registries()) {
+    for (const auto& name : registry.fields()) names.insert(name);
+  }
+  std::error_code none;  // where nothing has been exported yet
+  for (const auto& folder : fs::directory_iterator(cache_dir() / "models", none)) {
+    if (fs::exists(folder.path() / "denoiser.ts")) names.insert(folder.path().filename().string());
+  }
+  return names;
 }
 
 /// " (known names: a, b)" behind a name that is not one of them.
 std::string known_names(const std::string& name) {
-  const auto names = read_registry().fields();
-  if (std::ranges::find(names, name) != names.end()) return {};
+  const auto names = all_dataset_names();
+  if (names.contains(name)) return {};
   std::string list;
   for (const auto& known : names) list += (list.empty() ? "" : ", ") + known;
   return text(" (known names: ", list, ")");
@@ -139,9 +157,11 @@ fs::path find_model(const std::string& dataset_name, const std::string& model_pa
   const auto ending = fs::path(model_path).extension();
   EPD_REQUIRE(ending != ".pkl" && ending != ".ckpt" && ending != ".safetensors", "model_path: ", model_path,
               " is a checkpoint; ./launch.sh model NAME --source ", model_path, " makes a model file of it");
+  const auto known = model_path.empty() && !fs::exists(path) ? known_names(dataset_name) : "";
+  EPD_REQUIRE(known.empty(), "dataset_name: no model for '", dataset_name, "'", known, " at ", path.string(),
+              "; make one of your own with ./launch.sh model ", dataset_name, " --source FILE|FOLDER");
   return model_path.empty()
-             ? cached(path, text("dataset_name: no model for '", dataset_name, "'", known_names(dataset_name)),
-                      {"model", dataset_name})
+             ? cached(path, text("dataset_name: no model for '", dataset_name, "'"), {"model", dataset_name})
              : path;
 }
 
@@ -189,9 +209,10 @@ std::string name_in(JsonReader& entry, const std::string& field) {
 }  // namespace
 
 DatasetEntry find_dataset(const std::string& name) {
-  auto registry = read_registry();
-  if (!registry.has(name)) return {};
-  auto entry = registry.object(name);
+  auto registries = read_registries();
+  const auto found = std::ranges::find_if(registries, [&](JsonReader& registry) { return registry.has(name); });
+  if (found == registries.end()) return {};
+  auto entry = found->object(name);
   DatasetEntry result;
   if (entry.has("model")) result.model = entry.string("model");
   if (entry.has("detector")) result.detector = entry.string("detector");

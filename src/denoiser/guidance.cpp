@@ -34,7 +34,9 @@ at::Tensor dynamic_thresholding(const at::Tensor& denoised) {
 
 }  // namespace
 
-int guidance_cost(GuidanceKind kind) { return kind == GuidanceKind::kClassifierFree ? 2 : 1; }
+int guidance_cost(GuidanceKind kind) {
+  return kind == GuidanceKind::kClassifierFree || kind == GuidanceKind::kAutoguidance ? 2 : 1;
+}
 
 const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const {
   EPD_REQUIRE_USAGE(std::isfinite(rate), "guidance_rate: expected a finite number, got ", rate);
@@ -46,6 +48,8 @@ const GuidanceOptions& GuidanceOptions::validated(const ModelFacts& facts) const
                         (facts.condition == ConditionKind::kLabel && facts.label_format == LabelFormat::kOneHot);
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kClassifierFree || can_drop, "guidance_type cfg: the model of ",
                     facts.dataset_name, " has no unconditional mode, which cfg needs");
+  EPD_REQUIRE_USAGE(kind != GuidanceKind::kAutoguidance || facts.guide, "guidance_type autoguidance: the model of ",
+                    facts.dataset_name, " has no second network");
   EPD_REQUIRE_USAGE(kind != GuidanceKind::kUnconditional || can_drop || facts.condition == ConditionKind::kNone,
                     "guidance_type uncond: the model of ", facts.dataset_name, " cannot run without a label");
   return *this;
@@ -74,7 +78,13 @@ at::Tensor GuidedDenoiser::guided(const at::Tensor& x, const at::Tensor& sigma, 
       const auto both =
           model_->forward(at::cat({x, x}), at::cat({sigma, sigma}), at::cat({rows.unconditional, rows.value}));
       const auto unconditional = both.narrow(0, 0, x.size(0)), conditional = both.narrow(0, x.size(0), x.size(0));
-      return unconditional + options_.rate * (conditional - unconditional);
+      const auto result = unconditional + options_.rate * (conditional - unconditional);
+      const auto n = facts().guided_channels;
+      return n == 0 ? result : at::cat({result.narrow(1, 0, n), conditional.slice(1, n)}, 1);
+    }
+    case GuidanceKind::kAutoguidance: {
+      const auto weak = model_->guide(x, sigma, rows.value);
+      return weak + options_.rate * (model_->forward(x, sigma, rows.value) - weak);
     }
     case GuidanceKind::kClassifier: {
       const auto gradient = classifier_gradient(*model_, x, sigma, rows.labels);

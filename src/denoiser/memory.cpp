@@ -61,7 +61,7 @@ Condition blank_condition(const ModelFacts& facts, std::int64_t images, at::Devi
   Condition condition;
   if (facts.label_dim > 0) condition.labels = at::zeros({images}, options.dtype(at::kLong));
   if (facts.condition == ConditionKind::kText) {
-    condition.value = at::zeros({images, facts.text->tokens, facts.text->width}, options);
+    condition.value = at::zeros({images, facts.text->rows, facts.text->width}, options);
   } else if (facts.condition == ConditionKind::kLabel && facts.label_format == LabelFormat::kOneHot) {
     condition.value = at::zeros({images, facts.label_dim}, options);
   } else if (facts.condition == ConditionKind::kLabel) {
@@ -75,7 +75,7 @@ std::int64_t chunk_bytes(const OpenedModel& model, std::int64_t chunk, std::int6
   const auto& facts = model.facts();
   const auto options = at::TensorOptions(at::kMeta).dtype(at::kFloat);
   const auto condition = blank_condition(facts, chunk, at::kMeta);
-  const auto x = at::zeros({num_points * chunk, facts.channels, facts.resolution, facts.resolution}, options);
+  const auto x = at::zeros(facts.state_shape(num_points * chunk), options);
   const auto sigma = at::ones({num_points * chunk}, options);
   return peak_bytes([&] {
     if (gradients) {
@@ -92,15 +92,16 @@ std::int64_t chunk_that_fits(const ModelOptions& model, const ChunkUse& use) {
   constexpr double kShare = 0.6;  // the rest is for states, other networks, and what the allocator cannot use
   if (model.chunks.chunk > 0 || model.device.is_cpu()) return chunk_or_default(model.chunks.chunk, model.device);
   constexpr std::int64_t kResolution = 64;  // of images that `most` of keep a GPU busy
-  const auto size = std::max<std::int64_t>(kResolution, read_model_facts(model.path).resolution);
-  std::int64_t chunk = std::max<std::int64_t>(1, use.most * kResolution * kResolution / (size * size));
+  const auto shape = read_model_facts(model.path, model.size).state_shape(1);
+  const auto pixels = std::max(kResolution * kResolution, shape[2] * shape[3]);
+  std::int64_t chunk = std::max<std::int64_t>(1, use.most * kResolution * kResolution / pixels);
   const auto memory = memory_of(model.device);
   if (!memory) return chunk;
   ModelOptions single = model;
   single.chunks.chunk = 1;
   const auto before = held_bytes();
   const auto opened = open_without_data(single);
-  const auto weights = held_bytes() - before;
+  const auto weights = held_bytes() - before - opened.model->offloaded_bytes();
   const auto image = chunk_bytes(opened, 1, use.num_points, use.gradients);
   const double room =
       kShare * static_cast<double>(memory->total - library_bytes(model.device)) - static_cast<double>(weights);

@@ -29,16 +29,19 @@ void choose_engine(TorchScriptModel& model, const ModelOptions& options) {
 
 OpenedModel open_model(const ModelOptions& options) {
   OpenedModel opened;
-  const auto model = std::make_shared<TorchScriptModel>(options.path, options.device, options.precision);
+  const auto model = std::make_shared<TorchScriptModel>(options.path, options.device, options.precision, options.size,
+                                                        options.offload);
   choose_engine(*model, options);
   opened.model = model;
   const auto guided = std::make_shared<const GuidedDenoiser>(opened.model, options.guidance);
   opened.denoiser = std::make_shared<const ChunkedDenoiser>(guided, options.chunks, options.device);
   const auto& g = options.guidance;
-  opened.identity =
-      sha256_hex(text(opened.model->sha256(), " ", name_of(kPrecisionNames, opened.model->precision()), " ",
-                      name_of(kGuidanceNames, g.kind), " ", g.rate, " ", g.thresholding, " ", options.chunks.chunk, " ",
-                      kind_of(options.device), model->compiled() != nullptr ? " " + model->compiled()->sha256() : ""));
+  const auto& f = model->facts();
+  const auto size = f.height > 0 || f.width > 0 ? text(" ", f.height, "x", f.width) : "";
+  opened.identity = sha256_hex(text(opened.model->sha256(), " ", name_of(kPrecisionNames, opened.model->precision()),
+                                    " ", name_of(kGuidanceNames, g.kind), " ", g.rate, " ", g.thresholding, " ",
+                                    options.chunks.chunk, " ", kind_of(options.device), size,
+                                    model->compiled() != nullptr ? " " + model->compiled()->sha256() : ""));
   return opened;
 }
 

@@ -2,6 +2,8 @@
 
 #include <torch/script.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -15,19 +17,67 @@
 
 namespace epd {
 
+namespace {
+
+/// The networks of a model file and the method that each computes, as the contract names them.
+struct Part {
+  const char *method, *name;
+};
+constexpr std::array<Part, 5> kParts{{{"forward", "network"},
+                                      {"guide", "guide_network"},
+                                      {"decode", "first_stage"},
+                                      {"encode_text", "text_encoder"},
+                                      {"log_prob", "classifier"}}};
+
+bool is_part(const std::string& name) {
+  return std::ranges::any_of(kParts, [&](const Part& part) { return name == part.name; });
+}
+
+/// As torch::jit::Module::to, which knows Torch's own devices alone; on request without the parts.
+void move(torch::jit::Module module, at::Device device, bool parts = true) {
+  for (const auto& parameter : module.named_parameters(false)) {
+    module.setattr(parameter.name, parameter.value.to(device));
+  }
+  for (const auto& buffer : module.named_buffers(false)) module.setattr(buffer.name, buffer.value.to(device));
+  for (const auto& child : module.named_children()) {
+    if (parts || !is_part(child.name)) move(child.value, device);
+  }
+}
+
+}  // namespace
+
 struct TorchScriptModel::Module {
   torch::jit::Module script;
   at::Device device;
-  bool tf32;
+  bool tf32, offload;
+  std::string resident = {};  // with offload: the part that is on the device
+
+  /// Puts what the method needs onto the device, and what was there before back.
+  void make_room_for(const std::string& method) {
+    if (!offload || device.is_meta()) return;
+    const std::string name = std::ranges::find(kParts, method, &Part::method)->name;
+    if (name == resident || !script.hasattr(name)) return;
+    if (!resident.empty()) move(script.attr(resident).toModule(), at::kCPU);
+    resident = name;
+    move(script.attr(name).toModule(), device);
+  }
+
+  /// Options that need less memory, for the message of a call that ran out of it.
+  std::string advice(const std::string& method) const {
+    const std::string smaller(method == "decode" ? "--decode_batch" : kSmallerNetworkOptions);
+    const auto parts = std::ranges::count_if(kParts, [&](const Part& part) { return script.hasattr(part.name); });
+    return offload || parts < 2 || at::GradMode::is_enabled() ? smaller : smaller + ", or sample with --offload";
+  }
 
   template <class... Arguments>
   at::Tensor call(const std::string& method, const std::filesystem::path& path, const Arguments&... arguments) {
     const std::vector<c10::IValue> stack{arguments...};
     const Tf32 scope(device, tf32);
     try {
+      make_room_for(method);
       return script.get_method(method)(stack).toTensor();
     } catch (const std::exception& e) {
-      if (const auto out = out_of_memory(e, method == "decode" ? "--decode_batch" : kSmallerNetworkOptions)) throw *out;
+      if (const auto out = out_of_memory(e, advice(method))) throw *out;
       throw Error(text("model ", path.string(), ": ", method, " failed: ", last_line(e.what())));
     }
   }
@@ -47,11 +97,39 @@ struct TorchScriptModel::Module {
 
 namespace {
 
-torch::jit::Module load_script(const std::filesystem::path& path, at::Device device) {
+bool is_half(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kHalf || tensor.scalar_type() == at::kBFloat16;
+}
+
+/// Files may hold half-precision weights. `network` and `guide_network` get the dtype that they compute in, all other
+/// halves are widened: the decoder and what surrounds the networks compute in float32.
+void set_precision(torch::jit::Module& script, Precision precision, const std::filesystem::path& path) {
+  const bool half = precision == Precision::kFloat16 || precision == Precision::kBFloat16;
+  if (half) {
+    EPD_REQUIRE(script.hasattr("network"), "model ", path.string(),
+                ": no submodule `network` to cast; use --precision fp32");
+    const auto dtype = precision == Precision::kFloat16 ? at::kHalf : at::kBFloat16;
+    script.attr("network").toModule().to(dtype);
+    if (script.hasattr("guide_network")) script.attr("guide_network").toModule().to(dtype);
+  }
+  const auto widen = [](at::Tensor tensor) {
+    if (is_half(tensor)) tensor.set_data(tensor.to(at::kFloat));
+  };
+  const auto widen_own = [&](const torch::jit::Module& module, bool recurse) {
+    for (const auto& parameter : module.parameters(recurse)) widen(parameter);
+    for (const auto& buffer : module.buffers(recurse)) widen(buffer);
+  };
+  widen_own(script, false);
+  for (const auto& child : script.named_children()) {
+    if (!half || (child.name != "network" && child.name != "guide_network")) widen_own(child.value, true);
+  }
+}
+
+torch::jit::Module load_script(const std::filesystem::path& path, at::Device device, bool offload) {
   try {
     if (!device.is_meta()) require_undamaged(path);
     make_reproducible(device);
-    auto script = torch::jit::load(path.string(), device);
+    auto script = torch::jit::load(path.string(), offload && !device.is_meta() ? at::kCPU : device);
     script.eval();
     for (auto parameter : script.parameters()) {
       parameter.set_requires_grad(false);
@@ -95,19 +173,17 @@ bool has_method(const torch::jit::Module& script, const std::string& name, std::
 
 }  // namespace
 
-TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision)
+TorchScriptModel::TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision,
+                                   ImageSize size, bool offload)
     : path_(path),
-      facts_(read_model_facts(path)),
+      facts_(read_model_facts(path, size)),
       sha256_(device.is_meta() ? "" : sha256_of_file(path)),  // on `meta` no weight is read for its value
       device_(device),
       precision_(resolved(precision, facts_, device)),
-      module_(std::make_unique<Module>(Module{load_script(path, device), device, allows_tf32()})) {
-  if (precision_ == Precision::kFloat16 || precision_ == Precision::kBFloat16) {
-    EPD_REQUIRE(module_->script.hasattr("network"), "model ", path.string(),
-                ": no submodule `network` to cast; use --precision fp32");
-    const auto dtype = precision_ == Precision::kFloat16 ? at::kHalf : at::kBFloat16;
-    module_->script.attr("network").toModule().to(dtype);
-  }
+      module_(std::make_unique<Module>(
+          Module{load_script(path, device, offload), device, allows_tf32(), offload && !device.is_cpu()})) {
+  set_precision(module_->script, precision_, path);
+  if (module_->offload && !device.is_meta()) move(module_->script, device, /*parts=*/false);
   check_contract();
 }
 
@@ -122,18 +198,20 @@ void TorchScriptModel::check_contract() const {
   require(!facts_.latent || has_method(script, "decode", 1), "facts.json has `latent`, so it needs decode(latent)");
   require(!facts_.text || has_method(script, "encode_text", 1),
           "facts.json has `text`, so it needs encode_text(tokens)");
+  require(!facts_.guide || has_method(script, "guide", 3),
+          "facts.json has `guide`, so it needs guide(x, sigma, condition)");
   require(!facts_.classifier || has_method(script, "log_prob", 3),
           "its facts name a classifier, so it needs log_prob(x, sigma, label)");
 
   at::NoGradGuard no_grad;
   const auto options = at::TensorOptions(device_).dtype(at::kFloat);
-  const auto x = at::zeros({1, facts_.channels, facts_.resolution, facts_.resolution}, options);
+  const auto x = at::zeros(facts_.state_shape(1), options);
   at::Tensor condition;
   if (facts_.condition == ConditionKind::kLabel) {
     condition = facts_.label_format == LabelFormat::kOneHot ? at::zeros({1, facts_.label_dim}, options)
                                                             : at::zeros({1}, options.dtype(at::kLong));
   } else if (facts_.condition == ConditionKind::kText) {
-    condition = at::zeros({1, facts_.text->tokens, facts_.text->width}, options);
+    condition = at::zeros({1, facts_.text->rows, facts_.text->width}, options);
   }
   const auto denoised = forward(x, at::ones({1}, options), condition);
   require(denoised.sizes() == x.sizes() && denoised.scalar_type() == x.scalar_type(),
@@ -141,7 +219,8 @@ void TorchScriptModel::check_contract() const {
 }
 
 at::Tensor TorchScriptModel::forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const {
-  const bool usual = condition.defined() == (facts_.condition != ConditionKind::kNone);
+  const bool usual =
+      condition.defined() == (facts_.condition != ConditionKind::kNone) && facts_.height == 0 && facts_.width == 0;
   at::Tensor result;
   if (compiled_ && usual && compiled_->takes(x) && !at::GradMode::is_enabled()) {
     const Tf32 scope(device_, precision_ == Precision::kTf32);
@@ -150,8 +229,31 @@ at::Tensor TorchScriptModel::forward(const at::Tensor& x, const at::Tensor& sigm
     const c10::IValue given = condition.defined() ? c10::IValue(condition) : c10::IValue();
     result = module_->call("forward", path_, x, sigma, given);
   }
+  return denoised(result, x, sigma);
+}
+
+at::Tensor TorchScriptModel::guide(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const {
+  const c10::IValue given = condition.defined() ? c10::IValue(condition) : c10::IValue();
+  return denoised(module_->call("guide", path_, x, sigma, given), x, sigma);
+}
+
+at::Tensor TorchScriptModel::denoised(const at::Tensor& result, const at::Tensor& x, const at::Tensor& sigma) const {
   if (clock_of(facts_.noise) == Clock::kEdm) return result;
   return x - sigma.to(x.dtype()).view({-1, 1, 1, 1}) * result;
+}
+
+std::int64_t TorchScriptModel::offloaded_bytes() const {
+  std::int64_t all = 0, largest = 0;
+  if (!module_->offload) return 0;
+  for (const auto& child : module_->script.named_children()) {
+    if (!is_part(child.name)) continue;
+    std::int64_t bytes = 0;
+    for (const auto& parameter : child.value.parameters()) bytes += static_cast<std::int64_t>(parameter.nbytes());
+    for (const auto& buffer : child.value.buffers()) bytes += static_cast<std::int64_t>(buffer.nbytes());
+    all += bytes;
+    largest = std::max(largest, bytes);
+  }
+  return all - largest;
 }
 
 at::Tensor TorchScriptModel::decode(const at::Tensor& x) const {

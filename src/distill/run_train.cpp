@@ -79,6 +79,7 @@ std::shared_ptr<const Conditions> make_run_conditions(const TrainRun& run, const
   if (!run.prompt.empty()) options.prompt = run.prompt;
   options.prompt_file = run.prompt_path;
   options.captions_repeat = true;
+  options.cfg = run.options.guidance_type == GuidanceKind::kClassifierFree;
   options.chunk = run.chunk;
   auto conditions = make_conditions(model.model, find_model(run.options.dataset_name, run.model_path), options);
   if (const auto lost = conditions->cut_off({}); !lost.empty()) log::warning(lost);

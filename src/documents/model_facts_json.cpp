@@ -1,5 +1,6 @@
 #include "epd/documents/model_facts_json.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "epd/core/error.h"
@@ -68,7 +69,13 @@ LatentFacts read_latent(JsonReader json) {
 }
 
 TextFacts read_text(JsonReader json) {
-  const TextFacts facts{size_field(json, "tokens"), size_field(json, "width")};
+  TextFacts facts{size_field(json, "tokens"), size_field(json, "width")};
+  if (json.has("rows")) facts.rows = size_field(json, "rows");
+  const auto unconditional = json.has("unconditional") ? json.string("unconditional") : "empty";
+  facts.zeros_unconditional = unconditional == "zeros";
+  if (!facts.zeros_unconditional && unconditional != "empty") {
+    json.fail("unconditional", text("expected empty or zeros, got '", shown(unconditional), "'"));
+  }
   json.finish();
   return facts;
 }
@@ -85,6 +92,21 @@ void read_condition(JsonReader& json, ModelFacts& facts) {
   const bool labelled = facts.condition == ConditionKind::kLabel || facts.classifier;
   if (labelled && facts.label_dim == 0) json.fail("label_dim", "is 0, and the model takes labels");
   if (facts.condition == ConditionKind::kText && !facts.text) json.fail("text", "is null, and the model takes text");
+}
+
+/// Facts of larger models, each of which may be absent.
+void read_abilities(JsonReader& json, ModelFacts& facts) {
+  if (json.has("guided_channels")) {
+    facts.guided_channels = static_cast<int>(json.integer("guided_channels", 1, facts.channels));
+  }
+  if (json.has("guide")) facts.guide = json.boolean("guide");
+  if (!json.has("sizes")) return;
+  auto sizes = json.object("sizes");
+  facts.size_multiple = size_field(sizes, "multiple");
+  if (facts.resolution % facts.size_multiple != 0) {
+    sizes.fail("multiple", text(facts.size_multiple, " does not divide the resolution ", facts.resolution));
+  }
+  sizes.finish();
 }
 
 ModelFacts read_fields(JsonReader& json) {
@@ -108,10 +130,26 @@ ModelFacts read_fields(JsonReader& json) {
     json.fail("sigma_max", text("expected at most 1, the pure noise of a flow, found ", facts.sigma_max));
   }
   if (is_given(json, "latent")) facts.latent = read_latent(json.object("latent"));
+  read_abilities(json, facts);
   auto source = json.object("source");
   for (const auto& name : source.fields()) facts.source[name] = source.string(name);
   json.finish();
   return facts;
+}
+
+void choose_size(ModelFacts& facts, ImageSize size) {
+  const auto in_state = [&](int pixels, const char* option) {
+    const int scale = facts.latent ? std::max(1, facts.latent->image_resolution / facts.resolution) : 1;
+    const int own = facts.resolution * scale, step = facts.size_multiple * scale;
+    if (pixels == 0 || pixels == own) return 0;
+    EPD_REQUIRE_USAGE(step > 0, option, ": the model of ", facts.dataset_name, " makes images of ", own,
+                      " pixels alone, got ", pixels);
+    EPD_REQUIRE_USAGE(pixels > 0 && pixels % step == 0 && pixels / scale <= kMaxSize, option, ": the model of ",
+                      facts.dataset_name, " takes multiples of ", step, " pixels, got ", pixels);
+    return pixels / scale;
+  };
+  facts.width = in_state(size.width, "width");
+  facts.height = in_state(size.height, "height");
 }
 
 Json json_of(const Noise& noise) {
@@ -155,8 +193,15 @@ std::string model_facts_text(const ModelFacts& facts) {
   if (facts.latent)
     latent = {{"image_resolution", facts.latent->image_resolution}, {"image_channels", facts.latent->image_channels}};
   auto& text = json["text"];
-  if (facts.text) text = {{"tokens", facts.text->tokens}, {"width", facts.text->width}};
+  if (facts.text) {
+    text = {{"tokens", facts.text->tokens}, {"width", facts.text->width}};
+    if (facts.text->rows != facts.text->tokens) text["rows"] = facts.text->rows;
+    if (facts.text->zeros_unconditional) text["unconditional"] = "zeros";
+  }
   json["classifier"] = facts.classifier;
+  if (facts.guided_channels > 0) json["guided_channels"] = facts.guided_channels;
+  if (facts.guide) json["guide"] = true;
+  if (facts.size_multiple > 0) json["sizes"] = {{"multiple", facts.size_multiple}};
   json["source"] = Json::object();
   for (const auto& [name, sha256] : facts.source) json["source"][name] = sha256;
   return json_text(json) + "\n";
@@ -177,6 +222,12 @@ ModelFacts read_model_facts(const std::filesystem::path& path) {
   throw Error(text(path.string(), torchscript ? ": a TorchScript file without facts.json: not a model file; make one "
                                                 "with ./launch.sh model NAME (models/README.md)"
                                               : ": not a TorchScript file"));
+}
+
+ModelFacts read_model_facts(const std::filesystem::path& path, ImageSize size) {
+  auto facts = read_model_facts(path);
+  choose_size(facts, size);
+  return facts;
 }
 
 }  // namespace epd

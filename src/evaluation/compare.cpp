@@ -94,6 +94,8 @@ Setting open_setting(CompareOptions o, ProcessGroup& group, at::Device device) {
   model.guidance = {o.guidance_type, o.guidance_rate, false};
   model.chunks.chunk = o.chunk;
   o.chunk = model.chunks.chunk = chunk_that_fits(model, {.num_points = kPoints});
+  model.size = o.condition.size;
+  o.condition.cfg = o.guidance_type == GuidanceKind::kClassifierFree;
   auto opened = open_model(model);
   auto conditions = make_conditions(opened.model, model.path, o.condition);
   return {o,

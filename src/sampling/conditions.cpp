@@ -45,7 +45,13 @@ class TextConditions : public Conditions {
         options_(options),
         lanes_(model_->device()) {
     if (!options.prompt) captions_.emplace(Prompts::read(options.prompt_file));
-    unconditional_ = encoded({""});
+    EPD_REQUIRE_USAGE(options.cfg || !captions_ || !captions_->has_negatives(), options.prompt_file.string(),
+                      ": its negative prompts have no effect without --guidance_type cfg");
+    check_weights();
+    const auto& facts = *model_->facts().text;
+    const auto zeros = at::TensorOptions(model_->device()).dtype(at::kFloat);
+    without_text_ = facts.zeros_unconditional ? at::zeros({1, facts.rows, facts.width}, zeros) : encoded({""});
+    unconditional_ = options.negative_prompt ? encoded({*options.negative_prompt}) : without_text_;
     if (options.prompt) same_for_all_ = encoded({*options.prompt});
   }
 
@@ -53,7 +59,8 @@ class TextConditions : public Conditions {
     const auto batch = static_cast<std::int64_t>(seeds.size());
     Condition condition;
     condition.labels = labels;
-    condition.unconditional = unconditional_.expand({batch, -1, -1});
+    condition.unconditional =
+        captions_ && captions_->has_negatives() ? negative_states(seeds) : unconditional_.expand({batch, -1, -1});
     if (same_for_all_.defined()) {
       condition.value = same_for_all_.expand({batch, -1, -1});
     } else {
@@ -63,6 +70,8 @@ class TextConditions : public Conditions {
     }
     return condition;
   }
+
+  at::Tensor without_text() const override { return without_text_; }
 
   std::string prompt(std::uint64_t seed) const override {
     if (options_.prompt) return *options_.prompt;
@@ -90,6 +99,34 @@ class TextConditions : public Conditions {
   }
 
  private:
+  /// Refuses weights, which would be read as words, and says once where brackets may be meant as such.
+  void check_weights() const {
+    bool brackets = false;
+    const auto check = [&](const std::string& prompt) {
+      const auto weight = weight_in(prompt);
+      EPD_REQUIRE_USAGE(weight.empty(), "prompt: weights such as '", shown(weight),
+                        "' are not supported; with a blank before the closing bracket it is read as it stands");
+      brackets |= prompt.find('[') != prompt.npos || prompt.find("((") != prompt.npos;
+    };
+    for (const auto& prompt : {options_.prompt, options_.negative_prompt}) check(prompt.value_or(""));
+    for (std::uint64_t i = 0; captions_ && i < captions_->size(); ++i) {
+      check(captions_->for_any_seed(i));
+      check(captions_->negative(i));
+    }
+    if (brackets) log::warning("brackets in prompts are read as they stand: they weigh nothing");
+  }
+
+  /// [B, rows, width]: of each image's own negative prompt, else of the one for all.
+  at::Tensor negative_states(const std::vector<std::uint64_t>& seeds) const {
+    std::vector<std::string> texts;
+    for (const std::uint64_t seed : seeds) texts.push_back(captions_->negative(seed));
+    const auto states = encoded(texts);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      if (texts[i].empty()) states.select(0, static_cast<std::int64_t>(i)).copy_(unconditional_[0]);
+    }
+    return states;
+  }
+
   /// The tokens of a text that the model reads, without start and end.
   std::size_t room() const { return static_cast<std::size_t>(model_->facts().text->tokens) - 2; }
 
@@ -106,7 +143,7 @@ class TextConditions : public Conditions {
     return prompt.substr(fits);
   }
 
-  /// Text states [B, tokens, width]. The encoder, too, sees one number of texts only, so that a text's states do not
+  /// Text states [B, rows, width]. The encoder, too, sees one number of texts only, so that a text's states do not
   /// depend on its neighbours.
   at::Tensor encoded(const std::vector<std::string>& texts) const {
     const auto length = static_cast<std::size_t>(model_->facts().text->tokens);
@@ -126,8 +163,9 @@ class TextConditions : public Conditions {
   ConditionOptions options_;
   Lanes lanes_;
   std::optional<Prompts> captions_;
-  at::Tensor unconditional_;  // [1, tokens, width]: the states of the empty text
-  at::Tensor same_for_all_;   // [1, tokens, width], or undefined
+  at::Tensor without_text_;   // [1, rows, width]: the states of the empty text, or zeros
+  at::Tensor unconditional_;  // the same, or the negative prompt's
+  at::Tensor same_for_all_;   // [1, rows, width], or undefined
 };
 
 /// The denoiser's mean over the latents and their mirror images, under one label or none: [C, H, W].
@@ -142,7 +180,7 @@ at::Tensor mean_of(const OpenedModel& model, const Conditions& conditions, const
   const auto x = start_state(at::cat({latents, -latents}), facts.sigma_max);
   Condition condition;
   if (facts.condition == ConditionKind::kText) {
-    condition.unconditional = conditions.of({0}, {}).unconditional.expand({2 * kPairs, -1, -1});
+    condition.unconditional = conditions.without_text().expand({2 * kPairs, -1, -1});
     condition.value = condition.unconditional;
   } else if (label.defined()) {
     condition = label_condition(label.expand({2 * kPairs}), facts);
@@ -197,6 +235,7 @@ class MeanConditions : public Conditions {
                          : means_.index_select(0, condition.labels);
     return condition;
   }
+  at::Tensor without_text() const override { return inner_->without_text(); }
   std::string prompt(std::uint64_t seed) const override { return inner_->prompt(seed); }
   std::string cut_off(const std::vector<std::uint64_t>& seeds) const override { return inner_->cut_off(seeds); }
 
@@ -214,6 +253,9 @@ ConditionOptions ConditionOptions::resolved(const ModelFacts& facts) const {
   const bool takes_text = facts.condition == ConditionKind::kText;
   EPD_REQUIRE_USAGE(takes_text || (!prompt && prompt_file.empty()), prompt ? "prompt" : "prompt_file",
                     ": the model of ", facts.dataset_name, " takes no text");
+  EPD_REQUIRE_USAGE(!negative_prompt || takes_text, "negative_prompt: the model of ", facts.dataset_name,
+                    " takes no text");
+  EPD_REQUIRE_USAGE(!negative_prompt || cfg, "negative_prompt: it has no effect without --guidance_type cfg");
   EPD_REQUIRE_USAGE(!prompt || prompt_file.empty(), "give --prompt or a prompt file, not both");
   ConditionOptions result = *this;
   if (takes_text && !prompt && prompt_file.empty()) result.prompt_file = find_captions(facts.dataset_name);

@@ -238,6 +238,7 @@ ModelFacts facts_of(const PredictorSpec& spec) {
   const bool text = spec.label_dim == 0 && spec.guidance_type == GuidanceKind::kClassifierFree;
   facts.condition = spec.label_dim > 0 ? ConditionKind::kLabel : text ? ConditionKind::kText : ConditionKind::kNone;
   facts.classifier = spec.guidance_type == GuidanceKind::kClassifier;
+  facts.guide = spec.guidance_type == GuidanceKind::kAutoguidance;
   return facts;
 }
 
@@ -270,6 +271,7 @@ TimeSteps read_sigmas(const std::string& list) {
 ModelFacts facts_of(const PlanFile& file) {
   ModelFacts facts;
   facts.condition = ConditionKind::kText;  // whatever guidance is asked for may fit
+  facts.guide = true;
   if (file.clock == Clock::kFlow) facts.noise = FlowNoise{};
   return facts;
 }

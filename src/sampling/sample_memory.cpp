@@ -9,8 +9,8 @@
 namespace epd {
 
 ModelOptions model_options(const SampleOptions& o, const ResolvedSample& resolved, at::Device device) {
-  ModelOptions model{resolved.model_path,         device,  o.precision, resolved.method.guidance,
-                     {o.chunk, o.points_at_once}, o.engine};
+  ModelOptions model{resolved.model_path,         device,   o.precision,      resolved.method.guidance,
+                     {o.chunk, o.points_at_once}, o.engine, o.condition.size, o.offload};
   model.chunks.chunk = chunk_that_fits(model, {.num_points = most_points(resolved.method.plan)});
   return model;
 }
@@ -25,12 +25,10 @@ MemoryNeed sample_memory(const SampleOptions& o, const ResolvedSample& resolved,
   const auto chunk = options.chunks.chunk;
 
   MemoryNeed need;
-  need.weights = held_bytes() - before;
+  need.weights = held_bytes() - before - model.model->offloaded_bytes();
   need.chunk = chunk_bytes(model, chunk, most_points(plan), /*gradients=*/false);
   const auto of_meta = at::TensorOptions(at::kMeta).dtype(at::kFloat);
-  const auto latents = [&](std::int64_t images) {
-    return at::zeros({images, facts.channels, facts.resolution, facts.resolution}, of_meta);
-  };
+  const auto latents = [&](std::int64_t images) { return at::zeros(facts.state_shape(images), of_meta); };
   if (facts.latent) need.decoder = peak_bytes([&] { model.model->decode(latents(decode_batch)); });
   const auto texts = [&](std::int64_t images) {  // their states, as the conditions of a run are made
     std::vector<at::Tensor> states;

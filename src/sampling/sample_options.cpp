@@ -78,7 +78,14 @@ Options options_of(ConditionOptions& o) {
       .add("prompt_file,prompt_path", o.prompt_file,
            help("prompts, number i for seed i: one per line, or a CSV file with a column named text")
                .decides_content()
-               .reads());
+               .reads())
+      .add("negative_prompt", o.negative_prompt,
+           help("what images are guided away from (cfg); per image: a CSV's column negative_prompt")
+               .decides_result()
+               .otherwise("none"))
+      .add("width", o.size.width,
+           help("width of the images, where the model takes other sizes (0: its own)").decides_result().in(at_least(0)))
+      .add("height", o.size.height, help("height likewise").decides_result().in(at_least(0)));
 }
 
 Options options_of(ScoreOptions& o) {
@@ -111,6 +118,8 @@ Options options_of(SampleOptions& o) {
            help("latents per decoder pass, padded (0: 1 on the CPU, 8 on a GPU)").decides_result().in(at_least(0)))
       .add("precision", o.precision, help(kPrecision).decides_result())
       .add("engine", o.engine, help(kEngine))
+      .add("offload", o.offload,
+           help("on a GPU: text encoder, network and decoder there one at a time, for less memory"))
       .add("on_bad", o.on_bad, help(kOnBad).decides_job())
       .add("rng", o.random_device,
            help("random number generator: the CPU's, the same everywhere, or that of the device, as the public code "
@@ -209,10 +218,12 @@ ResolvedSample resolve(const SampleOptions& options) {
   auto predictor = find_method_predictor(options.method);
   const std::string dataset = dataset_for(options, predictor);
   const auto model_path = find_model(dataset, options.model_path);
-  const auto facts = read_model_facts(model_path);
-  auto condition = options.condition.resolved(facts);
+  const auto facts = read_model_facts(model_path, options.condition.size);
+  auto given = options.condition;
   require_pixels(options, facts);
   auto method = make_method(options.method, std::move(predictor), facts);
+  given.cfg = method.guidance.kind == GuidanceKind::kClassifierFree;
+  auto condition = given.resolved(facts);
   const std::string name = dataset.empty() ? facts.dataset_name : dataset;
   const auto outdir = options.outdir.empty() ? default_outdir(options, name, method) : options.outdir;
   return {model_path, facts, name, std::move(condition), std::move(method), outdir};

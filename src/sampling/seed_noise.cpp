@@ -18,7 +18,7 @@ at::Generator generator_for(std::uint64_t seed, at::Device device) {
 SeedNoise seed_noise(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts, at::Device device) {
   const auto batch = static_cast<std::int64_t>(seeds.size());
   const auto options = at::TensorOptions(device).dtype(at::kFloat);
-  SeedNoise noise{at::empty({batch, facts.channels, facts.resolution, facts.resolution}, options), at::Tensor()};
+  SeedNoise noise{at::empty(facts.state_shape(batch), options), at::Tensor()};
   if (facts.label_dim > 0) noise.labels = at::empty({batch}, options.dtype(at::kLong));
   for (std::int64_t b = 0; b < batch; ++b) {
     const auto generator = generator_for(seeds[static_cast<std::size_t>(b)], device);

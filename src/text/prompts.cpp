@@ -53,7 +53,8 @@ struct ColumnPicker {
   std::size_t wanted = 0;
   std::vector<std::string> fields;  // of the row so far
   std::vector<std::string> values;
-  bool in_header = true;
+  bool optional = false;  // a file without the column has no values
+  bool in_header = true, is_absent = false;
   std::string failure;
   std::exception_ptr thrown;
   std::size_t line = 0, row_begins = 1;  // in the file; a quoted field may hold line breaks
@@ -63,11 +64,12 @@ struct ColumnPicker {
     if (!failure.empty()) return;
     if (in_header) {
       wanted = static_cast<std::size_t>(std::ranges::find(fields, column) - fields.begin());
-      if (wanted == fields.size()) failure = text(where, ": its first line has no column called '", column, "'");
-    } else if (wanted >= fields.size()) {
+      is_absent = wanted == fields.size();
+      if (is_absent && !optional) failure = text(where, ": its first line has no column called '", column, "'");
+    } else if (!is_absent && wanted >= fields.size()) {
       failure = text(where, ": line ", row_begins, ": row ", row, " has ", fields.size(),
                      " fields and ends before the column '", column, "'");
-    } else {
+    } else if (!is_absent) {
       values.push_back(std::move(fields[wanted]));
     }
     in_header = false;
@@ -97,12 +99,14 @@ int keep_spaces(unsigned char) { return 0; }
 
 /// The values of one column of CSV text (RFC 4180, header line first, blank lines left out). `where` is the file's
 /// path, for messages. Throws Error without such a column, for a row that ends before it, and for a quote never closed.
-std::vector<std::string> csv_column(std::string_view csv, const std::string& column, const std::string& where) {
+std::vector<std::string> csv_column(std::string_view csv, const std::string& column, const std::string& where,
+                                    bool optional = false) {
   csv_parser parser;
   EPD_REQUIRE(csv_init(&parser, 0) == 0, where, ": libcsv does not start");
   const std::unique_ptr<csv_parser, void (*)(csv_parser*)> freed(&parser, csv_free);
   csv_set_space_func(&parser, keep_spaces);
   ColumnPicker picker{column, where};
+  picker.optional = optional;
   const auto parse = [&](std::string_view part) {
     const bool parsed = csv_parse(&parser, part.data(), part.size(), ColumnPicker::on_field, ColumnPicker::on_row,
                                   &picker) == part.size();
@@ -131,20 +135,34 @@ std::vector<std::string> csv_column(std::string_view csv, const std::string& col
 
 }  // namespace
 
-Prompts::Prompts(std::vector<std::string> captions, std::string path)
-    : captions_(std::move(captions)), path_(std::move(path)) {
+Prompts::Prompts(std::vector<std::string> captions, std::vector<std::string> negatives, std::string path)
+    : captions_(std::move(captions)), negatives_(std::move(negatives)), path_(std::move(path)) {
   EPD_REQUIRE(!captions_.empty(), path_, " holds no prompt");
 }
 
 Prompts Prompts::read(const std::filesystem::path& path) {
   const std::string text = read_text(path);
-  return {is_csv(path) ? csv_column(text, "text", path.string()) : lines_of(text), path.string()};
+  if (!is_csv(path)) return {lines_of(text), {}, path.string()};
+  return {csv_column(text, "text", path.string()),
+          csv_column(text, "negative_prompt", path.string(), /*optional=*/true), path.string()};
 }
 
 const std::string& Prompts::for_seed(std::uint64_t seed) const {
   EPD_REQUIRE_USAGE(seed < captions_.size(), path_, " has ", captions_.size(), " prompts, for the seeds 0 to ",
                     captions_.size() - 1, ": none for seed ", seed);
   return captions_[seed];
+}
+
+std::string weight_in(const std::string& prompt) {
+  for (auto close = prompt.find(')'); close != prompt.npos; close = prompt.find(')', close + 1)) {
+    const auto colon = close == 0 ? prompt.npos : prompt.find_last_not_of("0123456789.", close - 1);
+    if (colon == prompt.npos || colon + 1 == close || colon == 0 || prompt[colon] != ':') continue;
+    const bool digit_before = prompt[colon - 1] >= '0' && prompt[colon - 1] <= '9';
+    if (digit_before && prompt.find('.', colon) > close) continue;
+    const auto open = prompt.rfind('(', colon);
+    if (open != prompt.npos) return prompt.substr(open, close - open + 1);
+  }
+  return {};
 }
 
 }  // namespace epd

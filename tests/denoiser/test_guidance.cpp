@@ -64,6 +64,30 @@ TEST_F(Guidance, ClassifierFreeGoesTheRateTimesTheWayFromTheUnconditional) {
   EXPECT_EQ(denoiser({GuidanceKind::kNone, 1, false}).cost(), 1);
 }
 
+TEST_F(Guidance, ClassifierFreeLeavesChannelsThatAreNotGuidedConditional) {
+  tiny_.facts.guided_channels = 2;
+  const auto result = guided({GuidanceKind::kClassifierFree, 4, false});
+  const auto expected = unconditional() + 4 * (conditional() - unconditional());
+  EXPECT_TRUE(at::allclose(result.slice(1, 0, 2), expected.slice(1, 0, 2), 1e-5, 1e-5));
+  EXPECT_TRUE(at::allclose(result.slice(1, 2), conditional().slice(1, 2), 1e-5, 1e-5));
+}
+
+TEST_F(Guidance, AutoguidanceGoesTheRateTimesTheWayFromTheWeakerNetwork) {
+  tiny_.facts.guide = true;
+  for (const double rate : {0.0, 1.0, 2.0}) {
+    const auto result = guided({GuidanceKind::kAutoguidance, rate, false});
+    const auto weak = model_->guide(x_, sigma_, condition_.value);
+    EXPECT_TRUE(at::allclose(result, weak + rate * (conditional() - weak), 1e-5, 1e-5)) << rate;
+    EXPECT_FALSE(at::allclose(weak, conditional()));
+  }
+  EXPECT_EQ(denoiser({GuidanceKind::kAutoguidance, 2, false}).cost(), 2);
+}
+
+TEST_F(Guidance, AutoguidanceNeedsASecondNetwork) {
+  const auto error = test::error_of([&] { guided({GuidanceKind::kAutoguidance, 2, false}); });
+  EXPECT_THAT(error, HasSubstr("guidance_type autoguidance: the model of tiny has no second network"));
+}
+
 TEST_F(Guidance, AClassifierAddsItsGradientTimesTheSquaredNoiseLevel) {
   const auto result = guided({GuidanceKind::kClassifier, 2.5, false});
   // The gradient by central differences of log p, one value at a time.

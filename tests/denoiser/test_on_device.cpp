@@ -4,6 +4,8 @@
 #include <torch/csrc/jit/passes/tensorexpr_fuser.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <vector>
+
 #include "epd/denoiser/device.h"
 #include "epd/distributed/process_group.h"
 #include "epd/metrics/detector.h"
@@ -163,6 +165,32 @@ TEST_F(OnDevice, ABatchWaitsOnce) {
   EXPECT_EQ(standin::stats(1).to_device.count, 2);
   EXPECT_EQ(standin::stats(1).to_device.waiting, 0);
   EXPECT_EQ(standin::stats(1).to_host.count, 1);
+}
+
+TEST_F(OnDevice, OffloadingHoldsOneNetworkAtATimeAndChangesNoBit) {
+  model_.facts.guide = true;
+  model_.width = 64;
+  const auto path = folder_ / "denoiser.ts";
+  testing::make_tiny_model(path, model_);
+  const auto x = at::randn({4, 3, 8, 8}), sigma = at::full({4}, 2.0);
+  std::vector<at::Tensor> results;
+  std::vector<std::int64_t> peaks;
+  for (const bool offload : {false, true}) {
+    const auto model = open_model({.path = path,
+                                   .device = kDevice,
+                                   .precision = Precision::kFloat32,
+                                   .guidance = {GuidanceKind::kAutoguidance, 2, false},
+                                   .chunks = {4, 0},
+                                   .offload = offload});
+    reset_peak_memory(kDevice);
+    for (int step = 0; step < 2; ++step) {
+      results.push_back(model.denoiser->forward(x.to(kDevice), sigma.to(kDevice), 1, {}).cpu());
+    }
+    peaks.push_back(memory_of(kDevice)->peak);
+    EXPECT_EQ(model.model->offloaded_bytes() > 0, offload);
+  }
+  for (const auto& result : results) EXPECT_TRUE(at::equal(result, results[0]));
+  EXPECT_LT(peaks[1], peaks[0]);
 }
 
 TEST_F(OnDevice, ASeedIsTheSameNoiseAsOnTheCpu) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <torch/script.h>
 
+#include <array>
 #include <string>
 
 #include "epd/denoiser/torchscript.h"
@@ -44,6 +45,38 @@ TEST_F(AModelFile, ThatIsMissingTextOrCutShortIsRefused) {
   for (const double part : {0.1, 0.5, 0.99}) {
     write_file(path(), whole.substr(0, static_cast<std::size_t>(part * static_cast<double>(whole.size()))));
     EXPECT_THAT(refusal(), HasSubstr("denoiser.ts")) << part;
+  }
+}
+
+TEST_F(AModelFile, InHalfPrecisionIsWidenedWhereTheNetworkComputesInFloat32) {
+  testing::TinyModelOptions options;
+  testing::make_tiny_model(path(), options);
+  const auto x = at::randn({2, 3, 8, 8}), sigma = at::tensor({0.5f, 2.0f});
+  const auto whole = load().forward(x, sigma, {}), half_of_whole = load(Precision::kFloat16).forward(x, sigma, {});
+  options.half = true;
+  testing::make_tiny_model(path(), options);
+  const auto widened = load().forward(x, sigma, {});
+  EXPECT_FALSE(at::equal(widened, whole));  // the weights are rounded
+  EXPECT_TRUE(at::allclose(widened, whole, 1e-2, 1e-2));
+  EXPECT_TRUE(at::equal(load(Precision::kFloat16).forward(x, sigma, {}), half_of_whole));  // and stay so in half
+}
+
+TEST_F(AModelFile, TakesOtherSizesWhereItsFactsSaySo) {
+  testing::TinyModelOptions options;
+  const auto load_sized = [&](ImageSize size) {
+    return TorchScriptModel(path(), at::kCPU, Precision::kAuto, size).facts().state_shape(5);
+  };
+  const auto refused = [&](ImageSize size) { return test::error_of([&] { load_sized(size); }, /*exit_code=*/2); };
+  testing::make_tiny_model(path(), options);
+  EXPECT_EQ(load_sized({8, 8}), (std::array<std::int64_t, 4>{5, 3, 8, 8}));
+  EXPECT_EQ(refused({16, 0}), "width: the model of tiny makes images of 8 pixels alone, got 16");
+  options.facts.size_multiple = 2;
+  options.facts.latent = LatentFacts{32, 3};
+  testing::make_tiny_model(path(), options);
+  EXPECT_EQ(load_sized({40, 0}), (std::array<std::int64_t, 4>{5, 3, 8, 10}));
+  EXPECT_EQ(load_sized({16, 24}), (std::array<std::int64_t, 4>{5, 3, 6, 4}));
+  for (const int bad : {-8, 4, 20}) {
+    EXPECT_THAT(refused({0, bad}), HasSubstr("height: the model of tiny takes multiples of 8 pixels, got")) << bad;
   }
 }
 

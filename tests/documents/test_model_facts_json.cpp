@@ -82,6 +82,31 @@ TEST(ModelFactsJson, PlainPixelModelsNeedNoMore) {
               HasSubstr("noise: shift: expected a positive number"));
 }
 
+TEST(ModelFactsJson, FactsOfLargerModelsMayBeAbsentAndReadBack) {
+  auto facts = parse_model_facts(model_facts_text(some_facts()), "here");
+  EXPECT_EQ(facts.text->rows, 77);
+  EXPECT_FALSE(facts.text->zeros_unconditional || facts.guide);
+  EXPECT_EQ(facts.guided_channels + facts.size_multiple, 0);
+  facts.text->rows = 78;
+  facts.text->zeros_unconditional = true;
+  facts.guided_channels = 3;
+  facts.guide = true;
+  facts.size_multiple = 2;
+  const auto json = model_facts_text(facts);
+  EXPECT_EQ(model_facts_text(parse_model_facts(json, "here")), json);
+  EXPECT_NE(json.find("\"multiple\": 2"), json.npos);
+  const auto refused = [&](const std::string& from, const std::string& to) {
+    auto other = json;
+    other.replace(other.find(from), from.size(), to);
+    return error_of([&] { parse_model_facts(other, "model.ts: facts.json"); });
+  };
+  EXPECT_THAT(refused("\"zeros\"", "\"ones\""), HasSubstr("unconditional: expected empty or zeros, got 'ones'"));
+  EXPECT_THAT(refused("\"guided_channels\": 3", "\"guided_channels\": 5"),
+              HasSubstr("guided_channels: expected 1 to 4"));
+  EXPECT_THAT(refused("\"multiple\": 2", "\"multiple\": 3"), HasSubstr("multiple: 3 does not divide the resolution 8"));
+  EXPECT_THAT(refused("\"rows\": 78", "\"rows\": 0"), HasSubstr("rows: expected 1 to"));
+}
+
 TEST(ModelFactsJson, RefusesOtherContractVersions) {
   EXPECT_THAT(refusal("\"contract_version\": 1", "\"contract_version\": 2"),
               AllOf(StartsWith("model.ts: facts.json: contract_version: "), HasSubstr("version 1, found 2")));

@@ -196,7 +196,8 @@ TEST(PredictorJson, RefusesForeignFilesAndVersions) {
   EXPECT_THAT(refusal(changed("\"kind\": \"ipndm\"", "\"kind\": \"amed\"")),
               HasSubstr("kind: expected epd, ipndm or ns, got 'amed'"));
   EXPECT_THAT(refusal(changed("time_uniform", "cosine")), HasSubstr("schedule: type: expected polynomial"));
-  EXPECT_THAT(refusal(changed("\"cfg\"", "\"dpg\"")), HasSubstr("guidance_type: expected none, cg, cfg or uncond"));
+  EXPECT_THAT(refusal(changed("\"cfg\"", "\"dpg\"")),
+              HasSubstr("guidance_type: expected none, cg, cfg, uncond or autoguidance"));
 }
 
 TEST(PredictorJson, RefusesMissingAndUnknownFields) {

@@ -46,6 +46,11 @@ def forward(self, x: Tensor, sigma: Tensor, condition: Optional[Tensor]) -> Tens
     return 0.25 / (scale * scale) * x + 0.5 * s / scale * f
 )JIT";
 
+constexpr const char* kGuide = R"JIT(
+def guide(self, x: Tensor, sigma: Tensor, condition: Optional[Tensor]) -> Tensor:
+    return x / (1.0 + sigma.to(x.dtype).reshape(-1, 1, 1, 1) ** 2) + torch.mean(self.guide_network.weight).to(x.dtype)
+)JIT";
+
 constexpr const char* kDecode = R"JIT(
 def decode(self, latent: Tensor) -> Tensor:
     images = torch.matmul(latent.permute(0, 2, 3, 1), self.weight_decode.to(latent.dtype)).permute(0, 3, 1, 2)
@@ -55,6 +60,13 @@ def decode(self, latent: Tensor) -> Tensor:
 constexpr const char* kEncodeText = R"JIT(
 def encode_text(self, tokens: Tensor) -> Tensor:
     return torch.index_select(self.weight_tokens, 0, (tokens % 97).reshape(-1)).reshape(tokens.size(0), tokens.size(1), -1)
+)JIT";
+
+/// With one more row: the mean of the others.
+constexpr const char* kEncodeTextAndPool = R"JIT(
+def encode_text(self, tokens: Tensor) -> Tensor:
+    states = torch.index_select(self.weight_tokens, 0, (tokens % 97).reshape(-1)).reshape(tokens.size(0), tokens.size(1), -1)
+    return torch.cat([states, torch.mean(states, 1, True)], 1)
 )JIT";
 
 constexpr const char* kLogProb = R"JIT(
@@ -107,7 +119,13 @@ void add_other_methods(torch::jit::Module& model, const TinyModelOptions& o, Wei
   }
   if (facts.text) {
     weights.add(model, "weight_tokens", {97, facts.text->width}, 1);
-    model.define(kEncodeText);
+    model.define(facts.text->rows == facts.text->tokens ? kEncodeText : kEncodeTextAndPool);
+  }
+  if (facts.guide) {
+    torch::jit::Module guide("TinyGuide");
+    weights.add(guide, "weight", {1 << 16}, 1);
+    model.register_module("guide_network", guide);
+    model.define(kGuide);
   }
   if (facts.classifier) {
     weights.add(model, "weight_classes", {facts.channels, facts.label_dim}, facts.channels);
@@ -133,6 +151,7 @@ void make_tiny_model(const std::filesystem::path& path, const TinyModelOptions& 
   model.register_module("network", make_network(options, weights));
   model.define(kForward);
   add_other_methods(model, options, weights);
+  if (options.half) model.attr("network").toModule().to(at::kHalf);
   model.eval();
   const auto facts = options.facts_json.empty() ? model_facts_text(options.facts) : options.facts_json;
   model.save(path.string(), {{"facts.json", facts}});

@@ -13,12 +13,13 @@ namespace epd::testing {
 struct TinyModelOptions {
   /// The facts that go into the file. The methods that they ask for are made: with `latent` decode() (nearest-neighbour
   /// upsampling; image_resolution must be a multiple of resolution), with `text` encode_text(), with `classifier`
-  /// log_prob().
+  /// log_prob(), with `guide` guide().
   ModelFacts facts;
   std::uint64_t seed = 1;       // of the random weights
   int width = 8;                // channels inside
   int bad_label = -1;           // where labels are indices: images of this one are not finite
   std::string facts_json;       // written instead of the facts, for files that must be refused
+  bool half = false;            // save the network's weights in half precision
   bool without_decode = false;  // leave out what the facts promise, for files that must be refused
 
   TinyModelOptions();

@@ -58,6 +58,19 @@ TEST(Prompts, TheTextColumnKeepsQuotesCommasNewlinesAndSpaces) {
   EXPECT_EQ(prompts.for_seed(3), " a 5\" pipe");
 }
 
+TEST(Prompts, AColumnOfNegativePromptsMayStandBesideTheText) {
+  const Prompts prompts = read("p.csv", "negative_prompt,text\nblurry,a\n,b\n\"x, y\",c\n");
+  EXPECT_TRUE(prompts.has_negatives());
+  EXPECT_EQ(prompts.negative(0) + "|" + prompts.negative(1) + "|" + prompts.negative(5), "blurry||x, y");
+  EXPECT_EQ(prompts.for_seed(2), "c");
+  for (const auto& plain : {read("p.csv", "text\na\n"), read("p.txt", "a\n")}) {
+    EXPECT_FALSE(plain.has_negatives());
+    EXPECT_EQ(plain.negative(0), "");
+  }
+  EXPECT_THAT(reading_fails_with("p.csv", "text,negative_prompt\na\n"),
+              HasSubstr("ends before the column 'negative_prompt'"));
+}
+
 TEST(Prompts, AByteOrderMarkIsNotPartOfTheText) {
   EXPECT_EQ(read("p.CSV", "\xEF\xBB\xBFtext\nA caf\xC3\xA9\n").for_seed(0), "A caf\xC3\xA9");
   EXPECT_EQ(read("p.txt", "\xEF\xBB\xBFone\n").for_seed(0), "one");

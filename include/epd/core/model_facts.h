@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -46,6 +48,13 @@ struct LatentFacts {
 
 struct TextFacts {
   int tokens = 77, width = 768;
+  int rows = tokens;                 // of the states; those of SDXL have one more, with the pooled state
+  bool zeros_unconditional = false;  // cfg's other half, without a negative prompt: zeros, not the empty text's states
+};
+
+/// Of images, in pixels; 0: the model's own.
+struct ImageSize {
+  int width = 0, height = 0;
 };
 
 /// What a model file says of itself (`facts.json` inside it, contract version 1). Known without loading weights.
@@ -65,17 +74,27 @@ struct ModelFacts {
   std::optional<LatentFacts> latent;
   std::optional<TextFacts> text;
   bool classifier = false;
+  int guided_channels = 0;    // cfg guides the first ones alone; 0: all
+  bool guide = false;         // has guide(), the D of a weaker network
+  int size_multiple = 0;      // the state's height and width may be any multiples; 0: `resolution` alone
+  int width = 0, height = 0;  // of the state where a run has chosen them; 0: `resolution`
   std::map<std::string, std::string> source;  // file name -> sha256
+
+  /// [B, C, H, W] of so many states.
+  std::array<std::int64_t, 4> state_shape(std::int64_t images) const {
+    return {images, channels, height > 0 ? height : resolution, width > 0 ? width : resolution};
+  }
 };
 
 /// How a run steers the network towards its condition; denoiser/guidance.h has the equations.
-enum class GuidanceKind { kNone, kClassifier, kClassifierFree, kUnconditional };
+enum class GuidanceKind { kNone, kClassifier, kClassifierFree, kUnconditional, kAutoguidance };
 
-inline constexpr NameTable<GuidanceKind, 4> kGuidanceNames{{
+inline constexpr NameTable<GuidanceKind, 5> kGuidanceNames{{
     {"none", GuidanceKind::kNone},
     {"cg", GuidanceKind::kClassifier},
     {"cfg", GuidanceKind::kClassifierFree},
     {"uncond", GuidanceKind::kUnconditional},
+    {"autoguidance", GuidanceKind::kAutoguidance},
 }};
 constexpr const auto& names_of(GuidanceKind) { return kGuidanceNames; }
 

@@ -17,13 +17,15 @@ struct GuidanceOptions {
   const GuidanceOptions& validated(const ModelFacts& facts) const;
 };
 
-/// What one evaluation counts as under the guidance: 2 for cfg, else 1.
+/// What one evaluation counts as under the guidance: 2 for cfg and autoguidance, else 1.
 int guidance_cost(GuidanceKind kind);
 
 /// A model's D with guidance, the model's clamp and thresholding:
 ///   none    D(x; sigma, c)
 ///   uncond  D(x; sigma)
 ///   cfg     D_u + rate (D_c - D_u), one forward of 2 B rows (Ho and Salimans 2022, in D's terms)
+///           (of the model's first guided_channels alone, where its facts name them)
+///   autoguidance  G + rate (D - G), G the D of the model's weaker network (Karras et al. 2024)
 ///   cg      D + rate sigma^2 grad_x log p(c | x; sigma), the gradient a constant (Dhariwal and Nichol 2021)
 class GuidedDenoiser : public AutogradDenoiser {
  public:

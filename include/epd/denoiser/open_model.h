@@ -17,6 +17,8 @@ struct ModelOptions {
   GuidanceOptions guidance;
   ChunkOptions chunks;
   Engine engine = Engine::kTorchScript;
+  ImageSize size = {};   // 0: the model's own
+  bool offload = false;  // on an accelerator: one of the model's networks there at a time
 };
 
 /// A loaded model and the denoiser that solvers meet: guided, then in fixed chunks.

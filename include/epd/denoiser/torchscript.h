@@ -30,7 +30,9 @@ class TorchScriptModel {
   /// Throws Error where the file is missing, damaged, foreign or does not keep the contract; names the file and why.
   /// `precision` is that of the inner network; kAuto: what the file prefers on a GPU that is fast
   /// in it, float32 elsewhere.
-  TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision);
+  /// `offload`: the networks (kParts in torchscript.cpp) wait on the CPU, and the device holds the one that works.
+  TorchScriptModel(const std::filesystem::path& path, at::Device device, Precision precision, ImageSize size = {},
+                   bool offload = false);
   ~TorchScriptModel();
   TorchScriptModel(const TorchScriptModel&) = delete;
 
@@ -50,16 +52,22 @@ class TorchScriptModel {
   /// The unclamped D: x [B, C, H, W], sigma [B], condition [B, ...] or undefined. Of a flow model sigma is its time s,
   /// and D = x - s v, v what the network returns.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const;
+  /// The same of the second network, for models with a guide.
+  at::Tensor guide(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& condition) const;
   /// Images in about [-1, 1] from the state: the model's decoder, or the state itself for pixel models.
   at::Tensor decode(const at::Tensor& x) const;
-  /// Text states [B, tokens, width] from int64 tokens [B, tokens].
+  /// Text states [B, rows, width] from int64 tokens [B, tokens].
   at::Tensor encode_text(const at::Tensor& tokens) const;
   /// log p(label | x; sigma), [B].
   at::Tensor log_prob(const at::Tensor& x, const at::Tensor& sigma, const at::Tensor& labels) const;
 
+  /// Bytes of weights that offloading keeps off the device at any time.
+  std::int64_t offloaded_bytes() const;
+
  private:
   struct Module;
   void check_contract() const;
+  at::Tensor denoised(const at::Tensor& result, const at::Tensor& x, const at::Tensor& sigma) const;
 
   std::filesystem::path path_;
   ModelFacts facts_;

@@ -14,8 +14,8 @@ namespace epd {
 ///   condition "none" | "label" | "text", label_format "onehot" | "index" (with condition label)
 ///   precision "float32" | "float16" | "bfloat16", clamp, classifier
 ///   noise null | {kind "vp", beta_d, beta_min} | {kind "table", alphas_cumprod}
-///   latent null | {image_resolution, image_channels}, text null | {tokens, width}
-///   source {file name: sha256}
+///   latent null | {image_resolution, image_channels}, text null | {tokens, width, [rows], [unconditional]}
+///   source {file name: sha256}; [guided_channels], [guide], [sizes {multiple}]
 ModelFacts parse_model_facts(std::string_view json, const std::string& where);
 
 /// The JSON of the facts: the same bytes for the same facts, and numbers that read back unchanged.
@@ -24,5 +24,7 @@ std::string model_facts_text(const ModelFacts& facts);
 /// The facts in a denoiser.ts, without its weights and without Torch: the entry */extra/facts.json of the zip archive
 /// that TorchScript writes. Throws Error naming the file when it is missing, cut short, no archive, or holds no facts.
 ModelFacts read_model_facts(const std::filesystem::path& path);
+/// The same for images of a size that the user chose. Throws UsageError for one that the model cannot make.
+ModelFacts read_model_facts(const std::filesystem::path& path, ImageSize size);
 
 }  // namespace epd

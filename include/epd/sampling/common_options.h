@@ -56,7 +56,8 @@ inline constexpr const char* kDetector = "feature network (default: inception; f
 inline constexpr const char* kSchedule = "time schedule";
 inline constexpr const char* kAfs =
     "analytical first step: x / sqrt(1 + t^2) (True) or the data mean (mean) replaces the first evaluation";
-inline constexpr const char* kGuidance = "guidance: cg (classifier), cfg (classifier-free), uncond (condition dropped)";
+inline constexpr const char* kGuidance =
+    "guidance: cg (classifier), cfg (classifier-free), autoguidance (a weaker network), uncond (condition dropped)";
 inline constexpr const char* kGuidanceRate = "guidance scale";
 inline constexpr const char* kThresholding = "dynamic thresholding of denoised images";
 inline constexpr const char* kBatch = "images per batch, all processes together";

@@ -18,9 +18,13 @@ namespace epd {
 struct ConditionOptions {
   std::optional<std::int64_t> label;  // one class for all
   std::optional<std::string> prompt;  // one text for all
-  std::filesystem::path prompt_file;  // caption i for seed i: lines, or a CSV with the column `text`
-  bool captions_repeat = false;       // for seeds beyond the last caption; else they are refused
-  std::int64_t chunk = 16;            // texts encoded in one forward, a smaller last chunk padded
+  /// Caption i for seed i: lines, or a CSV with the column `text`, and perhaps `negative_prompt`.
+  std::filesystem::path prompt_file;
+  std::optional<std::string> negative_prompt;  // under cfg: one text for all that have none of their own in the CSV
+  ImageSize size;
+  bool cfg = true;               // cfg is used, without which negative prompts would have no effect
+  bool captions_repeat = false;  // for seeds beyond the last caption; else they are refused
+  std::int64_t chunk = 16;       // texts encoded in one forward, a smaller last chunk padded
 
   /// These options, with the dataset's own captions where the model takes text and none is given. Throws UsageError
   /// where the model has no such condition, or the label is none of its own.
@@ -35,6 +39,8 @@ class Conditions {
   virtual ~Conditions() = default;
   /// Of the images of `seeds`, whose draws gave `labels` ([B], or undefined), on the labels' and the model's device.
   virtual Condition of(const std::vector<std::uint64_t>& seeds, const at::Tensor& labels) const = 0;
+  /// Of models conditioned on text, the states of none [1, rows, width].
+  virtual at::Tensor without_text() const { return {}; }
   /// The text of an image, for the record beside it; empty where there is none.
   virtual std::string prompt(std::uint64_t seed) const = 0;
   /// What the tokenizer cuts off the prompts of these seeds, in one line: how many it cuts, and what the first of them

@@ -51,6 +51,7 @@ struct SampleOptions {
   std::int64_t decode_batch = 0;    // latents decoded in one forward; 0: 1 on the CPU, 8 on a GPU
   Precision precision = Precision::kAuto;
   Engine engine = Engine::kAuto;
+  bool offload = false;  // the text encoder, the network and the decoder on the device one at a time
   RandomDevice random_device = RandomDevice::kCpu;
   OnBad on_bad = OnBad::kStop;
 
