@@ -64,7 +64,9 @@ Options options_of(TrainOptions& o) {
       .add("num_points", o.num_points, help("parallel points K per step").decides_result().in(between(1, 64)))
       .add("schedule_type", o.schedule_kind, help(kSchedule).decides_result())
       .add("schedule_rho", o.schedule_rho,
-           help("exponent of the schedule (polynomial, time_uniform, discrete)").decides_result().in(positive()))
+           help("exponent of the schedule (polynomial, time_uniform, discrete), shift of flowmatch")
+               .decides_result()
+               .in(positive()))
       .add("afs", o.afs, help(kAfs).decides_result())
       .add("scale_dir", o.scale_dir,
            help("bound of the learned direction scale: within [1 - scale_dir, 1 + scale_dir]")
@@ -198,7 +200,12 @@ TimeSteps TrainOptions::teacher_grid(const PredictorSpec& student_spec, const Si
   ScheduleOptions schedule = student_spec.schedule;
   schedule.kind = schedule_tea.value_or(schedule.kind);
   schedule.rho = schedule_rho_tea.value_or(schedule.rho);
-  return make_time_steps(schedule, (num_inserted + 1) * (student_spec.num_steps - 1) + 1, map);
+  const int num_times = (num_inserted + 1) * (student_spec.num_steps - 1) + 1;
+  if (student_spec.plan()) return make_time_steps(schedule, num_times, map);
+  PredictorSpec finer;
+  finer.schedule = schedule;
+  finer.num_steps = num_times;
+  return finer.time_steps(map);  // ends where the student does
 }
 
 SolverOptions TrainOptions::teacher_options() const {

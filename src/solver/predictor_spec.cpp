@@ -81,8 +81,6 @@ void PredictorSpec::check(const EpdParameters& p) const {
   EPD_REQUIRE(!t_steps || t_steps->size() == static_cast<std::size_t>(num_steps), "predictor: t_steps has ",
               t_steps ? t_steps->size() : 0, " entries, expected num_steps = ", num_steps);
   if (t_steps) TimeSteps{*t_steps};  // falling and positive, or throws
-  EPD_REQUIRE(t_steps || schedule.kind != ScheduleKind::kFlowMatch,
-              "predictor: schedule flowmatch ends at 0, and kinds epd and ipndm above it; use another schedule");
   EPD_REQUIRE(p.raw.size() == num_parameters(), "predictor: ", p.raw.size(), " parameters, expected ", num_parameters(),
               " for num_steps ", num_steps, " and num_points ", num_points);
   const bool finite = std::ranges::all_of(p.raw, [](double value) { return std::isfinite(value); });
@@ -91,7 +89,11 @@ void PredictorSpec::check(const EpdParameters& p) const {
 
 TimeSteps PredictorSpec::time_steps(const SigmaMap* map) const {
   if (plan()) return TimeSteps({plan()->t_0, plan()->end.sigma}, TimeSteps::Last::kMayBeZero);
-  return t_steps ? TimeSteps(*t_steps) : make_time_steps(schedule, num_steps, map);
+  if (t_steps) return TimeSteps(*t_steps);
+  if (schedule.kind != ScheduleKind::kFlowMatch) return make_time_steps(schedule, num_steps, map);
+  auto shifted = make_time_steps(schedule, num_steps + 1).values();
+  shifted.pop_back();  // points between two times are means of their logarithms, so that no step goes to 0
+  return TimeSteps(std::move(shifted));
 }
 
 template <class S>

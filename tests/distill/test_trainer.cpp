@@ -227,18 +227,63 @@ TEST(TrainOptions, AutoIsEndToEndForEpdOnPixelsWithFewSteps) {
 TEST(TrainOptions, TheTeachersGridHoldsTheStudentsToTheBit) {
   const auto map = make_sigma_map(VpNoise{});
   for (const auto& [name, kind] : kScheduleNames) {
-    if (kind == ScheduleKind::kFlowMatch) continue;  // ends at 0, where students epd and ipndm do not go
+    auto facts = SmallMixture().facts();
+    if (kind == ScheduleKind::kFlowMatch) facts.sigma_max = 1;
     for (const int num_inserted : {0, 1, 2, 6}) {
       auto options = small_options();
       options.schedule_kind = kind;
       options.num_steps = 7;
       options.num_inserted = num_inserted;
-      const auto start = options.initial_predictor(SmallMixture().facts());
+      const auto start = options.initial_predictor(facts);
       const auto student = start.time_steps(map.get()), teacher = options.teacher_grid(start, map.get());
       for (std::size_t i = 0; i < student.size(); ++i) {
         EXPECT_EQ(student[i], teacher[i * (num_inserted + 1)]) << name << ", " << num_inserted << " inserted";
       }
     }
+  }
+}
+
+/// y ~ N(0, 0.5^2) as a flow model: D(x; s) = (1 - s) 0.5^2 x / v, v = (1 - s)^2 0.5^2 + s^2.
+class GaussianFlow : public AutogradDenoiser {
+ public:
+  GaussianFlow() {
+    facts_.dataset_name = "gaussian";
+    facts_.resolution = 2;
+    facts_.channels = 3;
+    facts_.noise = FlowNoise{3};
+    facts_.sigma_min = 1e-3;
+    facts_.sigma_max = 1;
+  }
+  const ModelFacts& facts() const override { return facts_; }
+  at::Tensor evaluate(const at::Tensor& x, const at::Tensor& sigma, std::int64_t, const Condition&) const override {
+    const auto s = sigma.view({-1, 1, 1, 1}), of_data = (1 - s) * 0.25;
+    return of_data * x / (of_data * (1 - s) + s * s);
+  }
+
+ private:
+  ModelFacts facts_;
+};
+
+TEST(Trainer, TeachesStudentsOnTheTimesOfFlowModels) {
+  const GaussianFlow denoiser;
+  for (const auto student : {StudentKind::kEpd, StudentKind::kIpndm}) {
+    auto options = small_options();
+    options.student = student;
+    options.schedule_kind = ScheduleKind::kFlowMatch;
+    options.schedule_rho = 3;
+    options.afs = Afs::kNo;
+    options.objective = Objective::kEndToEnd;
+    options.init = "midpoint";
+    options.total_kimg = 0.8;
+    const auto group = ProcessGroup::alone();
+    auto trainer = make_trainer(options, denoiser, *group);
+    const auto t = trainer.predictor().time_steps();
+    EXPECT_EQ(t[0], 1);
+    EXPECT_NEAR(t.values().back(), 3e-3 / 1.002, 1e-12);  // sigma_min, shifted
+    const double before = trainer.iterate().loss.back();
+    double after = before;
+    while (!trainer.done()) after = trainer.iterate().loss.back();
+    EXPECT_LT(after, 0.5 * before) << name_of(kStudentNames, student);
   }
 }
 
