@@ -187,12 +187,12 @@ class Folder:
             )
         return component
 
-    def network(self) -> tuple[str, Component]:
-        """The denoising network and its name in the index."""
+    def network(self) -> Component:
+        """The denoising network."""
         names = [name for name in ("unet", "transformer") if self.has(name)] if self.index else ["unet"]
         if not names:
             raise ValueError(f"{self.root / INDEX}: a {self.index.get('_class_name')} has no unet and no transformer")
-        return names[0], self.component(names[0])
+        return self.component(names[0])
 
     def scheduler(self) -> dict[str, Any]:
         """scheduler_config.json; diffusers' defaults, which is said, where a network stands alone."""

@@ -44,8 +44,8 @@ class FlowTime(nn.Module):
 class Denoiser(nn.Module):
     """D(x; sigma) of a network that predicts the noise, v or the image at a x, a = 1 / sqrt(1 + sigma^2).
 
-    D = x - sigma eps, D = a (a x - sigma v), or the prediction itself. Of a flow model the velocity at x. Of more outputs
-    than channels (a learned variance behind) the first count.
+    D = x - sigma eps, D = a (a x - sigma v), or the prediction itself. Of a flow model the velocity at x. Of more
+    outputs than channels (a learned variance behind) the first count.
     """
 
     def __init__(self, network: nn.Module, time: nn.Module, prediction: str):
@@ -157,13 +157,11 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     if len(files) != 1:
         raise ValueError(f"a diffusers folder is one source; {len(files)} given")
     folder = Folder(files[0], sizes.variant)
-    place, network_part = folder.network()
+    network_part = folder.network()
     network_part.expect(*UNETS)
     config = network_part.config
-    text = folder.has("text_encoder") or folder.has("text_encoder_2")
-    if folder.index.get("requires_aesthetics_score") or (
-        folder.has("text_encoder_2") and not folder.has("text_encoder")
-    ):
+    first_text, second_text = folder.has("text_encoder"), folder.has("text_encoder_2")
+    if folder.index.get("requires_aesthetics_score") or (second_text and not first_text):
         raise ValueError(f"{folder.root} is the refiner of Stable Diffusion XL, which sees an image: not supported")
     channels = check_channels(config)
     state = network_part.weights()
@@ -186,7 +184,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
             "image_channels": stage.decoder.conv_out.out_channels,
         }
         parts, kind = [*parts, part], LatentDenoiser
-    if text:
+    if first_text:
         if not decoder:
             raise ValueError(f"{folder.root} has a text encoder and no vae: not supported")
         module, facts["text"], encoders = read_text(folder)

@@ -26,7 +26,6 @@ OTHER_KINDS = (
     "VQDiffusion",
     "Cosine",
     "Amused",
-    "Unclip",
 )
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 LEAST_ALPHA_CUMPROD = 2.0**-24  # what diffusers puts for the zero of a zero terminal SNR

@@ -3,8 +3,8 @@
 NAME is a dataset name of registry.json; the files stand in the order that it lists them (imagenet256: the diffusion
 model, then the classifier; *_ldm: the latent diffusion model, then the first stage where the former lacks it). A zip
 archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run. Any other
-NAME with --source is a model of your own: a checkpoint of these families, or a folder of diffusers' save_pretrained. The
-detectors inception and inception-pytorch (inception.py) are made in the same way.
+NAME with --source is a model of your own: a checkpoint of these families, or a folder of diffusers' save_pretrained.
+The detectors inception and inception-pytorch (inception.py) are made in the same way.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 import contract
 import fetch
@@ -27,6 +27,7 @@ from archive import found_in, load_content
 from clip_vocabulary import write_tokenizer
 from diffusers_folder import is_folder_source
 from diffusers_schedule import PREDICTIONS
+from safe_load import Record
 
 # Each family is a module with read_model(name, files, sizes) -> (the contract's module, its facts).
 FAMILIES = {name: name for name in ("edm", "edm2", "dit", "sit", "consistency", "adm", "ldm", "sd")} | {
@@ -57,13 +58,15 @@ def family_of(file: Path) -> str:
     content = load_content(file)
     names = list(content) if isinstance(content, dict) else []
     starts = {name.partition(".")[0] for name in names if isinstance(name, str)}
-    if "ema" in starts and not isinstance(content["ema"], Tensor):
-        return "edm"
+    if isinstance(ema := content.get("ema") if names else None, Record):
+        return "edm2" if ema.class_name == "Precond" else "edm"
     if "cond_stage_model" in starts:
         return "sd"
     if "model" in starts and any(name.startswith("model.diffusion_model.") for name in names):
         return "ldm"
-    if isinstance(content, dict) and "input_blocks" in starts:
+    if "x_embedder" in starts or (isinstance(ema, dict) and "x_embedder.proj.weight" in ema):
+        raise ValueError(f"{file}: a transformer on latents: give --family dit|sit")
+    if "input_blocks" in starts:
         raise ValueError(f"{file}: a U-Net of guided diffusion or of Consistency Models: give --family adm|consistency")
     raise ValueError(f"{file} tells no family ({found_in(content)}): give --family {'|'.join(FAMILIES)}")
 
@@ -76,9 +79,11 @@ def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn
     known = registry.load()
     if files and (sizes.family or name not in known or is_folder_source(files[0])):
         family = sizes.family or family_of(files[0])
-        takes = {"adm": (2,), "ldm": (1, 2)}.get(family, (1,))
+        takes = {"adm": (2,), "ldm": (1, 2), "dit": (2,), "sit": (2,), "edm2": (1, 2, 3)}.get(family, (1,))
         if len(files) not in takes:
-            raise ValueError(f"a model of the family {family} is made from {takes[-1]} files; {len(files)} given")
+            raise ValueError(
+                f"a model of the family {family} is made from {' or '.join(map(str, takes))} files; {len(files)} given"
+            )
         return importlib.import_module(FAMILIES[family]).read_model(name, files, sizes)
     entry = registry.find(name)
     required = sum(not file.optional for file in entry.files)

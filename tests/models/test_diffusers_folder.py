@@ -232,10 +232,9 @@ class LatentPipelines(Case):
         for options, scale, shift in cases:
             with self.subTest(str(options)):
                 shutil.rmtree(self.folder)
+                levels = len(options.get("up_block_types", "ab"))
                 facts = self.decoded(decoder(**options), scale, shift)
-                self.assertEqual(
-                    facts["latent"]["image_resolution"], 8 * 2 ** (len(options.get("up_block_types", "ab")) - 1)
-                )
+                self.assertEqual(facts["latent"]["image_resolution"], 8 * 2 ** (levels - 1))
 
     def test_a_vector_quantised_pipeline(self):
         vqvae = spread(diffusers.VQModel(
