@@ -59,7 +59,7 @@ def make_facts(
     "unconditional" (the states of cfg's other half: "empty", of the empty text, or "zeros").
     guided_channels: cfg guides the first so many channels of D, the others are the conditional's (default: all).
     guide: the model has guide(), for guidance by a weaker network.
-    sizes: {"multiple": m}, the state may have any height and width that are multiples of m (default: `resolution` alone).
+    sizes: {"multiple": m}, the state may have any height and width in multiples of m (default: `resolution` alone).
     """
     if condition not in ("none", "label", "text"):
         raise ValueError(f"condition must be none, label or text, got {condition!r}")

@@ -69,15 +69,8 @@ class Denoiser(nn.Module):
 class LatentDenoiser(Denoiser):
     """A denoiser of latents: its decoder is given latent * scale + shift."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        time: nn.Module,
-        prediction: str,
-        first_stage: FirstStage,
-        scaling: tuple[Tensor, Tensor],
-    ):
-        super().__init__(network, time, prediction)
+    def __init__(self, denoiser: tuple[Any, ...], first_stage: FirstStage, scaling: tuple[Tensor, Tensor]):
+        super().__init__(*denoiser)
         self.first_stage = first_stage
         self.register_buffer("scale", scaling[0])
         self.register_buffer("shift", scaling[1])
@@ -90,16 +83,8 @@ class LatentDenoiser(Denoiser):
 class TextDenoiser(LatentDenoiser):
     """The same with a text condition: the states that encode_text makes of tokens."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        time: nn.Module,
-        prediction: str,
-        first_stage: FirstStage,
-        scaling: tuple[Tensor, Tensor],
-        text_encoder: nn.Module,
-    ):
-        super().__init__(network, time, prediction, first_stage, scaling)
+    def __init__(self, text_encoder: nn.Module, *decoding: Any):
+        super().__init__(*decoding)
         self.text_encoder = text_encoder
 
     @torch.jit.export
@@ -169,7 +154,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     resolution = state_size(config, sizes.resolution)
     half = half_precision(state)
     facts: dict[str, Any] = noise_facts | label_facts(config)
-    parts, kind, decoding = [network_part], Denoiser, []
+    parts, text_encoder, decoding = [network_part], None, ()
     decoder = next((name for name in ("vae", "vqvae") if folder.has(name)), None)
     if decoder:
         part = folder.component(decoder)
@@ -178,21 +163,24 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
         takes = part.config.get("latent_channels", 4 if decoder == "vae" else 3)
         if takes != channels:
             raise ValueError(f"the network makes {channels} channels, the decoder takes {takes}")
-        decoding = [stage, latent_scaling(part.config, channels)]
+        decoding = stage, latent_scaling(part.config, channels)
         facts["latent"] = {
             "image_resolution": resolution * upscaling(stage),
             "image_channels": stage.decoder.conv_out.out_channels,
         }
-        parts, kind = [*parts, part], LatentDenoiser
+        parts.append(part)
     if first_text:
         if not decoder:
             raise ValueError(f"{folder.root} has a text encoder and no vae: not supported")
-        module, facts["text"], encoders = read_text(folder)
+        text_encoder, facts["text"], encoders = read_text(folder)
         facts["condition"] = "text"
-        decoding.append(module)
-        parts, kind = [*parts, *encoders], TextDenoiser
+        parts += encoders
     source = {key: value for part in parts for key, value in part.sources().items()}
     precision = "float16" if half or decoder else "float32"
     facts |= {"dataset_name": name, "resolution": resolution, "channels": channels, "precision": precision}
-    network = build_unet(config, state, upscaling(decoding[0]) if decoder else 1)
-    return kind(network, time, prediction, *decoding), make_facts(**facts, source=source)
+    denoiser = build_unet(config, state, upscaling(decoding[0]) if decoder else 1), time, prediction
+    if text_encoder:
+        model: nn.Module = TextDenoiser(text_encoder, denoiser, *decoding)
+    else:
+        model = LatentDenoiser(denoiser, *decoding) if decoder else Denoiser(*denoiser)
+    return model, make_facts(**facts, source=source)

@@ -226,7 +226,5 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     table = NoiseTable((1 - torch.linspace(0.0001, 0.02, 1000, dtype=torch.float64)).cumprod(0))
     model = DitDenoiser(network, first_stage, table, sizes.scale_factor or SCALE_FACTOR)
     noise = {"kind": "table", "alphas_cumprod": (2 * table.log_alpha).exp().tolist()}
-    facts = make_facts(
-        dataset_name=name, sigma_min=table.sigma(1e-3), sigma_max=table.sigma(1.0), noise=noise, **facts
-    )
+    facts = make_facts(dataset_name=name, sigma_min=table.sigma(1e-3), sigma_max=table.sigma(1.0), noise=noise, **facts)
     return model, facts

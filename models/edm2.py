@@ -338,7 +338,9 @@ def read_content(
     if kind not in ("StandardRGBEncoder", "StabilityVAEEncoder"):
         raise ValueError(f"its images are encoded by {kind}, which is not known")
     if (kind == "StabilityVAEEncoder") != (decoder is not None):
-        wants = "needs a checkpoint of Stable Diffusion's autoencoder" if decoder is None else "has no use for a decoder"
+        wants = (
+            "needs a checkpoint of Stable Diffusion's autoencoder" if decoder is None else "has no use for a decoder"
+        )
         raise ValueError(f"the model, of {channels} channels, {wants}")
     if decoder:
         add_decoder(model, encoder, channels, decoder)

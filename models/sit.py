@@ -1,6 +1,6 @@
 """SiT (Ma et al. 2024): DiT's network as a flow model.
 
-SiT's clock t runs from noise to data, x_t = t x_0 + (1 - t) e, and its velocity is x_0 - e. The contract's is s = 1 - t.
+SiT's clock t runs from noise to data, x_t = t x_0 + (1 - t) e, and its velocity is x_0 - e. Here s = 1 - t.
 """
 
 from pathlib import Path

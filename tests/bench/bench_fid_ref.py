@@ -4,11 +4,11 @@
     python tests/bench/bench_fid_ref.py --against onnxruntime --images 320     the same network
     python tests/bench/bench_fid_ref.py --against loop --images 10000          the demo's feature network
 
-pytorch-fid is its own calculate_activation_statistics (the package must be there); `loop` reads with Pillow,
-runs the TorchScript network batch by batch, and takes numpy.cov, as a plain script would; `onnxruntime` is such a script
-around the network in ONNX. Both sides start as programs
-of their own, read the same folder of PNGs (made here) and write an .npz, in turn, --repeats times; the best counts.
-Prints a line of JSON: wall and CPU seconds of both, their ratios, and how far mean and covariance differ.
+pytorch-fid is its own calculate_activation_statistics (the package must be there); `loop` reads with Pillow, runs the
+TorchScript network batch by batch, and takes numpy.cov, as a plain script would; `onnxruntime` is that script around
+the network in ONNX. Both sides start as programs of their own, read the same folder of PNGs (made here) and write an
+.npz, in turn, --repeats times; the best counts. Prints a line of JSON: wall and CPU seconds of both, their ratios,
+and how far mean and covariance differ.
 """
 
 import argparse
@@ -179,7 +179,9 @@ def main():
             "--weights",
             folder / "weights.pth",
             "--detector",
-            make_onnx(detector, folder / "network.onnx", options.size) if options.against == "onnxruntime" else detector,
+            make_onnx(detector, folder / "network.onnx", options.size)
+            if options.against == "onnxruntime"
+            else detector,
         ]
         for _ in range(options.repeats):
             theirs.append(timed(script, options.threads))

@@ -96,7 +96,9 @@ def main():
         make_detector(folder / "network.ts", options.python_with_torch, options.condition)
         make_images(folder, options.images)
         for name in ("generated", "real"):
-            run_fid(options, folder, "ref", "--data", folder / f"{name}.npz", "--dest", folder / f"{name}_statistics.npz")
+            run_fid(
+                options, folder, "ref", "--data", folder / f"{name}.npz", "--dest", folder / f"{name}_statistics.npz"
+            )
         a, b = (numpy.load(folder / f"{name}_statistics.npz") for name in ("generated", "real"))
         a, b = ({key: file[key] for key in ("mu", "sigma")} for file in (a, b))
         ours, theirs = [], []

@@ -3,8 +3,8 @@
     python tests/bench/bench_kid.py [--fid build/bin/fid] [--images 5000]
 
 The features are those of bench_frechet.py. `fid calc --metrics kid` tells its own seconds for the score; torch-fidelity
-(the package must be there) gets the same features as float32, in which it multiplies them; `fid` does so in float64. Both
-with --threads threads, in turn, --repeats times; the best counts. Prints a line of JSON.
+(the package must be there) gets the same features as float32, in which it multiplies them; `fid` does so in float64.
+Both with --threads threads, in turn, --repeats times; the best counts. Prints a line of JSON.
 """
 
 import argparse

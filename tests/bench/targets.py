@@ -2,8 +2,8 @@
 
     python tests/bench/targets.py [--scipy OTHER_PYTHON ...] [--train_before PROGRAM] [--only WORD]
 
-A row needs what its baseline is made of: pytorch-fid, torch-fidelity, SciPy, onnxruntime (with onnx and onnxscript); what
-is absent is left out, with the reason. The demo model is compiled for it in a temporary folder (g++, 2 minutes).
+A row needs what its baseline is made of: pytorch-fid, torch-fidelity, SciPy, onnxruntime (with onnx and onnxscript);
+what is absent is left out, with the reason. The demo model is compiled for it in a temporary folder (g++, 2 minutes).
 --scipy adds Pythons with other versions of SciPy, --train_before a `train` built from other sources. --only takes the
 rows whose names hold the word.
 """

@@ -97,7 +97,9 @@ def dit_model(name: str, folder: Path):
     with torch.device("meta"):
         own = dit.Transformer(4, 2, 256, 1152, 28, 16, 4608, 256, 1000, 8).state_dict()
     prefix = "first_stage_model."
-    decoder = {key: shape for key, shape in latent_support.recipe("ms_coco")["shapes"].items() if key.startswith(prefix)}
+    decoder = {
+        key: shape for key, shape in latent_support.recipe("ms_coco")["shapes"].items() if key.startswith(prefix)
+    }
     parts = [{key: list(value.shape) for key, value in own.items()}]
     parts.append({key.removeprefix(prefix): shape for key, shape in decoder.items()})
     files = [folder / f"{i}.pt" for i in range(2)]

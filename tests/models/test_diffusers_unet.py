@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
 
 from contract import relative_error  # noqa: E402
 from diffusers_config import DEFAULTS  # noqa: E402
+from diffusers_model import Denoiser, TableTime  # noqa: E402
 from diffusers_unet import build_unet  # noqa: E402
-from ldm import NoiseTable, linear_noise_table  # noqa: E402
-from preconditioning import FlowDenoiser, TableDenoiser  # noqa: E402
+from ldm import NoiseTable  # noqa: E402
 
 try:
     import diffusers
@@ -196,7 +196,7 @@ class Originals(unittest.TestCase):
                 table = scheduler.alphas_cumprod.double()
                 table[-1] = max(table[-1], 2.0**-24)
                 network = build_unet(PLAIN, original(PLAIN).state_dict())
-                denoiser = torch.jit.script(TableDenoiser(network, NoiseTable(table), prediction))
+                denoiser = torch.jit.script(Denoiser(network, TableTime(NoiseTable(table)), prediction))
                 for step in (0, 1, 500, 998) + (() if zero and prediction == "epsilon" else (999,)):
                     seen = torch.randn(2, 3, 8, 8, generator=torch.manual_seed(step))
                     with torch.no_grad():
@@ -233,19 +233,6 @@ class Goldens(unittest.TestCase):
             one_hot = network(x, time, torch.nn.functional.one_hot(labels, 5).float())
             self.assertLess(relative_error(one_hot, number), TOLERANCE)
             self.assertGreater(relative_error(network(x, time, None), number), 1e-3)
-
-    def test_a_flow(self):
-        velocity = lambda x, time, condition: x * (time / 1000)[:, None, None, None]
-        x, sigma = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 3.0])
-
-        class Velocity(torch.nn.Module):
-            def forward(self, x: torch.Tensor, time: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
-                return x * (time / 1000)[:, None, None, None]
-
-        s = (sigma / (1 + sigma))[:, None, None, None]
-        y = (1 - s) * x
-        denoised = torch.jit.script(FlowDenoiser(Velocity()))(x, sigma)
-        self.assertLess(relative_error(denoised, y - s * velocity(y, 1000 * s[:, 0, 0, 0], None)), TOLERANCE)
 
 
 def random_network(config):
@@ -325,10 +312,6 @@ class Refusals(unittest.TestCase):
             changed = {key: value for key, value in (state | change).items() if value is not None}
             with self.subTest(message), self.assertRaisesRegex(ValueError, message):
                 build_unet(PLAIN, changed)
-
-    def test_predictions_are_three(self):
-        with self.assertRaisesRegex(ValueError, "prediction_type 'score'"):
-            TableDenoiser(torch.nn.Identity(), NoiseTable(linear_noise_table(0.1, 0.2, 4)), "score")
 
 
 if __name__ == "__main__":

@@ -179,7 +179,9 @@ class Transformers(TransformerTest):
     def test_training_checkpoints_give_their_averages_and_say_what_they_were_trained_for(self):
         golden, decoder = golden_of("sit"), self.decoder()
         whole = {"model": {}, "ema": golden.weights(), "opt": {}}
-        self.assertEqual(sit.read_model("sit", [self.saved("a", whole), decoder], Sizes(num_heads=6))[1]["label_dim"], 5)
+        self.assertEqual(
+            sit.read_model("sit", [self.saved("a", whole), decoder], Sizes(num_heads=6))[1]["label_dim"], 5
+        )
         arguments = argparse.Namespace(path_type="GVP", prediction="velocity")
         file = self.saved("b", whole | {"args": arguments})
         with self.assertRaisesRegex(ValueError, "trained with path_type GVP; only Linear"):
