@@ -294,7 +294,8 @@ class SampleRun {
     Samples samples;
     if (!absent.empty()) samples = sampler.draw(absent);
     bad_.insert(bad_.end(), samples.bad.begin(), samples.bad.end());
-    if (layout_.is_packed() && samples.labels.defined()) drawn_labels_.emplace_back(samples.seeds, samples.labels);
+    if (layout_.is_packed() && samples.labels.defined())
+      drawn_labels_.emplace_back(samples.seeds, samples.labels.cpu());
     if (files && !samples.seeds.empty()) files->add(samples);
     if (scorer_ && samples.bad.size() < batch.size()) scorer_->add(pixels_of(batch, samples, missing));
   }
@@ -319,8 +320,7 @@ class SampleRun {
   std::vector<std::int64_t> labels(const Seeds& seeds) const {
     if (resolved_.facts.label_dim == 0) return {};
     std::unordered_map<std::uint64_t, std::int64_t> label_of;
-    for (const auto& [drawn, on_device] : drawn_labels_) {
-      const auto values = on_device.cpu();
+    for (const auto& [drawn, values] : drawn_labels_) {
       for (std::size_t i = 0; i < drawn.size(); ++i) label_of[drawn[i]] = values.const_data_ptr<std::int64_t>()[i];
     }
     Seeds others;  // drawn by other processes, or before the run was interrupted
