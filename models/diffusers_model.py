@@ -178,7 +178,10 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     source = {key: value for part in parts for key, value in part.sources().items()}
     precision = "float16" if half or decoder else "float32"
     facts |= {"dataset_name": name, "resolution": resolution, "channels": channels, "precision": precision}
-    denoiser = build_unet(config, state, upscaling(decoding[0]) if decoder else 1), time, prediction
+    network = build_unet(config, state, upscaling(decoding[0]) if decoder else 1)
+    if resolution % network.multiple == 0:
+        facts["sizes"] = {"multiple": network.multiple}
+    denoiser = network, time, prediction
     if text_encoder:
         model: nn.Module = TextDenoiser(text_encoder, denoiser, *decoding)
     else:

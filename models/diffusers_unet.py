@@ -52,6 +52,7 @@ class Unet(nn.Module):
             nn.Embedding(config.number("num_class_embeds"), width) if config["num_class_embeds"] else None
         )
 
+        self.multiple = 2 ** (config.count - 1)  # of the heights and widths that it takes
         self.pooled, self.upscaling = 0, upscaling
         self.add_embedding = self.add_time_proj = self.encoder_hid_proj = None
         if config.conditional and config["addition_embed_type"]:

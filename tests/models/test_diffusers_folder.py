@@ -144,6 +144,8 @@ class Schedules(Case):
         table = alphas_cumprod(json.loads(zero.to_json_string()))
         self.assert_close(table, zero.alphas_cumprod, 1e-5)
         self.assertEqual(float(table[-1]), 2.0**-24)
+        linear = alphas_cumprod({"_class_name": "DDPMScheduler", "rescale_betas_zero_snr": True})
+        self.assertTrue(bool((linear.diff() < 0).all()) and 0 < float(linear[-1]) < 2.0**-24)
 
 
 class PixelPipelines(Case):
