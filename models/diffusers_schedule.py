@@ -74,7 +74,7 @@ def alphas_cumprod(config: dict[str, Any]) -> Tensor:
         root = table.sqrt()
         table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
         before = float(table[-2])  # of linear betas below that least value
-        table[-1] = LEAST_ALPHA_CUMPROD if LEAST_ALPHA_CUMPROD < before else before / 2
+        table[-1] = LEAST_ALPHA_CUMPROD if before > LEAST_ALPHA_CUMPROD else before / 2
     if len(table) < 2 or not (float(table[-1]) > 0 and float(table[0]) < 1 and bool((table.diff() < 0).all())):
         raise ValueError("the scheduler's betas make no falling table of noise levels between 0 and 1")
     return table

@@ -71,12 +71,22 @@ def family_of(file: Path) -> str:
     raise ValueError(f"{file} tells no family ({found_in(content)}): give --family {'|'.join(FAMILIES)}")
 
 
+def check_options(family: str, sizes: Sizes) -> None:
+    """Refuses what only the folders of diffusers have a use for."""
+    for option in ("prediction_type", "variant"):
+        if getattr(sizes, option) and family != "diffusers":
+            raise ValueError(f"--{option} is for folders of diffusers: the family {family} has no use for it")
+
+
 def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn.Module, dict[str, Any]]:
     """The module of a dataset name, with its weights, and its facts. Raises ValueError or OSError with the reason.
 
     A name that the registry lacks is a user's own model; its family, where it is not given, shows in its source.
     """
     known = registry.load()
+    for file in files:
+        if not file.exists():
+            raise ValueError(f"--source {file}: there is no such file or folder")
     if files and (sizes.family or name not in known or is_folder_source(files[0])):
         family = sizes.family or family_of(files[0])
         takes = {"adm": (2,), "ldm": (1, 2), "dit": (2,), "sit": (2,), "edm2": (1, 2, 3)}.get(family, (1,))
@@ -84,8 +94,10 @@ def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn
             raise ValueError(
                 f"a model of the family {family} is made from {' or '.join(map(str, takes))} files; {len(files)} given"
             )
+        check_options(family, sizes)
         return importlib.import_module(FAMILIES[family]).read_model(name, files, sizes)
     entry = registry.find(name)
+    check_options(entry.family, sizes)
     required = sum(not file.optional for file in entry.files)
     if not required <= len(files) <= len(entry.files):
         names = ", ".join(file.name + (" if needed" if file.optional else "") for file in entry.files)

@@ -134,6 +134,17 @@ class Refusals(unittest.TestCase):
                 export.main()
         self.assertIn("https://host/x.pkl is an address", err.getvalue())
 
+    def test_a_source_that_is_missing_is_named(self):
+        for name in ("ms_coco", "my-model"):
+            self.assertIn("none.ckpt: there is no such", self.export(name, "--source", self.folder / "none.ckpt"))
+
+    def test_options_of_diffusers_folders_are_refused_elsewhere(self):
+        file = self.folder / "a.ckpt"
+        file.touch()
+        for option, value in (("--prediction_type", "v_prediction"), ("--variant", "fp16")):
+            for name in (["ms_coco"], ["my-model", "--family", "edm"]):
+                self.assertIn(f"{option} is for folders", self.export(*name, "--source", file, option, value))
+
     def test_an_unforeseen_error_is_one_line(self):
         with mock.patch.object(export, "read_model", side_effect=IndexError("deep\ndown")):
             self.assertIn("IndexError: deep down", self.export("ms_coco", "--source", "x"))
