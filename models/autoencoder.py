@@ -193,3 +193,11 @@ def build_first_stage(state: StateDict, groups: int = 32, post_quant: bool = Tru
 def upscaling(stage: FirstStage) -> int:
     """How many times larger the image is than its latent."""
     return 2 ** (len(stage.decoder.up) - 1)
+
+
+def latent_fact(stage: FirstStage, resolution: int) -> dict[str, int]:
+    """The fact `latent` of a model of latents of this resolution."""
+    return {
+        "image_resolution": resolution * upscaling(stage),
+        "image_channels": stage.decoder.conv_out.out_channels,
+    }

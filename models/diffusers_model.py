@@ -7,27 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autoencoder import FirstStage, upscaling
+from autoencoder import FirstStage, latent_fact, upscaling
 from contract import make_facts
 from diffusers_decoder import build_decoder, latent_scaling
 from diffusers_folder import Folder, half_precision
 from diffusers_schedule import alphas_cumprod, flow_shift, prediction_type
 from diffusers_text import read_text
 from diffusers_unet import build_unet
-from ldm import NoiseTable
+from ldm import NoiseTable, TableTime
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
-
-
-class TableTime(nn.Module):
-    """The time m of a noise level in a table alphas_cumprod [M], 0 to M - 1, and between its entries."""
-
-    def __init__(self, noise: NoiseTable):
-        super().__init__()
-        self.noise = noise
-
-    def forward(self, sigma: Tensor) -> Tensor:
-        return self.noise(sigma) * self.noise.log_alpha.shape[0] - 1
 
 
 class FlowTime(nn.Module):
@@ -164,10 +153,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
         if takes != channels:
             raise ValueError(f"the network makes {channels} channels, the decoder takes {takes}")
         decoding = stage, latent_scaling(part.config, channels)
-        facts["latent"] = {
-            "image_resolution": resolution * upscaling(stage),
-            "image_channels": stage.decoder.conv_out.out_channels,
-        }
+        facts["latent"] = latent_fact(stage, resolution)
         parts.append(part)
     if first_text:
         if not decoder:

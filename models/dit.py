@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archive import found_in, load_checkpoint, unpacked
-from autoencoder import FirstStage, build_first_stage, upscaling
+from autoencoder import FirstStage, build_first_stage, latent_fact
 from contract import make_facts, sources
-from ldm import NoiseTable
+from ldm import NoiseTable, TableTime
 from preconditioning import NoiseDenoiser, NoiseFeatures, geometric_frequencies
 from safe_load import Record, load
 from state_dict import StateDict, load_strictly
@@ -145,17 +145,6 @@ def build_transformer(state: StateDict, num_heads: int | None = None, head_chann
     return load_strictly(network, state)
 
 
-class TableTime(nn.Module):
-    """The step of a table of M noise levels, between them linear in ln a."""
-
-    def __init__(self, table: NoiseTable):
-        super().__init__()
-        self.table = table
-
-    def forward(self, sigma: Tensor) -> Tensor:
-        return (self.table(sigma) * self.table.log_alpha.shape[0] - 1).to(sigma.dtype)
-
-
 def features_of(network: Transformer) -> NoiseFeatures:
     return NoiseFeatures(geometric_frequencies(network.t_embedder["mlp"][0].in_features // 2))
 
@@ -211,10 +200,7 @@ def read_parts(files: list[Path], sizes: Any) -> tuple[Transformer, FirstStage, 
         label_format="onehot",
         precision="bfloat16",
         guided_channels=min(GUIDED_CHANNELS, channels),
-        latent={
-            "image_resolution": resolution * upscaling(first_stage),
-            "image_channels": first_stage.decoder.conv_out.out_channels,
-        },
+        latent=latent_fact(first_stage, resolution),
         source=sources(*files),
     )
     return network, first_stage, facts, arguments

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archive import load_checkpoint
-from autoencoder import build_first_stage, upscaling
+from autoencoder import build_first_stage, latent_fact
 from contract import make_facts, sources
 from edm_blocks import Conv2d
 from preconditioning import EdmDenoiser
@@ -344,8 +344,7 @@ def read_content(
         raise ValueError(f"the model, of {channels} channels, {wants}")
     if decoder:
         add_decoder(model, encoder, channels, decoder)
-        size = resolution * upscaling(model.first_stage)
-        latent = {"image_resolution": size, "image_channels": model.first_stage.decoder.conv_out.out_channels}
+        latent = latent_fact(model.first_stage, resolution)
     facts = make_facts(
         dataset_name=name,
         resolution=resolution,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from archive import load_checkpoint
-from autoencoder import FirstStage, build_first_stage, upscaling
+from autoencoder import FirstStage, build_first_stage, latent_fact
 from contract import make_facts, sources
 from ldm_unet import LatentUnet
 from preconditioning import NoiseFeatures, geometric_frequencies
@@ -41,6 +41,10 @@ class NoiseTable(nn.Module):
         low, high = table[right - 1], table[right]
         return (right + (log_alpha - low) / (high - low)) / count
 
+    def time(self, sigma: Tensor) -> Tensor:
+        """The step of sigma [B] in the table, 0 to M - 1, and between its entries."""
+        return self.forward(sigma) * self.log_alpha.shape[0] - 1
+
     def sigma(self, u: float) -> float:
         """The noise level of u."""
         count = self.log_alpha.shape[0]
@@ -48,6 +52,17 @@ class NoiseTable(nn.Module):
         low, high = self.log_alpha[right - 1], self.log_alpha[right]
         log_alpha = low + (u * count - right) * (high - low)
         return float(torch.expm1(-2 * log_alpha).sqrt())
+
+
+class TableTime(nn.Module):
+    """The time that a network is told, where that is the step in a table."""
+
+    def __init__(self, noise: NoiseTable):
+        super().__init__()
+        self.noise = noise
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        return self.noise.time(sigma).to(sigma.dtype)
 
 
 def linear_noise_table(start: float, end: float, count: int = 1000) -> Tensor:
@@ -76,7 +91,7 @@ class LatentDenoiser(nn.Module):
         self.padding = channels % 2
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
-        time = self.noise(sigma) * self.noise.log_alpha.shape[0] - 1
+        time = self.noise.time(sigma)
         features = nn.functional.pad(self.time_features(time.to(x.dtype)), [0, self.padding])
         sigma = sigma.to(x.dtype)[:, None, None, None]
         return x - sigma * self.network(x / (1 + sigma**2).sqrt(), features, condition).to(x.dtype)
@@ -189,10 +204,7 @@ def latent_facts(model: LatentDenoiser, dataset_name: str, resolution: int | Non
         sigma_min=table.sigma(1e-3),
         sigma_max=table.sigma(1.0),
         noise={"kind": "table", "alphas_cumprod": (2 * table.log_alpha).exp().tolist()},
-        latent={
-            "image_resolution": resolution * upscaling(model.first_stage),
-            "image_channels": model.first_stage.decoder.conv_out.out_channels,
-        },
+        latent=latent_fact(model.first_stage, resolution),
         # Published samples were drawn with the network in half precision.
         precision="float16",
         **more,

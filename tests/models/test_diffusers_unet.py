@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
 
 from contract import relative_error  # noqa: E402
 from diffusers_config import DEFAULTS  # noqa: E402
-from diffusers_model import Denoiser, TableTime  # noqa: E402
+from diffusers_model import Denoiser  # noqa: E402
 from diffusers_unet import build_unet  # noqa: E402
-from ldm import NoiseTable  # noqa: E402
+from ldm import NoiseTable, TableTime  # noqa: E402
 
 try:
     import diffusers
