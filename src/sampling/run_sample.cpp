@@ -1,7 +1,5 @@
 #include "epd/sampling/run_sample.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -21,20 +19,18 @@
 #include "epd/distributed/shard.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/options_json.h"
-#include "epd/metrics/scorer.h"
 #include "epd/metrics/tensor_images.h"
 #include "epd/sampling/common_options.h"
 #include "epd/sampling/output_folder.h"
 #include "epd/sampling/sampler.h"
 #include "epd/sampling/seed_noise.h"
 #include "image_files.h"
+#include "sample_scorer.h"
 
 namespace epd {
 namespace {
 
 using Seeds = std::vector<std::uint64_t>;
-
-constexpr std::int64_t kLabelsAtOnce = 64;
 
 std::string encoded(const Seeds& seeds) { return seeds.empty() ? "" : seeds_text(seeds); }
 Seeds decoded(const std::string& text) { return text.empty() ? Seeds() : parse_seeds(text); }
@@ -45,57 +41,6 @@ PngText text_for(const Method& method) {
   if (!method.plan_sha256.empty()) text.emplace_back("plan", method.plan_sha256);
   return text;
 }
-
-/// What scoring found.
-struct ScoredSamples {
-  Scores scores;
-  Json record;  // the scores, and what they depend on
-};
-
-/// Scores images as they are drawn. Added in the order in which `fid calc` reads their files, by as many processes,
-/// they give the same bits on the CPU.
-class SampleScorer {
- public:
-  /// Reads the reference before any work is done. Throws Error where it does not fit the detector or the metrics.
-  SampleScorer(const ScoreOptions& options, const std::string& dataset_name, at::Device device)
-      : options_(options),
-        device_(device),
-        reference_(read_feature_set(find_reference(options.reference), options.metrics.need_features())),
-        detector_(open_scoring_detector(dataset_name, options.detector, device)),
-        scorer_(detector_, options.metrics.need_features()) {
-    require_same_detector(*detector_, reference_.statistics);
-    if (options.detector.empty()) warn_of_unknown_detector(*detector_, reference_.statistics);
-  }
-
-  /// Pixels uint8 [B, H, W, C], C 1 or 3.
-  void add(const at::Tensor& pixels) { scorer_.add(for_detector(pixels)); }
-
-  /// Called by all processes; the scores are the root's. `source` names the images in the record.
-  ScoredSamples finish(ProcessGroup& group, const std::string& source) {
-    const auto generated = scorer_.collect(group, source);
-    ScoredSamples result;
-    if (!group.is_root()) return result;
-    if (generated.statistics.count < generated.statistics.num_features()) {
-      log::warning(generated.statistics.count, " images are fewer than the ", generated.statistics.num_features(),
-                   " features; the FID is strongly biased");
-    }
-    result.scores = score(generated, reference_, options_.metrics, device_);
-    result.record = result.scores.json();
-    result.record.update({{"images", source},
-                          {"num", generated.statistics.count},
-                          {"reference", options_.reference.string()},
-                          {"detector", detector_->name()},
-                          {"detector_sha256", detector_->sha256()}});
-    return result;
-  }
-
- private:
-  ScoreOptions options_;
-  at::Device device_;
-  FeatureSet reference_;
-  std::shared_ptr<const Detector> detector_;
-  Scorer scorer_;
-};
 
 /// One run: what it was told, what it opened, and its three parts - prepare, sample, pack.
 class SampleRun {
@@ -325,25 +270,12 @@ class SampleRun {
     }
     Seeds others;  // drawn by other processes, or before the run was interrupted
     std::ranges::copy_if(seeds, std::back_inserter(others), [&](auto seed) { return !label_of.contains(seed); });
-    const auto values = draw_labels(others);
+    const auto fixed = options_.condition.label;
+    const auto values =
+        fixed ? std::vector<std::int64_t>(others.size(), *fixed) : seed_labels(others, resolved_.facts, random_device_);
     for (std::size_t i = 0; i < others.size(); ++i) label_of[others[i]] = values[i];
     std::vector<std::int64_t> result;
     for (const auto seed : seeds) result.push_back(label_of.at(seed));
-    return result;
-  }
-
-  std::vector<std::int64_t> draw_labels(const Seeds& seeds) const {
-    std::vector<std::int64_t> result(seeds.size(), options_.condition.label.value_or(0));
-    if (options_.condition.label) return result;
-    // A seed draws its label after its latent, so the latents are drawn once more: side by side.
-    const auto draw = [&](std::int64_t begin, std::int64_t end) {
-      for (const Shard& pass : passes_of({begin, end}, kLabelsAtOnce)) {
-        const auto labels = seed_noise(part_of(seeds, pass), resolved_.facts, random_device_).labels.cpu();
-        std::copy_n(labels.const_data_ptr<std::int64_t>(), pass.size(), result.begin() + pass.begin);
-      }
-    };
-    const auto count = static_cast<std::int64_t>(seeds.size());
-    random_device_.is_cpu() ? at::parallel_for(0, count, kLabelsAtOnce, draw) : draw(0, count);
     return result;
   }
 

@@ -19,6 +19,10 @@ struct SeedNoise {
 /// of torch.Generator(device).manual_seed(seed). Made on `device`; an image does not depend on its neighbours.
 SeedNoise seed_noise(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts, at::Device device);
 
+/// The labels alone, of a model with labels. A seed draws its label after its latent, so the latents are drawn too.
+std::vector<std::int64_t> seed_labels(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts,
+                                      at::Device device);
+
 /// The start of the ODE: x(t_0) = t_0 * latent (variance-exploding form, EDM eq. 1).
 at::Tensor start_state(const at::Tensor& latents, double t_0);
 
