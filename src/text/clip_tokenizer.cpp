@@ -2,14 +2,12 @@
 
 #include <unicode/locid.h>
 #include <unicode/normalizer2.h>
-#include <unicode/regex.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
 #include <unicode/utf8.h>
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <new>
 #include <utility>
 
@@ -31,9 +29,11 @@ std::string read_beside_model(const std::filesystem::path& path) {
   return read_file(path);
 }
 
-std::string utf8(std::uint32_t c) {  // up to U+07FF
-  if (c < 0x80) return {static_cast<char>(c)};
-  return {static_cast<char>(0xC0 | (c >> 6)), static_cast<char>(0x80 | (c & 0x3F))};
+std::string utf8(std::uint32_t c) {
+  std::array<char, U8_MAX_LENGTH> bytes;
+  std::int32_t size = 0;
+  U8_APPEND_UNSAFE(bytes.data(), size, c);
+  return {bytes.data(), static_cast<std::size_t>(size)};
 }
 
 /// How the vocabulary writes a byte: as the Latin-1 character where that can be seen, else as U+0100 and on, in order.
@@ -93,38 +93,61 @@ icu::UnicodeString cleaned(std::string_view text) {
   return result;
 }
 
-/// The reference's pattern ignores case, which shows in two places on a text in lower case: the long s (U+017F) stands
-/// for s, and U+0345 is no letter but a case of the letter iota, so that neither letters nor other signs include it.
-const icu::RegexPattern& word_pattern() {
-  static const std::unique_ptr<icu::RegexPattern> pattern = [] {
-    UErrorCode status = U_ZERO_ERROR;
-    UParseError where;
-    const char16_t* text =
-        u"<\\|[s\\u017F]tartoftext\\|>|<\\|endoftext\\|>|'[s\\u017F]|'t|'re|'ve|'m|'ll|'d|"
-        u"\\p{L}+|\\p{N}|[^\\s\\p{L}\\p{N}\\u0345]+";
-    std::unique_ptr<icu::RegexPattern> compiled(icu::RegexPattern::compile(text, where, status));
-    EPD_REQUIRE(U_SUCCESS(status), "ICU cannot compile the tokenizer's pattern: ", u_errorName(status));
-    return compiled;
-  }();
-  return *pattern;
+/// NFC, then lower case.
+std::u32string normalised(std::string_view text) {
+  const auto require_success = [](UErrorCode status) {
+    if (status == U_MEMORY_ALLOCATION_ERROR) throw std::bad_alloc();
+    EPD_REQUIRE(U_SUCCESS(status), "ICU cannot normalise a prompt: ", u_errorName(status));
+  };
+  UErrorCode status = U_ZERO_ERROR;
+  const icu::Normalizer2* const nfc = icu::Normalizer2::getNFCInstance(status);
+  require_success(status);
+  const icu::UnicodeString clean = cleaned(text);
+  require_memory(clean);
+  icu::UnicodeString line = nfc->normalize(clean, status);
+  require_success(status);
+  line.toLower(icu::Locale::getRoot());
+  require_memory(line);
+  std::u32string result;
+  for (std::int32_t i = 0; i < line.length(); i = line.moveIndex32(i, 1)) {
+    result += static_cast<char32_t>(line.char32At(i));
+  }
+  return result;
+}
+
+bool has_category(char32_t c, std::uint32_t mask) { return (U_GET_GC_MASK(static_cast<UChar32>(c)) & mask) != 0; }
+bool is_letter(char32_t c) { return has_category(c, U_GC_L_MASK); }
+bool is_number(char32_t c) { return has_category(c, U_GC_N_MASK); }
+/// Where case is ignored, as in the reference, U+0345 is a case of the letter iota: no sign, and no letter either.
+bool is_sign(char32_t c) {
+  return !is_letter(c) && !is_number(c) && c != 0x345 && !u_isUWhiteSpace(static_cast<UChar32>(c));
+}
+
+/// How many characters the word at the start of the text has; 0: none begins there. This is the reference's pattern,
+/// which ignores case, so that the long s (U+017F) stands for s:
+///     <|startoftext|>|<|endoftext|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+
+/// ICU's own regular expressions crash where an allocation fails.
+std::size_t word_size(std::u32string_view text) {
+  for (const std::u32string_view word : {U"<|startoftext|>", U"<|\u017Ftartoftext|>", U"<|endoftext|>", U"'s",
+                                         U"'\u017F", U"'t", U"'re", U"'ve", U"'m", U"'ll", U"'d"}) {
+    if (text.starts_with(word)) return word.size();
+  }
+  if (is_number(text.front())) return 1;
+  const auto end = std::ranges::find_if_not(text, is_letter(text.front()) ? is_letter : is_sign);
+  return static_cast<std::size_t>(end - text.begin());
 }
 
 /// The words that a UTF-8 text is split into, in lower case: runs of letters, single digits, runs of other signs, and a
 /// few endings such as 's.
 std::vector<std::string> clip_words(std::string_view text) {
-  UErrorCode status = U_ZERO_ERROR;
-  icu::UnicodeString line = icu::Normalizer2::getNFCInstance(status)->normalize(cleaned(text), status);
-  line.toLower(icu::Locale::getRoot());
-  require_memory(line);
-  const std::unique_ptr<icu::RegexMatcher> matcher(word_pattern().matcher(line, status));
-  EPD_REQUIRE(U_SUCCESS(status), "ICU cannot normalise a prompt: ", u_errorName(status));
   std::vector<std::string> words;
-  while (matcher->find(status)) {
-    const icu::UnicodeString word = matcher->group(status);
-    require_memory(word);
-    word.toUTF8String(words.emplace_back());
+  const std::u32string line = normalised(text);
+  for (std::u32string_view rest = line; !rest.empty();) {
+    const std::size_t size = word_size(rest);
+    if (size > 0) words.emplace_back();
+    for (const char32_t c : rest.substr(0, size)) words.back() += utf8(c);
+    rest.remove_prefix(std::max<std::size_t>(size, 1));
   }
-  EPD_REQUIRE(U_SUCCESS(status), "ICU cannot split a prompt into words: ", u_errorName(status));
   return words;
 }
 }  // namespace

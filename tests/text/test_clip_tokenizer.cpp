@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "epd/core/error.h"
+#include "epd/core/sha256.h"
 #include "epd/text/clip_tokenizer.h"
 #include "text/support.h"
 
@@ -21,9 +22,13 @@ using testing::IsEmpty;
 
 constexpr ClipTokenizer::Token kStart = 49406, kEnd = 49407;
 
-std::string utf8(int c) {  // up to U+07FF
-  if (c < 0x80) return {static_cast<char>(c)};
-  return {static_cast<char>(0xC0 | (c >> 6)), static_cast<char>(0x80 | (c & 0x3F))};
+std::string utf8(int c) {
+  const auto byte = [](int value) { return static_cast<char>(value); };
+  const auto next = [&](int value) { return byte(0x80 | (value & 0x3F)); };
+  if (c < 0x80) return {byte(c)};
+  if (c < 0x800) return {byte(0xC0 | c >> 6), next(c)};
+  if (c < 0x10000) return {byte(0xE0 | c >> 12), next(c >> 6), next(c)};
+  return {byte(0xF0 | c >> 18), next(c >> 12), next(c >> 6), next(c)};
 }
 
 /// The vocabulary follows from the merges: bytes (visible Latin-1 first), bytes that end a word, merges, start, end.
@@ -65,11 +70,45 @@ std::string reading_fails_with(const TemporaryFolder& folder) {
   return "nothing";
 }
 
-TEST(ClipTokenizer, AThousandStringsHaveTheReferencesTokens) {
-  std::ifstream file(EPD_SOURCE_DIR "/tests/golden/text/clip_tokens.json");
-  const nlohmann::json rows = nlohmann::json::parse(file);
-  ASSERT_EQ(rows.size(), 1000u);
+nlohmann::json golden(const std::string& name) {
+  std::ifstream file(std::filesystem::path(EPD_SOURCE_DIR) / "tests/golden/text" / name);
+  return nlohmann::json::parse(file);
+}
+
+void expect_references_tokens(const nlohmann::json& rows, std::size_t count) {
+  ASSERT_EQ(rows.size(), count);
   for (const auto& row : rows) EXPECT_EQ(published().tokens(row[0].get<std::string>()), row[1].get<Tokens>()) << row[0];
+}
+
+TEST(ClipTokenizer, AThousandStringsHaveTheReferencesTokens) {
+  expect_references_tokens(golden("clip_tokens.json"), 1000);
+}
+
+TEST(ClipTokenizer, WordsThatAreHardToTellApartHaveTheReferencesTokens) {
+  expect_references_tokens(golden("clip_tokens_hard.json"), 400);
+}
+
+/// Of 256 characters, each behind and in front of a letter, a sign and a digit.
+std::string tokens_around(int first) {
+  std::string text, line;
+  for (int c = first; c < first + 256; ++c) {
+    if (c >= 0xD800 && c < 0xE000) continue;
+    const std::string one = utf8(c);
+    text += "a" + one + "b!" + one + "?1" + one + "'" + one + " ";
+  }
+  for (const auto token : published().tokens(text)) line += (line.empty() ? "" : " ") + std::to_string(token);
+  return line + "\n";
+}
+
+TEST(ClipTokenizer, EveryCharacterOfThePlanesWithLettersHasTheReferencesTokens) {
+  const auto rows = golden("clip_tokens_planes.json");
+  ASSERT_EQ(rows.size(), 3u);
+  for (const auto& row : rows) {
+    const int plane = row[0].get<int>();
+    std::string lines;
+    for (int first = plane << 16; first < (plane + 1) << 16; first += 256) lines += tokens_around(first);
+    EXPECT_EQ(sha256_hex(lines), row[1].get<std::string>()) << "plane " << plane;
+  }
 }
 
 TEST(ClipTokenizer, ATextStandsBetweenStartAndEndAndIsPaddedWithTheEnd) {

@@ -1,12 +1,16 @@
 """Writes clip_tokens.json: 1,000 strings and the tokens that transformers' slow CLIPTokenizer gives them.
 
     python make_tokenizer_goldens.py [--seed 0] [--count 1000] [--dest clip_tokens.json]
+    python make_tokenizer_goldens.py --hard --count 400 --dest clip_tokens_hard.json
+    python make_tokenizer_goldens.py --planes --dest clip_tokens_planes.json
 
 with transformers 4.46.3 and without ftfy, under Python 3.11 (Unicode 14). The file is a list of [string, tokens without
-start and end].
+start and end]; with --hard of strings whose words are hard to tell apart; with --planes it has one SHA-256 for each
+plane of Unicode that has letters or marks, of the tokens of all its characters between others.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import sys
@@ -51,6 +55,9 @@ FIXED = [
 ]
 
 
+PLANES = (0, 1, 14)
+
+
 def random_character(draw: random.Random) -> str:
     kind = draw.random()
     if kind < 0.4:
@@ -73,11 +80,64 @@ def random_string(draw: random.Random) -> str:
     return "".join(random_character(draw) for _ in range(draw.randrange(1, 24)))
 
 
+def hard_string(draw: random.Random) -> str:
+    """Pieces that begin, join or part words, without spaces between most of them."""
+    pieces = [
+        "'",
+        "'s",
+        "'S",
+        "'\u017f",
+        "'t",
+        "'T",
+        "'re",
+        "'RE",
+        "'rE",
+        "'ve",
+        "'m",
+        "'ll",
+        "'lL",
+        "'l",
+        "'d",
+        "'r",
+        "\u2019s",
+    ]
+    pieces += [
+        "<|startoftext|>",
+        "<|STARTofTEXT|>",
+        "<|\u017ftartoftext|>",
+        "<|endoftext|>",
+        "<|EndOfText|>",
+        "<|",
+        "|>",
+        "<",
+    ]
+    pieces += [
+        *"aSz\u0130\u017f\u1e9e\u03a3\u03c2\u03b9\u1fb3\u01c5\u00aa\u02b0\u2160\u00b2\u0664\u0967\uff15\U0001d7d8!?_-.\u00a1\u20ac\u2764\U0001f431"
+    ]
+    pieces += [
+        *"\u0301\u0327\u0345\u05b0\u0903\u20dd\ufe0f\U0001d165 \t\n\u0085\u00a0\u1680\u180e\u2003\u2028\u2029\u202f\u205f\u3000\u200b\u200d\ufeff\u001c\u000b"
+    ]
+    pieces += [
+        *"\u1100\u1161\u11a8\ua015\u16a0\u3007\u4e00\u3042\U00010400\U0001e922\U00020000\U0002fa1d\U000e0061\U0010fffd\ue000\U0003fffe"
+    ]
+    return "".join(
+        draw.choice(pieces) if draw.random() < 0.9 else random_character(draw) for _ in range(draw.randrange(2, 16))
+    )
+
+
+def plane_string(start: int) -> str:
+    """256 characters, each behind and in front of a letter, a sign and a digit."""
+    codes = (code for code in range(start, start + 256) if not 0xD800 <= code < 0xE000)
+    return "".join(f"a{chr(code)}b!{chr(code)}?1{chr(code)}'{chr(code)} " for code in codes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--dest", type=Path, default=HERE / "clip_tokens.json")
+    parser.add_argument("--hard", action="store_true")
+    parser.add_argument("--planes", action="store_true")
     options = parser.parse_args()
     if transformers.__version__ != "4.46.3" or unicodedata.unidata_version != "14.0.0" or "ftfy" in sys.modules:
         raise SystemExit("run with transformers 4.46.3, Python 3.11 and without ftfy")
@@ -87,8 +147,21 @@ def main() -> None:
     if tokenizer.fix_text is not None:
         raise SystemExit("ftfy is installed: the reference is the tokenizer without it")
     draw = random.Random(options.seed)
-    strings = FIXED + [random_string(draw) for _ in range(options.count - len(FIXED))]
-    rows = [[text, tokenizer(text, add_special_tokens=False)["input_ids"]] for text in strings]
+
+    def tokens(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    if options.planes:
+        texts = ([plane_string(start) for start in range(plane << 16, (plane + 1) << 16, 256)] for plane in PLANES)
+        lines = ("".join(f"{' '.join(map(str, tokens(text)))}\n" for text in plane) for plane in texts)
+        rows = [
+            [number, hashlib.sha256(plane.encode()).hexdigest()] for number, plane in zip(PLANES, lines, strict=True)
+        ]
+    else:
+        make = hard_string if options.hard else random_string
+        fixed = [] if options.hard else FIXED
+        strings = fixed + [make(draw) for _ in range(options.count - len(fixed))]
+        rows = [[text, tokens(text)] for text in strings]
     options.dest.write_text(
         "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]\n", encoding="utf-8"
     )
