@@ -53,7 +53,8 @@ TEST(PublishedSchedules, AreOursIn64Bits) {
 }
 
 TEST(PublishedNoiseTables, AreOursIn64Bits) {
-  for (const json& golden : goldens().at("tables")) {
+  const auto file = goldens();
+  for (const json& golden : file.at("tables")) {
     const auto map = make_sigma_map(noise_of(golden.at("name")));
     const auto u = golden.at("u").get<std::vector<double>>();
     for (std::size_t i = 0; i < u.size(); ++i) {
