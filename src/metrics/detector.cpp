@@ -1,6 +1,7 @@
 #include "epd/metrics/detector.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/jit/ir/subgraph_matcher.h>
 #include <torch/csrc/jit/passes/subgraph_rewrite.h>
 #include <torch/script.h>
 
@@ -30,8 +31,9 @@ std::string name_of_file(const fs::path& path) {
 }
 
 /// What makes inference faster on the CPU and changes features by no more than rounding: convolutions that keep
-/// channels together (oneDNN's fast layout), and rectifiers that write where they read, which autograd would not allow.
+/// channels together (oneDNN's fast layout) and rectify what they write, which autograd does not know.
 void optimize_for_cpu(torch::jit::Module& module) {
+  if (!at::globalContext().hasMKLDNN()) return;
   torch::jit::SubgraphRewriter rewriter;
   rewriter.RegisterRewritePattern(R"(
 graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
@@ -40,11 +42,21 @@ graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
   return (%result))",
                                   R"(
 graph(%x, %weight, %bias, %stride, %padding, %dilation, %groups):
-  %convolved = aten::conv2d(%x, %weight, %bias, %stride, %padding, %dilation, %groups)
-  %result = aten::relu_(%convolved)
+  %rectify : str = prim::Constant[value="relu"]()
+  %none : NoneType = prim::Constant()
+  %no_scalars : Scalar?[] = prim::ListConstruct()
+  %result : Tensor = mkldnn::_convolution_pointwise(
+      %x, %weight, %bias, %padding, %stride, %dilation, %groups, %rectify, %no_scalars, %none)
   return (%result))");
+  const auto fits = [](const torch::jit::Match& match,
+                       const std::unordered_map<std::string, torch::jit::Value*>& names) {
+    const auto value = [&](const char* name) { return match.values_map.at(names.at(name)); };
+    const auto weight = torch::jit::toIValue(value("weight"));
+    return weight && weight->isTensor() && weight->toTensor().scalar_type() == at::kFloat &&
+           value("padding")->type()->kind() == c10::TypeKind::ListType;  // not the name of one, as "same"
+  };
   auto graph = module.get_method("forward").graph();
-  rewriter.runOnGraph(graph);
+  rewriter.runOnGraph(graph, fits);
 }
 
 torch::jit::Module load_frozen(const fs::path& path, const DetectorOptions& options) {

@@ -89,6 +89,23 @@ TEST_F(DetectorFile, ScoringAloneChangesFeaturesByNoMoreThanRounding) {
   }
 }
 
+TEST_F(DetectorFile, EveryFormOfARectifiedConvolutionCanBeScored) {
+  for (const std::string convolved :
+       {"conv2d(x, self.w, self.b, stride=2, padding=[1, 1])", "conv2d(x, self.w, None, padding='same')",
+        "conv2d(x, self.w, self.b, padding=[2, 0], dilation=[2, 1])", "conv2d(x.repeat(1, 2, 1, 1), self.w, groups=2)",
+        "conv2d(x.double(), self.w.double())", "conv2d(x, x[:1, :, :3, :3])", "conv2d(x[0], self.w).unsqueeze(0)"}) {
+    torch::jit::Module module("Convolved");
+    module.register_parameter("w", random_normal({4, 3, 3, 3}, 2).to(at::kFloat), false);
+    module.register_parameter("b", random_normal({4}, 3).to(at::kFloat), false);
+    module.define("def forward(self, images):\n  x = images.float() / 255\n  return torch.relu(torch." + convolved +
+                  ").mean([2, 3]).float()\n");
+    module.save((folder_ / "convolved.ts").string());
+    const Detector exact(folder_ / "convolved.ts"), fast(folder_ / "convolved.ts", {.scoring_only = true});
+    const auto image = random_images(1, 20);
+    EXPECT_TRUE(at::allclose(fast.features(image, false), exact.features(image, false), 1e-5, 1e-6)) << convolved;
+  }
+}
+
 TEST_F(DetectorFile, KnowsItsNameAndHash) {
   const Detector detector(path_);
   EXPECT_EQ(detector.name(), "tiny");
