@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2 (Rombach et al. 2022) and XL (Podell et al. 2023) from single files in the original layout."""
+"""Stable Diffusion 1 and 2 (Rombach et al. 2022) and XL (Podell et al. 2023), single files in the original layout."""
 
 import re
 import sys
