@@ -36,21 +36,6 @@ class Nothing(nn.Module):
         return h
 
 
-class TimeFeatures(nn.Module):
-    """sin and cos of a time [B] times falling frequencies, in float32: [B, channels]."""
-
-    def __init__(self, channels: int, cosine_first: bool, shift: float):
-        super().__init__()
-        self.channels, self.cosine_first, self.shift = channels, cosine_first, float(shift)
-
-    def forward(self, time: Tensor) -> Tensor:
-        half = self.channels // 2
-        exponents = torch.arange(half, dtype=torch.float32, device=time.device) / (half - self.shift)
-        angles = time.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
-        sin, cos = angles.sin(), angles.cos()
-        return pad(torch.cat([cos, sin] if self.cosine_first else [sin, cos], 1), [0, self.channels % 2])
-
-
 class FourierFeatures(nn.Module):
     """sin and cos of a time [B], or of its logarithm, times stored frequencies: [B, 2 count]."""
 
@@ -149,29 +134,6 @@ class ContextBlock(TransformerBlock):
         x = x + self.attn1(self.norm1(x), context)
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
-
-
-class Transformer(nn.Module):
-    """Transformer blocks over the pixels, between two projections: linear layers or 1x1 convolutions."""
-
-    def __init__(
-        self, channels: int, heads: int, depth: int, width: int, groups: int, linear: bool, context_only: bool = False
-    ):
-        super().__init__()
-        inner = channels // heads * heads
-        block = ContextBlock if context_only else TransformerBlock
-        self.linear = linear
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, inner) if linear else nn.Conv2d(channels, inner, 1)
-        self.transformer_blocks = nn.ModuleList([block(inner, inner, width, 4 * inner, heads) for _ in range(depth)])
-        self.proj_out = nn.Linear(inner, channels) if linear else nn.Conv2d(inner, channels, 1)
-
-    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
-        h = self.norm(x)
-        tokens = self.proj_in(tokens_of(h)) if self.linear else tokens_of(self.proj_in(h))
-        for block in self.transformer_blocks:
-            tokens = block(tokens, context)
-        return x + (image_of(self.proj_out(tokens), x) if self.linear else self.proj_out(image_of(tokens, x)))
 
 
 class Downsample(nn.Module):

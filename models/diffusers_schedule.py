@@ -64,17 +64,23 @@ def betas(config: dict[str, Any]) -> Tensor:
     raise ValueError(f"the scheduler's beta_schedule {kind!r} is not supported")
 
 
+def with_zero_terminal_snr(table: Tensor) -> Tensor:
+    """The table of Lin et al. 2024, algorithm 1, which ends in next to no signal."""
+    root = table.sqrt()
+    table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+    before = float(table[-2])  # of linear betas below that least value
+    table[-1] = LEAST_ALPHA_CUMPROD if before > LEAST_ALPHA_CUMPROD else before / 2
+    return table
+
+
 def alphas_cumprod(config: dict[str, Any]) -> Tensor:
     """alphas_cumprod [M], falling, of a scheduler's config."""
     name = str(config.get("_class_name", ""))
     if name.startswith(OTHER_KINDS):
         raise ValueError(f"the scheduler {name} is not supported: its noise levels are no table of betas")
     table = (1 - betas(config)).cumprod(0)
-    if config.get("rescale_betas_zero_snr"):  # Lin et al. 2024, algorithm 1
-        root = table.sqrt()
-        table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
-        before = float(table[-2])  # of linear betas below that least value
-        table[-1] = LEAST_ALPHA_CUMPROD if before > LEAST_ALPHA_CUMPROD else before / 2
+    if config.get("rescale_betas_zero_snr"):
+        table = with_zero_terminal_snr(table)
     if len(table) < 2 or not (float(table[-1]) > 0 and float(table[0]) < 1 and bool((table.diff() < 0).all())):
         raise ValueError("the scheduler's betas make no falling table of noise levels between 0 and 1")
     return table

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clip import ACTIVATIONS, TextEncoder, build_text_encoder
 from diffusers_folder import Component, Folder, read_json
-from state_dict import StateDict
+from state_dict import StateDict, load_strictly
 
 END = 49407  # the number of <|endoftext|> in CLIP's vocabulary
 LEGACY_END = 2  # eos_token_id of configs from before it was END; pooling then takes the largest number, which is END
@@ -36,6 +36,11 @@ class OneText(nn.Module):
         self.encoder = encoder
         self.padding = Padding(pad)
 
+    def fact(self) -> dict[str, Any]:
+        """The fact `text`."""
+        tokens, width = self.encoder.embeddings.position_embedding.weight.shape
+        return {"tokens": tokens, "width": width}
+
     def forward(self, tokens: Tensor) -> Tensor:
         return self.encoder(self.padding(tokens))
 
@@ -50,6 +55,14 @@ class TwoTexts(nn.Module):
         self.first_padding, self.second_padding = (Padding(pad) for pad in pads)
         self.projection = projection
         self.end = end
+
+    def fact(self) -> dict[str, Any]:
+        (tokens, width), (others, other) = (
+            encoder.embeddings.position_embedding.weight.shape for encoder in (self.first, self.second)
+        )
+        if tokens != others:
+            raise ValueError(f"the two text encoders read {tokens} and {others} tokens")
+        return {"tokens": tokens, "width": width + other, "rows": tokens + 1, "unconditional": "zeros"}
 
     def forward(self, tokens: Tensor) -> Tensor:
         first = self.first.penultimate(self.first_padding(tokens))[0]
@@ -91,12 +104,19 @@ def number_of(place: Path, token: Any) -> int:
     return int(vocabulary[token])
 
 
-def check_vocabulary(component: Component, encoder: TextEncoder) -> None:
+def check_vocabulary(encoder: TextEncoder) -> TextEncoder:
     count = encoder.embeddings.token_embedding.num_embeddings
     if count <= END:
-        raise ValueError(
-            f"{component.folder}: a vocabulary of {count} tokens is not CLIP's of {END + 1}, which the programs write"
-        )
+        raise ValueError(f"a vocabulary of {count} tokens is not CLIP's of {END + 1}, which the programs write")
+    return encoder
+
+
+def projection_of(state: StateDict) -> nn.Linear:
+    """The linear layer that pools."""
+    width, inputs = state.shape("weight", 2)
+    with torch.device("meta"):
+        linear = nn.Linear(inputs, width, bias=False)
+    return load_strictly(linear, state)
 
 
 def read_encoder(component: Component) -> tuple[TextEncoder, StateDict]:
@@ -118,8 +138,7 @@ def read_encoder(component: Component) -> tuple[TextEncoder, StateDict]:
             f"{component.folder}: {len(encoder.encoder.layers)} layers in the weights, "
             f"{config.get('num_hidden_layers', 12)} in the config"
         )
-    check_vocabulary(component, encoder)
-    return encoder, state.under("text_projection")
+    return check_vocabulary(encoder), state.under("text_projection")
 
 
 def read_text(folder: Folder) -> tuple[nn.Module, dict[str, Any], list[Component]]:
@@ -127,24 +146,17 @@ def read_text(folder: Folder) -> tuple[nn.Module, dict[str, Any], list[Component
     first = folder.component("text_encoder")
     first.expect("CLIPTextModel", default="CLIPTextModel")
     encoder, _ = read_encoder(first)
-    tokens, width = encoder.embeddings.position_embedding.weight.shape
     pad = pad_token(folder, "tokenizer")
     if not folder.has("text_encoder_2"):
-        return OneText(encoder, pad), {"tokens": tokens, "width": width}, [first]
+        module: OneText | TwoTexts = OneText(encoder, pad)
+        return module, module.fact(), [first]
     second = folder.component("text_encoder_2")
     second.expect("CLIPTextModelWithProjection")
     other, projection = read_encoder(second)
-    weight = projection.entries["weight"] if projection.shape("weight", 2) else None
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    linear.load_state_dict({"weight": weight.float()})
-    other_tokens, other_width = other.embeddings.position_embedding.weight.shape
-    if tokens != other_tokens:
-        raise ValueError(f"the two text encoders read {tokens} and {other_tokens} tokens")
     end = second.config.get("eos_token_id", END)
-    module = TwoTexts(
-        [encoder, other], [pad, pad_token(folder, "tokenizer_2")], linear, END if end == LEGACY_END else end
-    )
-    facts = {"tokens": tokens, "width": width + other_width, "rows": tokens + 1}
-    if folder.index.get("force_zeros_for_empty_prompt", True):
-        facts["unconditional"] = "zeros"
-    return module, facts, [first, second]
+    end, pads = END if end == LEGACY_END else end, [pad, pad_token(folder, "tokenizer_2")]
+    module = TwoTexts([encoder, other], pads, projection_of(projection), end)
+    fact = module.fact()
+    if not folder.index.get("force_zeros_for_empty_prompt", True):
+        del fact["unconditional"]
+    return module, fact, [first, second]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffusers_blocks import (
     ACTIVATIONS,
+    ContextBlock,
     DownLevel,
     Downsample,
     Embedding,
@@ -17,15 +18,13 @@ from diffusers_blocks import (
     Resnet,
     SelfAttention,
     Style,
-    TimeFeatures,
-    Transformer,
     UpLevel,
     Upsample,
 )
 from diffusers_config import Config
+from ldm_unet import SizeCondition, SpatialTransformer, TransformerBlock
+from preconditioning import TimeFeatures
 from state_dict import StateDict, load_strictly
-
-TIME_IDS = 6  # original size, crop, target size: two numbers each
 
 
 class Unet(nn.Module):
@@ -53,14 +52,13 @@ class Unet(nn.Module):
         )
 
         self.multiple = 2 ** (config.count - 1)  # of the heights and widths that it takes
-        self.pooled, self.upscaling = 0, upscaling
-        self.add_embedding = self.add_time_proj = self.encoder_hid_proj = None
+        self.size_condition = self.add_embedding = self.encoder_hid_proj = None
         if config.conditional and config["addition_embed_type"]:
             inputs, each = map(config.number, ("projection_class_embeddings_input_dim", "addition_time_embed_dim"))
-            self.pooled = inputs - TIME_IDS * each
-            if self.pooled < 1:
+            features = TimeFeatures(each, config["flip_sin_to_cos"], config["freq_shift"])
+            self.size_condition = SizeCondition(inputs, features, upscaling)
+            if self.size_condition.pooled < 1:
                 config.refuse("projection_class_embeddings_input_dim")
-            self.add_time_proj = TimeFeatures(each, config["flip_sin_to_cos"], config["freq_shift"])
             self.add_embedding = Embedding(inputs, width)
         if config.conditional and (config["encoder_hid_dim"] or config["encoder_hid_dim_type"]):
             self.encoder_hid_proj = nn.Linear(config.number("encoder_hid_dim"), config.number("cross_attention_dim"))
@@ -83,11 +81,8 @@ class Unet(nn.Module):
             one_hot = condition.is_floating_point()
             embedding = embedding + (condition.to(table.dtype) @ table if one_hot else table[condition])
             context = None
-        if self.add_embedding is not None and self.add_time_proj is not None and condition is not None:
-            size = [x.shape[2] * self.upscaling, x.shape[3] * self.upscaling]
-            ids = torch.tensor(size + [0, 0] + size, device=x.device)
-            ids = self.add_time_proj(ids).flatten().expand(x.shape[0], -1)
-            embedding = embedding + self.add_embedding(torch.cat([condition[:, -1, : self.pooled].float(), ids], 1))
+        if self.add_embedding is not None and self.size_condition is not None and condition is not None:
+            embedding = embedding + self.add_embedding(self.size_condition(x, condition))
             context = condition[:, :-1]
         if context is not None:
             context = context.to(embedding.dtype)
@@ -150,15 +145,16 @@ class Builder:
             config.refuse("attention_head_dim")
         return SelfAttention(channels, head, self.style.norm(channels))
 
-    def transformer(self, level: int, depth: int, context_only: bool = False) -> Transformer:
+    def transformer(self, level: int, depth: int, context_only: bool = False) -> SpatialTransformer:
         """What the config calls the channels of a head here is the number of heads."""
         config, heads, channels = self.config, self.head_dims[level], self.channels[level]
         if config["attention_head_dim"] is None or channels < heads:
             config.refuse("attention_head_dim")
         self.style.norm(channels)
         width = config.each("cross_attention_dim")[level]
-        linear = bool(config["use_linear_projection"])
-        return Transformer(channels, heads, depth, width, self.style.groups, linear, context_only)
+        inner, block = channels // heads * heads, ContextBlock if context_only else TransformerBlock
+        blocks = [block(inner, inner, width, 4 * inner, heads) for _ in range(depth)]
+        return SpatialTransformer(channels, inner, blocks, bool(config["use_linear_projection"]), self.style.groups)
 
     def resnet(self, kind: str, channels: int, out_channels: int, resample: nn.Module | None = None) -> Resnet:
         odd = kind == "Resnet" and self.config.conditional

@@ -60,7 +60,7 @@ def family_of(file: Path) -> str:
     starts = {name.partition(".")[0] for name in names if isinstance(name, str)}
     if isinstance(ema := content.get("ema") if names else None, Record):
         return "edm2" if ema.class_name == "Precond" else "edm"
-    if "cond_stage_model" in starts:
+    if starts & {"cond_stage_model", "conditioner"}:
         return "sd"
     if "model" in starts and any(name.startswith("model.diffusion_model.") for name in names):
         return "ldm"
@@ -72,9 +72,9 @@ def family_of(file: Path) -> str:
 
 
 def check_options(family: str, sizes: Sizes) -> None:
-    """Refuses what only the folders of diffusers have a use for."""
-    for option in ("prediction_type", "variant"):
-        if getattr(sizes, option) and family != "diffusers":
+    """Refuses what only the folders of diffusers, or Stable Diffusion, have a use for."""
+    for option, families in (("prediction_type", ("diffusers", "sd")), ("variant", ("diffusers",))):
+        if getattr(sizes, option) and family not in families:
             raise ValueError(f"--{option} is for folders of diffusers: the family {family} has no use for it")
 
 
@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument(
         "--prediction_type",
         choices=(*PREDICTIONS, "flow_prediction"),
-        help="what a network of diffusers or Stable Diffusion predicts (default: as its scheduler's config says)",
+        help="what a network of diffusers or Stable Diffusion predicts (default: as its config says, or as published)",
     )
     parser.add_argument(
         "--variant", metavar="NAME", help="of a diffusers folder's weights, such as fp16 (default: the plain ones)"

@@ -72,9 +72,15 @@ def linear_noise_table(start: float, end: float, count: int = 1000) -> Tensor:
 
 
 class LatentDenoiser(nn.Module):
-    """The contract's module for an unconditional latent model, or one with a context."""
+    """The contract's module for an unconditional latent model, or one with a context.
 
-    def __init__(self, network: LatentUnet, first_stage: FirstStage, noise: NoiseTable, scale_factor: float):
+    Of a network that predicts v: D = a (a x - sigma v), a = 1 / sqrt(1 + sigma^2).
+    """
+
+    def __init__(
+        self, network: LatentUnet, first_stage: FirstStage, noise: NoiseTable, scale_factor: float,
+        prediction: str = "epsilon"
+    ):  # fmt: skip
         super().__init__()
         takes, makes = network.input_blocks[0][0].in_channels, network.out[-1].out_channels
         if takes != makes:
@@ -85,6 +91,7 @@ class LatentDenoiser(nn.Module):
         self.network = network
         self.first_stage = first_stage
         self.noise = noise
+        self.predicts_noise = prediction == "epsilon"
         self.scale_factor = scale_factor  # of the latents' spread: they are divided by it before decoding
         channels = network.time_embed[0].in_features
         self.time_features = NoiseFeatures(geometric_frequencies(channels // 2))
@@ -94,7 +101,10 @@ class LatentDenoiser(nn.Module):
         time = self.noise.time(sigma)
         features = nn.functional.pad(self.time_features(time.to(x.dtype)), [0, self.padding])
         sigma = sigma.to(x.dtype)[:, None, None, None]
-        return x - sigma * self.network(x / (1 + sigma**2).sqrt(), features, condition).to(x.dtype)
+        root = (1 + sigma**2).sqrt()
+        scaled = x / root
+        predicted = self.network(scaled, features, condition).to(x.dtype)
+        return x - sigma * predicted if self.predicts_noise else (scaled - sigma * predicted) / root
 
     @torch.jit.export
     def decode(self, latent: Tensor) -> Tensor:
@@ -120,6 +130,9 @@ NOT_WEIGHTS = {
     "scale_factor",
     "model_ema.decay",
     "model_ema.num_updates",
+    "denoiser.sigmas",
+    "v_pred",
+    "ztsnr",
 }
 
 
@@ -127,10 +140,11 @@ class LatentCheckpoint:
     """A diffusion checkpoint of latent-diffusion or stable-diffusion, taken apart by its names."""
 
     UNET, EMA, FIRST_STAGE, TEXT = "model.diffusion_model", "model_ema", "first_stage_model", "cond_stage_model"
+    TEXTS = (TEXT + ".", "conditioner.")
 
     def __init__(self, state: dict[str, Tensor]):
         self.state = StateDict(state)
-        parts = tuple(part + "." for part in (self.UNET, self.EMA, self.FIRST_STAGE, self.TEXT))
+        parts = (*(part + "." for part in (self.UNET, self.EMA, self.FIRST_STAGE)), *self.TEXTS)
         unknown = [name for name in state if name not in NOT_WEIGHTS and not name.startswith(parts)]
         if unknown:
             raise ValueError(f"the checkpoint has surplus {some(unknown)}")
@@ -223,7 +237,7 @@ def read_ldm(
     The checkpoint's own first stage rules; `first_stage` is that of the autoencoder's checkpoint, for one without.
     """
     checkpoint = LatentCheckpoint(state)
-    if checkpoint.state.under(checkpoint.TEXT):
+    if any(name.startswith(checkpoint.TEXTS) for name in state):
         raise ValueError(
             "the checkpoint has a condition (cond_stage_model): not an unconditional latent diffusion model"
         )

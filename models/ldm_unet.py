@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear, scaled_dot_product_attention
 
+from preconditioning import TimeFeatures
+
 NUM_GROUPS = 32  # of every group normalisation
 
 
@@ -176,21 +178,41 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks over the pixels, between two 1x1 convolutions."""
+    """Transformer blocks over the pixels, between two projections: 1x1 convolutions or linear layers."""
 
-    def __init__(self, channels: int, inner: int, blocks: list[nn.Module]):
+    def __init__(
+        self, channels: int, inner: int, blocks: list[nn.Module], linear: bool = False, groups: int = NUM_GROUPS
+    ):
         super().__init__()
-        self.norm = nn.GroupNorm(NUM_GROUPS, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, inner, 1)
+        self.linear = linear
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner) if linear else nn.Conv2d(channels, inner, 1)
         self.transformer_blocks = nn.ModuleList(blocks)
-        self.proj_out = nn.Conv2d(inner, channels, 1)
+        self.proj_out = nn.Linear(inner, channels) if linear else nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
-        h = self.proj_in(self.norm(x))
-        tokens = tokens_of(h)
+        h = self.norm(x)
+        tokens = self.proj_in(tokens_of(h)) if self.linear else tokens_of(self.proj_in(h))
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
-        return x + self.proj_out(image_of(tokens, h))
+        return x + (image_of(self.proj_out(tokens), x) if self.linear else self.proj_out(image_of(tokens, x)))
+
+
+class SizeCondition(nn.Module):
+    """What Stable Diffusion XL embeds beside the time [B, inputs]: the pooled text state in the last row of the
+    condition [B, T + 1, W], and features of original size, crop and target size (here: the image, uncropped)."""
+
+    IDS = 6  # two numbers each
+
+    def __init__(self, inputs: int, features: TimeFeatures, upscaling: int):
+        super().__init__()
+        self.pooled = inputs - self.IDS * features.channels
+        self.features, self.upscaling = features, upscaling
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        size = [x.shape[2] * self.upscaling, x.shape[3] * self.upscaling]
+        sizes = self.features(torch.tensor(size + [0, 0] + size, device=x.device)).flatten()
+        return torch.cat([condition[:, -1, : self.pooled].float(), sizes.expand(x.shape[0], -1)], 1)
 
 
 class Stage(nn.Sequential):
@@ -212,9 +234,12 @@ class LatentUnet(nn.Module):
         middle_block: Stage,
         output_blocks: list[Stage],
         out: nn.Module,
+        size_condition: SizeCondition | None = None,
+        label_emb: nn.Module | None = None,
     ):
         super().__init__()
         self.time_embed = time_embed
+        self.size_condition, self.label_emb = size_condition, label_emb
         self.input_blocks = nn.ModuleList(input_blocks)
         self.middle_block = middle_block
         self.output_blocks = nn.ModuleList(output_blocks)
@@ -222,9 +247,12 @@ class LatentUnet(nn.Module):
 
     def forward(self, x: Tensor, time_features: Tensor, context: Tensor | None) -> Tensor:
         dtype = self.time_embed[0].weight.dtype
-        if context is not None:
-            context = context.to(dtype)
         embedding = self.time_embed(time_features.to(dtype))
+        if context is not None:
+            if self.size_condition is not None and self.label_emb is not None:
+                embedding = embedding + self.label_emb(self.size_condition(x, context).to(dtype))
+                context = context[:, :-1]
+            context = context.to(dtype)
         h = x.to(dtype)
         skips: list[Tensor] = []
         for block in self.input_blocks:

@@ -24,6 +24,21 @@ class NoiseFeatures(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+class TimeFeatures(nn.Module):
+    """sin and cos of a time [B] times falling frequencies, in float32: [B, channels]."""
+
+    def __init__(self, channels: int, cosine_first: bool, shift: float):
+        super().__init__()
+        self.channels, self.cosine_first, self.shift = channels, cosine_first, float(shift)
+
+    def forward(self, time: Tensor) -> Tensor:
+        half = self.channels // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=time.device) / (half - self.shift)
+        angles = time.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+        sin, cos = angles.sin(), angles.cos()
+        return nn.functional.pad(torch.cat([cos, sin] if self.cosine_first else [sin, cos], 1), [0, self.channels % 2])
+
+
 def geometric_frequencies(count: int, max_period: float = 1e4) -> Tensor:
     """1 downwards in `count` geometric steps; the next would be 1 / max_period."""
     return torch.exp(-math.log(max_period) * torch.arange(count) / count)

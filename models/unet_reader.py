@@ -17,11 +17,13 @@ from ldm_unet import (
     LatentUnet,
     Resampling,
     ResBlock,
+    SizeCondition,
     SpatialTransformer,
     Stage,
     TransformerBlock,
     Upsample,
 )
+from preconditioning import TimeFeatures
 from state_dict import StateDict, load_strictly
 
 
@@ -96,11 +98,15 @@ def halved_without_weights(inputs: StateDict, count: int) -> list[int]:
 
 
 class UnetReader:
-    """Builds the layers that a U-Net's state dict describes."""
+    """Builds the layers that a U-Net's state dict describes.
 
-    def __init__(self, state: StateDict, heads: Heads):
+    One of Stable Diffusion XL is also told the width of the pooled text state, and the image's pixels for a latent's.
+    """
+
+    def __init__(self, state: StateDict, heads: Heads, pooled: int = 0, upscaling: int = 1):
         self.state = state
         self.heads = heads
+        self.pooled, self.upscaling = pooled, upscaling
 
     def res_block(self, state: StateDict, resample: nn.Module) -> ResBlock:
         out_channels, channels = state.shape("in_layers.2.weight", 4)[:2]
@@ -116,7 +122,7 @@ class UnetReader:
             block = state.under(f"transformer_blocks.{i}")
             width, context_width = block.shape("attn2.to_k.weight", 2)
             blocks.append(TransformerBlock(inner, width, context_width, block.shape("ff.net.2.weight", 2)[1], heads))
-        return SpatialTransformer(channels, inner, blocks)
+        return SpatialTransformer(channels, inner, blocks, len(state.shape("proj_in.weight")) == 2)
 
     def layer(self, state: StateDict, resample: nn.Module) -> nn.Module:
         children = state.children()
@@ -181,11 +187,25 @@ class UnetReader:
         out = nn.Sequential(
             nn.GroupNorm(NUM_GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
-        return LatentUnet(time_embed, inputs, self.middle(), outputs, out)
+        return LatentUnet(time_embed, inputs, self.middle(), outputs, out, *self.condition(width))
+
+    def condition(self, width: int) -> tuple[SizeCondition, nn.Module] | tuple[()]:
+        """What is embedded beside the time in Stable Diffusion XL, and its embedding."""
+        if not self.pooled:
+            return ()
+        inputs = self.state.shape("label_emb.0.0.weight", 2)[1]
+        each, rest = divmod(inputs - self.pooled, SizeCondition.IDS)
+        if each < 1 or rest:
+            raise ValueError(
+                f"{self.state.path}label_emb.0.0.weight of the checkpoint takes {inputs} numbers: a pooled text state "
+                f"of {self.pooled} and the features of {SizeCondition.IDS} sizes do not fit"
+            )
+        embedding = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))
+        return SizeCondition(inputs, TimeFeatures(each, True, 0), self.upscaling), nn.Sequential(embedding)
 
 
-def build_unet(state: StateDict, heads: Heads) -> LatentUnet:
+def build_unet(state: StateDict, heads: Heads, pooled: int = 0, upscaling: int = 1) -> LatentUnet:
     """The U-Net that a state dict describes, with its weights."""
     with torch.device("meta"):
-        unet = UnetReader(state, heads).unet()
+        unet = UnetReader(state, heads, pooled, upscaling).unet()
     return load_strictly(unet, state)

@@ -2,120 +2,25 @@
 
 import json
 import shutil
-import sys
-import tempfile
 import unittest
-from pathlib import Path
 
 import diffusers
 import torch
 import transformers
-from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "models"))
-import contract  # noqa: E402
-from diffusers_schedule import alphas_cumprod  # noqa: E402
-from export import Sizes, read_model  # noqa: E402
-
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-diffusers.logging.set_verbosity_error()
-
-
-def spread(module: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Weights away from what training starts with: norms are not ones and zeros."""
-    generator = torch.Generator().manual_seed(seed)
-    for value in module.parameters():
-        value.data += 0.05 * torch.randn(value.shape, generator=generator)
-    return module.eval().requires_grad_(False)
-
-
-def pixel_unet(**changes) -> torch.nn.Module:
-    options = {
-        "sample_size": 16, "block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    }  # fmt: skip
-    return spread(diffusers.UNet2DModel(**(options | changes)), 1)
-
-
-def text_unet(**changes) -> torch.nn.Module:
-    options = {
-        "sample_size": 8, "block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1,
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "attention_head_dim": 4,
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 16,
-    }  # fmt: skip
-    return spread(diffusers.UNet2DConditionModel(**(options | changes)), 2)
-
-
-def decoder(**changes) -> torch.nn.Module:
-    options = {
-        "block_out_channels": (8, 16), "norm_num_groups": 4, "latent_channels": 4, "sample_size": 16,
-        "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
-    }  # fmt: skip
-    return spread(diffusers.AutoencoderKL(**(options | changes)), 3)
-
-
-def text_encoder(kind=transformers.CLIPTextModel, **changes) -> torch.nn.Module:
-    options = {
-        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
-        "projection_dim": 12, "eos_token_id": 49407, "bos_token_id": 49406,
-    }  # fmt: skip
-    return spread(kind(transformers.CLIPTextConfig(**(options | changes))), 4)
-
-
-def save_text(folder: Path, parts: dict[str, torch.nn.Module], scheduler: dict, pads: dict[str, str]) -> Path:
-    """A pipeline's folder of these parts, with configs alone for tokenizers."""
-    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", scheduler["_class_name"]]}
-    for name, module in parts.items():
-        library = "diffusers" if isinstance(module, diffusers.ModelMixin) else "transformers"
-        index[name] = [library, type(module).__name__]
-        module.save_pretrained(folder / name)
-    for name, pad in pads.items():
-        index[name] = ["transformers", "CLIPTokenizer"]
-        (folder / name).mkdir()
-        (folder / name / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "CLIPTokenizer", "pad_token": pad})
-        )
-    (folder / "scheduler").mkdir()
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
-
-
-def denoised(unet, scheduler: dict, x: Tensor, m: int, prediction: str, **condition) -> Tensor:
-    """D at time m of the table, as diffusers' schedulers find the image."""
-    alpha = alphas_cumprod(scheduler)[m].double()
-    a, s = alpha.sqrt(), (1 - alpha).sqrt()
-    scaled = (a * x.double()).float()
-    output = unet(scaled, m, **condition).sample[:, : x.shape[1]].double()
-    if prediction == "epsilon":
-        return (scaled - s * output) / a
-    return output if prediction == "sample" else a * scaled - s * output
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-
-    def assert_close(self, actual, expected, tolerance=1e-5):
-        self.assertLessEqual(contract.relative_error(actual.double(), expected.double()), tolerance)
-
-    def read(self, source=None, **options):
-        module, facts = read_model("my-model", [source or self.folder], Sizes(**options))
-        module = module.eval().requires_grad_(False)
-        contract.verify(module, torch.jit.script(module), facts)
-        return module, facts
-
-    def refused(self, pattern: str, source=None, **options):
-        with self.assertRaisesRegex(ValueError, pattern) as caught:
-            read_model("my-model", [source or self.folder], Sizes(**options))
-        self.assertNotIn("\n", str(caught.exception))
-
-    def save_ddpm(self, unet=None, **scheduler) -> torch.nn.Module:
-        unet = unet or pixel_unet()
-        diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**scheduler)).save_pretrained(self.folder)
-        return unet
+from diffusers_support import (
+    Case,
+    alphas_cumprod,
+    decoder,
+    denoised,
+    padded,
+    pixel_unet,
+    save_text,
+    spread,
+    text_encoder,
+    text_unet,
+    texts,
+)
 
 
 class Schedules(Case):
@@ -261,22 +166,6 @@ class LatentPipelines(Case):
         save_file(state, file)
         z = torch.randn(1, 4, 8, 8)
         self.assert_close(self.read()[0].decode(z), vae.decode(z / 0.18215).sample)
-
-
-def texts() -> Tensor:
-    """A short text, an empty one, and one that fills every token, padded as the programs do."""
-    tokens = torch.full((3, 77), 49407)
-    tokens[:, 0] = 49406
-    tokens[0, 1:9] = torch.arange(300, 308)
-    tokens[2, 1:76] = torch.arange(500, 575)
-    return tokens
-
-
-def padded(tokens: Tensor, pad: int) -> Tensor:
-    tokens = tokens.clone()
-    for row in tokens:
-        row[int((row == 49407).int().argmax()) + 1 :] = pad
-    return tokens
 
 
 class TextPipelines(Case):

@@ -142,7 +142,8 @@ class Refusals(unittest.TestCase):
         file = self.folder / "a.ckpt"
         file.touch()
         for option, value in (("--prediction_type", "v_prediction"), ("--variant", "fp16")):
-            for name in (["ms_coco"], ["my-model", "--family", "edm"]):
+            names = ["ffhq_ldm" if option == "--prediction_type" else "ms_coco"], ["my-model", "--family", "edm"]
+            for name in names:
                 self.assertIn(f"{option} is for folders", self.export(*name, "--source", file, option, value))
 
     def test_an_unforeseen_error_is_one_line(self):
