@@ -53,6 +53,17 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield target
 
 
+@contextmanager
+def blamed(path: Path) -> Iterator[None]:
+    """What is wrong in here is a fault of this file, and says so."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a model of this family ({type(error).__name__}: {error})") from error
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+
+
 def load_content(path: Path) -> object:
     """What a file holds, also inside an archive; of a training run's its `state_dict`."""
     with unpacked(path) as file:

@@ -141,6 +141,14 @@ class FirstStage(nn.Module):
         return self.decoder(self.post_quant_conv(self.quantize(z)))
 
 
+class ScaledLatents(nn.Module):
+    """A denoiser's decoding with its `first_stage`, whose latents are the denoiser's over `scale_factor`."""
+
+    @torch.jit.export
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.first_stage(latent / self.scale_factor)
+
+
 def read_level(state: StateDict, upsample: type, groups: int) -> Level:
     blocks: list[nn.Module] = []
     attentions: list[nn.Module] = []

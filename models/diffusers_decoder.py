@@ -1,12 +1,16 @@
 """diffusers' AutoencoderKL and VQModel, decoding alone: autoencoder.py's first stage from their names."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from archive import blamed, load_checkpoint
 from autoencoder import FirstStage, build_first_stage
+from contract import sources
+from diffusers_folder import CONFIG, Folder, is_folder_source, read_json
 from state_dict import StateDict
 
 BLOCKS = ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")
@@ -45,6 +49,28 @@ def build_decoder(config: dict[str, Any], state: dict[str, Tensor]) -> FirstStag
     return build_first_stage(
         StateDict(entries), int(config.get("norm_num_groups", 32)), config.get("use_post_quant_conv", True)
     )
+
+
+def read_decoder(source: Path, channels: int) -> tuple[FirstStage, dict[str, str]]:
+    """The decoder of latents of so many channels, and its sources: a checkpoint of Stable Diffusion's autoencoder, or
+    what diffusers saved of it, a folder or its file."""
+    with blamed(source):
+        if is_folder_source(source):
+            part = Folder(source).component("vae")
+            part.expect("AutoencoderKL")
+            stage, read = build_decoder(part.config, part.weights()), part.sources()
+        else:
+            state, read, config = load_checkpoint(source), sources(source), source.parent / CONFIG
+            if "decoder.conv_norm_out.weight" in state:
+                levels = StateDict(state).under("decoder.up_blocks").count()
+                blocks = {"up_block_types": [BLOCKS[0]] * levels}
+                stage = build_decoder(read_json(config) if config.exists() else blocks, state)
+            else:
+                stage = build_first_stage(StateDict(state))
+        takes = stage.decoder.conv_in.in_channels
+        if takes != channels:
+            raise ValueError(f"a decoder of {takes} channels does not fit a network of {channels}")
+    return stage, read
 
 
 def latent_scaling(config: dict[str, Any], channels: int) -> tuple[Tensor, Tensor]:

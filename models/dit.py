@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archive import found_in, load_checkpoint, unpacked
-from autoencoder import FirstStage, build_first_stage, latent_fact
+from archive import blamed, found_in, unpacked
+from autoencoder import FirstStage, ScaledLatents, latent_fact
 from contract import make_facts, sources
+from diffusers_decoder import read_decoder
+from diffusers_folder import is_folder_source
 from ldm import NoiseTable, TableTime
 from preconditioning import NoiseDenoiser, NoiseFeatures, geometric_frequencies
 from safe_load import Record, load
@@ -149,17 +151,12 @@ def features_of(network: Transformer) -> NoiseFeatures:
     return NoiseFeatures(geometric_frequencies(network.t_embedder["mlp"][0].in_features // 2))
 
 
-class DitDenoiser(NoiseDenoiser):
+class DitDenoiser(ScaledLatents, NoiseDenoiser):
     """The contract's module."""
 
     def __init__(self, network: Transformer, first_stage: FirstStage, table: NoiseTable, scale_factor: float):
         super().__init__(network, features_of(network), TableTime(table))
-        self.first_stage = first_stage
-        self.scale_factor = scale_factor
-
-    @torch.jit.export
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.first_stage(latent / self.scale_factor)
+        self.first_stage, self.scale_factor = first_stage, scale_factor
 
 
 def load_transformer(file: Path) -> tuple[StateDict, dict[str, Any]]:
@@ -176,21 +173,15 @@ def load_transformer(file: Path) -> tuple[StateDict, dict[str, Any]]:
 
 def read_parts(files: list[Path], sizes: Any) -> tuple[Transformer, FirstStage, dict[str, Any], dict[str, Any]]:
     """Network, decoder, facts of both, and the training program's options, of a transformer and an autoencoder."""
-    if len(files) != 2:
-        raise ValueError("give the transformer's checkpoint and that of Stable Diffusion's autoencoder")
-    try:
+    files = sorted(files, key=is_folder_source)  # a folder is the autoencoder's
+    with blamed(files[0]):
         state, arguments = load_transformer(files[0])
         network = build_transformer(state, sizes.num_heads, sizes.head_channels)
-    except ValueError as error:
-        raise ValueError(f"{files[0]}: {error}") from error
-    first_stage = build_first_stage(StateDict(load_checkpoint(files[1])))
-    _, channels, patch, _ = network.x_embedder["proj"].weight.shape
-    resolution = math.isqrt(network.pos_embed.shape[1]) * patch
-    if sizes.resolution not in (None, resolution):
-        raise ValueError(f"--resolution {sizes.resolution} does not fit a model of {resolution} latent pixels a side")
-    takes = first_stage.post_quant_conv.in_channels
-    if takes != channels:
-        raise ValueError(f"{files[1]}: a decoder of {takes} channels does not fit a network of {channels}")
+        _, channels, patch, _ = network.x_embedder["proj"].weight.shape
+        resolution = math.isqrt(network.pos_embed.shape[1]) * patch
+        if sizes.resolution not in (None, resolution):
+            raise ValueError(f"--resolution {sizes.resolution} does not fit a model of {resolution} latents a side")
+    first_stage, decoder_sources = read_decoder(files[1], channels)
     label_dim = network.y_embedder["embedding_table"].num_embeddings - 1
     facts = dict(
         resolution=resolution,
@@ -201,7 +192,7 @@ def read_parts(files: list[Path], sizes: Any) -> tuple[Transformer, FirstStage, 
         precision="bfloat16",
         guided_channels=min(GUIDED_CHANNELS, channels),
         latent=latent_fact(first_stage, resolution),
-        source=sources(*files),
+        source=sources(files[0]) | decoder_sources,
     )
     return network, first_stage, facts, arguments
 

@@ -34,6 +34,15 @@ FAMILIES = {name: name for name in ("edm", "edm2", "dit", "sit", "consistency", 
     "diffusers": "diffusers_model"
 }
 
+AUTOENCODER = "Stable Diffusion's autoencoder (a file or a folder of diffusers)"
+TAKES = {  # the number of sources, where it is not one, and what they are
+    "adm": ((2,), "the diffusion model, then its classifier"),
+    "ldm": ((1, 2), "the diffusion model, then the first stage where the former lacks it"),
+    "dit": ((2,), f"the transformer's checkpoint, then {AUTOENCODER}"),
+    "sit": ((2,), f"the transformer's checkpoint, then {AUTOENCODER}"),
+    "edm2": ((1, 2, 3), f"the network's pickle, then those of its guide and {AUTOENCODER} where there are some"),
+}
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -89,11 +98,9 @@ def read_model(name: str, files: list[Path], sizes: Sizes = Sizes()) -> tuple[nn
             raise ValueError(f"--source {file}: there is no such file or folder")
     if files and (sizes.family or name not in known or is_folder_source(files[0])):
         family = sizes.family or family_of(files[0])
-        takes = {"adm": (2,), "ldm": (1, 2), "dit": (2,), "sit": (2,), "edm2": (1, 2, 3)}.get(family, (1,))
-        if len(files) not in takes:
-            raise ValueError(
-                f"a model of the family {family} is made from {' or '.join(map(str, takes))} files; {len(files)} given"
-            )
+        counts, takes = TAKES.get(family, ((1,), "one file or folder"))
+        if len(files) not in counts:
+            raise ValueError(f"--source of the family {family} is {takes}; {len(files)} given")
         check_options(family, sizes)
         return importlib.import_module(FAMILIES[family]).read_model(name, files, sizes)
     entry = registry.find(name)

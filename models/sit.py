@@ -6,10 +6,9 @@ SiT's clock t runs from noise to data, x_t = t x_0 + (1 - t) e, and its velocity
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from autoencoder import FirstStage
+from autoencoder import FirstStage, ScaledLatents
 from contract import make_facts
 from dit import SCALE_FACTOR, Transformer, features_of, read_parts
 
@@ -17,22 +16,17 @@ SIGMA_MIN, SIGMA_MAX = 0.001, 1.0
 TRAINED = {"path_type": "Linear", "prediction": "velocity"}
 
 
-class SitDenoiser(nn.Module):
+class SitDenoiser(ScaledLatents):
     """The contract's module of a flow model: forward gives the velocity e - x_0."""
 
     def __init__(self, network: Transformer, first_stage: FirstStage, scale_factor: float):
         super().__init__()
-        self.network, self.first_stage = network, first_stage
-        self.noise_features = features_of(network)
-        self.scale_factor = scale_factor
+        self.network, self.noise_features = network, features_of(network)
+        self.first_stage, self.scale_factor = first_stage, scale_factor
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         features = self.noise_features(1 - sigma.to(x.dtype))
         return -self.network(x, features, condition)[:, : x.shape[1]].to(x.dtype)
-
-    @torch.jit.export
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.first_stage(latent / self.scale_factor)
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import unittest
+from pathlib import Path
 
 import torch
 
@@ -24,8 +25,8 @@ def golden_of(name):
 
 
 def edm2_model(*names, decoder=None):
-    contents = [golden_of(f"edm2_{name}").pickled() for name in names]
-    model, facts = edm2.read_content("edm2", contents, decoder, None, {})
+    pickles = [(Path(f"{name}.pkl"), golden_of(f"edm2_{name}").pickled()) for name in names]
+    model, facts = edm2.read_content("edm2", pickles, decoder, None)
     return model.eval().requires_grad_(False), facts
 
 
@@ -100,7 +101,7 @@ class Edm2(TransformerTest):
         edm2.read_model("edm2", [files[0], decoder], Sizes())
         for given, pattern in (
             ([decoder], "expected EDM2's pickled Precond, found dict"),
-            ([files[0]], "needs a checkpoint of Stable Diffusion's autoencoder"),
+            ([files[0]], "give Stable Diffusion's autoencoder as well"),
             ([files[1], decoder], "has no use for a decoder"),
             ([files[0], decoder, files[1]], "the guide is of 3x16x"),
             ([files[1]] * 3, "a third network"),
@@ -123,11 +124,11 @@ class Edm2(TransformerTest):
         ):
             content = golden_of("edm2_pixel").pickled()
             change(content["ema"].state["_modules"]["unet"].state)
-            with self.subTest(pattern), self.assertRaisesRegex(ValueError, pattern):
-                edm2.read_content("edm2", [content], None, None, {})
+            with self.subTest(pattern), self.assertRaisesRegex(ValueError, "^a.pkl: .*" + pattern):
+                edm2.read_content("edm2", [(Path("a.pkl"), content)], None, None)
         content = golden_of("edm2_pixel").pickled() | {"encoder": make_record("OtherEncoder")}
         with self.assertRaisesRegex(ValueError, "encoded by OtherEncoder"):
-            edm2.read_content("edm2", [content], None, None, {})
+            edm2.read_content("edm2", [(Path("a.pkl"), content)], None, None)
 
 
 class Transformers(TransformerTest):
