@@ -26,12 +26,13 @@ void explain(const TrainRun& given, at::Device device) {
   const auto student = run.validated().options.initial_predictor(facts);
   const auto map = make_sigma_map(facts.noise);
   const int cost = guidance_cost(student.guidance_type);
-  std::cout << text(
-      run.command_line, "\nfolder: ", planned_folder(run, student).string(),
-      "\niterations: ", run.options.num_iterations(), "\nstudent:\n",
-      explain_table(make_plan(student, student.time_steps(map.get())), cost), "teacher:\n",
-      explain_table(make_plan(run.options.teacher_options(), run.options.teacher_grid(student, map.get())), cost),
-      text_or_why([&] { return train_memory(run, device, rank_environment().size); }), "\n");
+  std::cout << text(run.command_line, "\nfolder: ", planned_folder(run, student).string(),
+                    "\niterations: ", run.options.num_iterations(), "\nstudent:\n",
+                    explain_table(make_plan(student, student.time_steps(map.get())), cost), "teacher:\n",
+                    explain_table(make_plan(run.options.teacher_options(clock_of(facts.noise)),
+                                            run.options.teacher_grid(student, map.get())),
+                                  cost),
+                    text_or_why([&] { return train_memory(run, device, rank_environment().size); }), "\n");
 }
 
 /// The options of the run that is resumed; what was given wins.

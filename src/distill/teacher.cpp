@@ -139,7 +139,8 @@ std::unique_ptr<TrajectorySource> make_teacher(const TrainOptions& options, cons
                                                const Denoiser& denoiser, std::shared_ptr<const Conditions> conditions,
                                                at::Device device) {
   const auto grid = options.validated().teacher_grid(start, make_sigma_map(denoiser.facts().noise).get());
-  Teacher teacher(denoiser, std::move(conditions), make_plan(options.teacher_options(), grid),
+  Teacher teacher(denoiser, std::move(conditions),
+                  make_plan(options.teacher_options(clock_of(denoiser.facts().noise)), grid),
                   ends_of_steps(start, options), options.seed, grid[0], device);
   if (options.teacher_cache == 0) return std::make_unique<Teacher>(std::move(teacher));
   return std::make_unique<CachedTrajectories>(std::move(teacher), options.teacher_cache, options.seed);

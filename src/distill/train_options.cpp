@@ -143,7 +143,7 @@ const TrainOptions& TrainOptions::validated() const {
   EPD_REQUIRE_USAGE(!(schedule_tea || schedule_rho_tea) || resolved_objective() == Objective::kEndToEnd,
                     "schedule_tea, schedule_rho_tea: the teacher must share the student's timestamps when every step "
                     "is matched; use --objective end_to_end");
-  teacher_options().validated();
+  teacher_options(Clock::kEdm).validated();
   if (student == StudentKind::kNs) {
     check_plan_options();
     return *this;
@@ -208,8 +208,9 @@ TimeSteps TrainOptions::teacher_grid(const PredictorSpec& student_spec, const Si
   return finer.time_steps(map);  // ends where the student does
 }
 
-SolverOptions TrainOptions::teacher_options() const {
+SolverOptions TrainOptions::teacher_options(Clock clock) const {
   SolverOptions options;
+  options.clock = clock;
   options.kind = teacher;
   if (highest_order(teacher) > 0) {
     options.max_order = max_order_tea ? max_order_tea : max_order;

@@ -106,8 +106,9 @@ Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const 
   return method;
 }
 
-SolverOptions baseline_options(const MethodOptions& o) {
+SolverOptions baseline_options(const MethodOptions& o, Clock clock) {
   SolverOptions solver;
+  solver.clock = clock;
   solver.kind = *o.solver;
   solver.max_order = o.max_order;
   solver.predict_x0 = o.predict_x0.value_or(solver.predict_x0);
@@ -129,7 +130,7 @@ SolverOptions baseline_options(const MethodOptions& o) {
 }
 
 Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
-  const auto solver = baseline_options(o);
+  const auto solver = baseline_options(o, clock_of(facts.noise));
   ScheduleOptions schedule;
   schedule.kind = o.schedule_type.value_or(schedule.kind);
   const auto* flow = std::get_if<FlowNoise>(&facts.noise);

@@ -62,7 +62,7 @@ Options options_of(MethodOptions& o) {
       .add("unipc_variant", o.unipc_variant,
            help(of("unipc_variant", "variant of B(h)")).decides_result().otherwise("bh2"))
       .add("deis_mode", o.deis_mode,
-           help(of("deis_mode", "polynomials in VP time (tab) or in the noise level (rhoab)"))
+           help(of("deis_mode", "polynomials in VP time (tab), the noise level (rhoab) or its logarithm (logrho)"))
                .decides_result()
                .otherwise("tab"))
       .group("Guidance and condition")

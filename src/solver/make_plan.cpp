@@ -44,6 +44,8 @@ const SolverOptions& SolverOptions::validated() const {
   EPD_REQUIRE_USAGE(inner_steps >= 2 && inner_steps <= 1000, "inner_steps: expected 2 to 1000, got ", inner_steps);
   EPD_REQUIRE_USAGE(inner_steps == 2 || knows(kind, "inner_steps"), "inner_steps: solver ", name,
                     " is a multistep method without inner steps; use ", solvers_that_know("inner_steps", " or "));
+  EPD_REQUIRE_USAGE(predict_x0 || clock == Clock::kEdm,
+                    "predict_x0: a flow begins with pure noise, where noise prediction has no step; use True");
   return *this;
 }
 

@@ -73,7 +73,7 @@ class GoldenTrajectories : public TrajectorySource {
   }
   Plan<double> teacher_plan() const {
     const auto schedule = options_.initial_predictor(denoiser_.facts()).schedule;
-    return make_plan(options_.teacher_options(),
+    return make_plan(options_.teacher_options(Clock::kEdm),
                      make_time_steps(schedule, (options_.num_inserted + 1) * (options_.num_steps - 1) + 1));
   }
 

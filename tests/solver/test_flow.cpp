@@ -49,6 +49,7 @@ TEST(Flow, SchedulersOfDiffusersGiveTheSameTimesAndStates) {
     for (std::size_t i = 0; i < times.size(); ++i) EXPECT_NEAR(ours[i], times[i], 1e-6) << name;
     SolverOptions options;
     options.kind = value_of(kSolverNames, golden.at("solver").get<std::string>(), "solver");
+    options.clock = Clock::kFlow;
     const auto run =
         run_plan(make_plan(options, to_zero(times)), golden.at("states")[0].get<State>(), [](const State& x, double t) {
           State result;
@@ -66,8 +67,7 @@ TEST(Flow, SchedulersOfDiffusersGiveTheSameTimesAndStates) {
 TEST(Flow, EverySolverConvergesToTheGaussiansFlow) {
   for (const auto& [name, kind] : kSolverNames) {
     const auto error = [&, kind = kind](int steps) {
-      SolverOptions options;
-      options.kind = kind;
+      const SolverOptions options{.kind = kind, .max_order = {}, .clock = Clock::kFlow};
       ScheduleOptions uniform{ScheduleKind::kPolynomial, 1, 0.05, 1};
       const auto t = make_time_steps(uniform, steps);
       return std::abs(run_plan(make_plan(options, t), {1.3}, GaussianFlow{}).end()[0] - GaussianFlow::exact(1.3, 0.05));
@@ -80,8 +80,7 @@ TEST(Flow, EverySolverConvergesToTheGaussiansFlow) {
 TEST(Flow, PureNoiseIsExact) {
   // The first step from s = 1 is the noise's share of the state, whatever the solver: no number overflows or is lost.
   for (const auto& [name, kind] : kSolverNames) {
-    SolverOptions options;
-    options.kind = kind;
+    SolverOptions options{.kind = kind, .max_order = {}, .clock = Clock::kFlow};
     const auto plan = make_plan(options, to_zero({1, 0}));
     EXPECT_EQ(run_plan(plan, {-2.5}, GaussianFlow{}).end()[0], 0) << name;  // D(noise; 1) is the mean
     options.afs = Afs::kMean;
@@ -90,6 +89,74 @@ TEST(Flow, PureNoiseIsExact) {
   }
   const auto euler = run_plan(make_plan(SolverOptions{}, TimeSteps({1, 0.5})), {-2.5}, GaussianFlow{});
   EXPECT_EQ(euler.end()[0], -1.25);
+}
+
+/// Every solver that interpolates in lambda or rho, with every order and variant of its formula.
+std::vector<std::pair<std::string, SolverOptions>> exponential_solvers() {
+  std::vector<std::pair<std::string, SolverOptions>> all;
+  const auto add = [&](const char* name, int order, const std::string& variant) -> SolverOptions& {
+    all.push_back({text(name, order, variant), {.kind = value_of(kSolverNames, name, "solver"), .max_order = order}});
+    all.back().second.lower_order_final = false;
+    all.back().second.clock = Clock::kFlow;
+    return all.back().second;
+  };
+  for (int order = 1; order <= 3; ++order) {
+    add("dpmpp", order, "");
+    for (const auto& [name, variant] : kUnipcVariantNames) add("unipc", order, name).unipc_variant = variant;
+  }
+  for (int order = 1; order <= 4; ++order) {
+    for (const auto& [name, mode] : kDeisModeNames) add("deis", order, name).deis_mode = mode;
+  }
+  return all;
+}
+
+TEST(Flow, ExponentialSolversTakeTheStepsOfEdmsClock) {
+  // x / (1 - s) is EDM's state at sigma = s / (1 - s): the orders of convergence there are those here.
+  const Mixture data;
+  const std::vector<double> s{0.98, 0.9, 0.75, 0.5, 0.3, 0.1, 0.02};
+  std::vector<double> sigmas;
+  for (const double t : s) sigmas.push_back(t / (1 - t));
+  for (auto [name, options] : exponential_solvers()) {
+    const auto flow = run_plan(make_plan(options, TimeSteps(s)), {1.3},
+                               [&](const State& x, double t) { return State{data.flow(x[0], t)}; });
+    options.clock = Clock::kEdm;
+    const auto edm = run_plan(make_plan(options, TimeSteps(sigmas)), {1.3 / (1 - s[0])},
+                              [&](const State& x, double sigma) { return State{data(x[0], sigma)}; });
+    for (std::size_t n = 0; n < s.size(); ++n) {
+      EXPECT_NEAR(flow.grid[n][0], (1 - s[n]) * edm.grid[n][0], 1e-12) << name << " at " << s[n];
+    }
+  }
+}
+
+TEST(Flow, PureNoiseIsTheLimitOfAlmostPureNoise) {
+  // lambda = ln((1 - s) / s) grows without bound as s nears 1, so what depends on it fades as 1 / lambda.
+  for (const auto& [name, options] : exponential_solvers()) {
+    if (name.ends_with("bh1")) continue;  // its first corrector grows with lambda; at s = 1 it has none
+    const auto end = [&, &options = options](double s) {
+      return run_plan(make_plan(options, TimeSteps({s, 0.9, 0.6, 0.3, 0.1})), {1.3}, GaussianFlow{}).end()[0];
+    };
+    const double limit = end(1), far = std::abs(end(1 - 1e-7) - limit), near = std::abs(end(1 - 1e-14) - limit);
+    EXPECT_TRUE(std::isfinite(limit)) << name;
+    EXPECT_LT(near, 0.01) << name;
+    EXPECT_LT(near, 0.85 * far + 1e-12) << name;  // deis tab: as 1 / sqrt(lambda)
+  }
+  for (const auto& [name, options] : exponential_solvers()) {
+    const auto run = run_plan(make_plan(options, TimeSteps({1, 0.5})), {-2.5}, GaussianFlow{});
+    EXPECT_EQ(run.end()[0], -1.25) << name;  // the mean, 0, and half of the noise
+  }
+}
+
+TEST(Flow, NoisePredictionIsRefused) {
+  SolverOptions options{.kind = solver_kind("dpmpp"), .max_order = {}, .clock = Clock::kFlow};
+  options.predict_x0 = false;
+  EXPECT_THROW(make_plan(options, to_zero({1, 0})), UsageError);
+}
+
+TEST(Flow, NoSolverEvaluatesTheLastStateTwice) {
+  for (const auto& [name, kind] : kSolverNames) {
+    const auto plan = make_plan({.kind = kind, .max_order = {}}, to_zero({8, 2, 1, 0}));
+    EXPECT_EQ(plan.nfe(), 2 * info_of(kind).evaluations + 1) << name;
+  }
 }
 
 TEST(Flow, LastStepToZeroIsTheDenoisedImage) {

@@ -110,7 +110,7 @@ struct TrainOptions {
   PredictorSpec initial_predictor(const ModelFacts& facts) const;
   /// The same for the teacher of the validation's images, whose seeds are others.
   TrainOptions for_validation() const;
-  SolverOptions teacher_options() const;
+  SolverOptions teacher_options(Clock clock) const;
   /// The teacher's grid of (M + 1)(N - 1) + 1 points: it holds the student's, unless it has a schedule of its own.
   TimeSteps teacher_grid(const PredictorSpec& student, const SigmaMap* map) const;
 

@@ -54,44 +54,63 @@ inline std::vector<double> deis_weights(DeisMode mode, const std::vector<double>
     }
     return weights;
   }
+  const auto u = [&](double log_t) { return mode == DeisMode::kLogRhoAb ? log_t : clock.u(std::exp(log_t)); };
   std::vector<double> u_nodes;
-  for (const double t : nodes) u_nodes.push_back(clock.u(t));
+  for (const double t : nodes) u_nodes.push_back(mode == DeisMode::kLogRhoAb ? std::log(t) : clock.u(t));
   // In ln t the integrand is smooth; in u it is steep near the end of the noise range.
   const double from = std::log(nodes[0]), to = std::log(t_next);
   for (std::size_t j = 0; j < nodes.size(); ++j) {
-    const auto share = [&](double log_t) {
-      const double t = std::exp(log_t);
-      return deis::lagrange(u_nodes, j, clock.u(t)) * t;
-    };
+    const auto share = [&](double log_t) { return deis::lagrange(u_nodes, j, u(log_t)) * std::exp(log_t); };
     weights.push_back(deis::integrate(share, from, to));
   }
   return weights;
 }
 
-/// DEIS (Zhang and Chen 2023, eq. 15): variable-step Adams-Bashforth, 1 evaluation a step.
-///   x_next = x + sum_j w_j d_{n-j}
+/// DEIS (Zhang and Chen 2023, eq. 15): variable-step Adams-Bashforth, 1 evaluation a step. With rho = t / alpha and the
+/// noise e of x = alpha x_0 + t e, which is d on EDM's clock:
+///   x_next / alpha_next = x / alpha_cur + sum_j w_j e_{n-j}
 class DeisSolver : public Solver {
  public:
-  explicit DeisSolver(const SolverOptions& o) : max_order_(o.max_order.value()), mode_(o.deis_mode) {}
+  explicit DeisSolver(const SolverOptions& o) : max_order_(o.max_order.value()), mode_(o.deis_mode), clock_(o.clock) {}
 
   Expression<double> step(PlanBuilder<double>& plan, const Expression<double>& x, const StepPosition& at) override {
     const auto [t_cur, t_next] = at.t;
-    history_.push_front({t_cur, direction_at(plan, x, at)});
-    if (history_.size() > static_cast<std::size_t>(max_order_)) history_.pop_back();
-    std::vector<double> nodes;
-    for (const auto& [t, d] : history_) nodes.push_back(t);
-    const auto weights = deis_weights(mode_, nodes, t_next, clock_);
+    const auto d_cur = direction_at(plan, x, at);
+    if (clock_ == Clock::kFlow) return flow_step(x, d_cur, at.t);
+    const auto weights = push(t_cur, d_cur, t_next);
     auto x_next = x;
-    for (std::size_t j = 0; j < nodes.size(); ++j) x_next += weights[j] * history_[j].second;
+    for (std::size_t j = 0; j < weights.size(); ++j) x_next += weights[j] * history_[j].second;
     return x_next;
   }
 
  private:
+  /// Euler's step and what the differences e_{n-j} - e_n add to it: near pure noise x / alpha would lose its digits.
+  Expression<double> flow_step(const Expression<double>& x, const Expression<double>& d_cur, Interval t) {
+    const double alpha_cur = alpha_at(clock_, t.cur), alpha_next = alpha_at(clock_, t.next);
+    auto x_next = x + t.dt() * d_cur;
+    if (alpha_cur == 0) return x_next;  // rho is infinite, and no polynomial reaches back there
+    const auto weights = push(t.cur / alpha_cur, x + alpha_cur * d_cur, t.next / alpha_next);
+    for (std::size_t j = 1; j < weights.size(); ++j) {
+      x_next += alpha_next * weights[j] * (history_[j].second - history_[0].second);
+    }
+    return x_next;
+  }
+
+  /// Remembers the newest noise, and returns the weights of all.
+  std::vector<double> push(double rho, const Expression<double>& noise, double rho_next) {
+    history_.push_front({rho, noise});
+    if (history_.size() > static_cast<std::size_t>(max_order_)) history_.pop_back();
+    std::vector<double> nodes;
+    for (const auto& [node, e] : history_) nodes.push_back(node);
+    return deis_weights(mode_, nodes, rho_next, vp_);
+  }
+
   int max_order_;
   DeisMode mode_;
   // As published, the clock of the range 0.002 to 80 for every model: it only shapes the interpolation.
-  VpSigmaMap clock_ = VpSigmaMap::between(0.002, 80);
-  std::deque<std::pair<double, Expression<double>>> history_;  // (t, direction), newest first
+  VpSigmaMap vp_ = VpSigmaMap::between(0.002, 80);
+  Clock clock_;
+  std::deque<std::pair<double, Expression<double>>> history_;  // (rho, noise), newest first
 };
 
 }  // namespace epd

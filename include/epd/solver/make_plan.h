@@ -23,7 +23,7 @@ template <class S, class AnySolver>
 Expression<S> append_step(PlanBuilder<S>& plan, AnySolver& solver, const Expression<S>& x, const TimeSteps& t,
                           std::size_t interval, Afs afs) {
   const StepPosition at{t.interval(interval), static_cast<int>(interval), static_cast<int>(t.num_intervals()),
-                        interval == 0 ? afs : Afs::kNo};
+                        interval == 0 ? afs : Afs::kNo, interval + 2 < t.size() && t[interval + 2] == 0};
   plan.begin_step(at.t, at.afs != Afs::kNo);
   return plan.grid_point(solver.step(plan, x, at));
 }

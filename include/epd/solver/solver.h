@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 
+#include "epd/core/model_facts.h"
 #include "epd/core/names.h"
 #include "epd/solver/plan.h"
 
@@ -22,11 +23,12 @@ inline constexpr NameTable<UnipcVariant, 2> kUnipcVariantNames{
     {{"bh1", UnipcVariant::kBh1}, {"bh2", UnipcVariant::kBh2}}};
 constexpr const auto& names_of(UnipcVariant) { return kUnipcVariantNames; }
 
-/// In which variable DEIS's polynomial through the last directions lives: the variance-preserving time (tAB) or the
-/// noise level itself (rhoAB).
-enum class DeisMode { kTimeAb, kRhoAb };
+/// In which variable DEIS's polynomial through the last directions lives: the variance-preserving time (tAB), the noise
+/// level itself (rhoAB) or its logarithm.
+enum class DeisMode { kTimeAb, kRhoAb, kLogRhoAb };
 
-inline constexpr NameTable<DeisMode, 2> kDeisModeNames{{{"tab", DeisMode::kTimeAb}, {"rhoab", DeisMode::kRhoAb}}};
+inline constexpr NameTable<DeisMode, 3> kDeisModeNames{
+    {{"tab", DeisMode::kTimeAb}, {"rhoab", DeisMode::kRhoAb}, {"logrho", DeisMode::kLogRhoAb}}};
 constexpr const auto& names_of(DeisMode) { return kDeisModeNames; }
 
 /// A classical solver, as the number of its row in kSolvers (solvers.h); value-initialised, the first one: euler.
@@ -42,6 +44,7 @@ struct SolverOptions {
   int inner_steps = 2;  // points of the polynomial rho-7 grid inside each interval; 2: none
   UnipcVariant unipc_variant = UnipcVariant::kBh2;
   DeisMode deis_mode = DeisMode::kTimeAb;
+  Clock clock = Clock::kEdm;  // of the times; the model's
 
   /// *this, or throws UsageError naming the option, its value and its bound.
   const SolverOptions& validated() const;
@@ -52,10 +55,19 @@ struct StepPosition {
   Interval t;
   int index = 0;  // 0 .. count - 1
   int count = 1;
-  Afs afs = Afs::kNo;  // of this step
+  Afs afs = Afs::kNo;       // of this step
+  bool image_next = false;  // the step after it ends at 0: the denoised image of the state that this one ends with
 
   bool is_last() const { return index + 1 == count; }
 };
+
+/// alpha of a state x = alpha x_0 + t e.
+inline double alpha_at(Clock clock, double t) { return clock == Clock::kFlow ? 1 - t : 1; }
+
+/// lambda = ln(alpha / t), in which exponential solvers step; -infinity for the noise itself, t = 1 of a flow.
+inline double half_log_snr(Clock clock, double t) {
+  return clock == Clock::kFlow ? std::log1p(-t) - std::log(t) : -std::log(t);
+}
 
 /// A deterministic ODE solver: it writes the instructions of one step at a time. A multistep method keeps its history
 /// of expressions in the object, so each trajectory has a solver of its own.
