@@ -1,7 +1,6 @@
 """Checkpoints as they are published: a file of tensors, or one inside a zip archive."""
 
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 import safe_load
+from scratch import scratch_folder
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 
@@ -43,8 +43,8 @@ def unpacked(path: Path) -> Iterator[Path]:
     if member is None:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=path.parent) as folder:
-        target = Path(folder) / "checkpoint"
+    with scratch_folder(".unpacked-", path.parent) as folder:
+        target = folder / "checkpoint"
         try:
             with zipfile.ZipFile(path) as archive, archive.open(member) as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)

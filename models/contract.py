@@ -19,7 +19,6 @@ import copy
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from download import sha256_of
+from scratch import scratch_folder
 
 CONTRACT_VERSION = 1
 TOLERANCE = 1e-5  # scripted against eager, relative to the largest absolute value
@@ -124,8 +124,8 @@ def write_model(
     verify(module, scripted, facts)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        whole, lean = Path(folder) / "whole" / path.name, Path(folder) / path.name
+    with scratch_folder(".export-", path.parent) as folder:
+        whole, lean = folder / "whole" / path.name, folder / path.name
         whole.parent.mkdir()
         scripted.save(str(whole), _extra_files={"facts.json": json.dumps(facts, indent=1)})
         copy_without_debug_records(whole, lean)

@@ -12,7 +12,6 @@ Names of layers and parameters are those of pytorch-fid's weights file, whose cl
 """
 
 import os
-import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -26,6 +25,7 @@ import registry
 import safe_load
 from download import Download, sha256_of
 from progress import DownloadProgress
+from scratch import scratch_folder
 from state_dict import StateDict, load_strictly
 
 WEIGHTS = registry.SourceFile(
@@ -251,9 +251,9 @@ def export(name: str, source: Path | None = None, dest: Path | None = None) -> P
     dest = dest or detector_path(name)
     source = source or fetch_weights()
     dest.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=dest.parent) as folder, warnings.catch_warnings():
+    with scratch_folder(".export-", dest.parent) as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        unfinished = Path(folder) / dest.name
+        unfinished = folder / dest.name
         if is_torchscript(source):
             if name != "inception":
                 raise ValueError(f"{source} is TorchScript with its own resize: it is `inception`, not `{name}`")

@@ -9,7 +9,6 @@ programs use it where all of that fits, and TorchScript elsewhere.
 import json
 import os
 import statistics
-import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 import contract
 from download import sha256_of
+from scratch import scratch_folder
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ROWS = {"cpu": 16, "cuda": 64}  # the programs' default --chunk
@@ -107,7 +107,7 @@ def optimize(model: Path, precision: str = "", rows: int = 0, device: str = "") 
     }
     inputs = example(facts, device, rows)
     path = compiled_path(model, device, precision, rows)
-    with tempfile.TemporaryDirectory(prefix=".optimize-", dir=path.parent) as folder, torch.no_grad():
+    with scratch_folder(".optimize-", path.parent) as folder, torch.no_grad():
         # All that the compiler makes on its way lies in this folder too, and goes with it.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.environ["TRITON_CACHE_DIR"] = str(Path(folder, "cache"))
         package = Path(folder, path.name)

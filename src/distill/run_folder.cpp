@@ -14,6 +14,7 @@
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/documents/predictor_json.h"
+#include "epd/documents/run_dir.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/json.h"
 #include "epd/files/options_json.h"
@@ -97,6 +98,22 @@ RunFolder::RunFolder(std::filesystem::path path, bool writes, std::string finger
   log::also_to_file((path_ / "log.txt").string());
 }
 
+RunFolder::~RunFolder() {
+  std::error_code ignored;
+  if (writes_ && is_temporary_name(path_.filename().string())) fs::remove_all(path_, ignored);
+}
+
+void RunFolder::begin(const Trainer& trainer, const TrainRun& run, const std::string& name, ProcessGroup& group) {
+  write_state(trainer);
+  write_options(run.command_line);
+  if (run.nosubdir) return;
+  if (writes_) {
+    path_ = name_run_dir(path_, name);
+    lock_->renamed(path_);
+  }
+  path_ = group.broadcast_bytes(path_.string(), "run folder");
+}
+
 fs::path find_unfinished_run(const TrainRun& run, const std::string& record) {
   constexpr const char* kOptions = "training_options.json";
   if (run.nosubdir) return fs::exists(run.outdir / kOptions) ? run.outdir : fs::path();
@@ -105,7 +122,7 @@ fs::path find_unfinished_run(const TrainRun& run, const std::string& record) {
   std::error_code error;
   for (fs::directory_iterator entry(run.outdir, error), end; !error && entry != end; entry.increment(error)) {
     const auto& folder = entry->path();
-    if (!fs::exists(folder / kOptions)) continue;
+    if (!fs::exists(folder / kOptions) || is_temporary_name(folder.filename().string())) continue;
     const auto state = read_training_state(folder);
     if (!state || state->fingerprint != record) continue;
     if (is_done(run.options, *state) && fs::exists(folder / "predictor.json")) continue;

@@ -101,13 +101,13 @@ std::string resolved_resume(const TrainRun& run, const std::string& fingerprint,
   return group.broadcast_bytes(found, "the run to go on with");
 }
 
-/// The run's folder: made by the root, known to all.
+/// The run's folder, without a name where the run is a new one: made by the root, known to all.
 fs::path make_folder(const TrainRun& run, const PredictorSpec& student, ProcessGroup& group) {
   std::string folder;
   if (group.is_root()) {
     folder = planned_folder(run, student).string();
     if (run.resume.empty() && run.nosubdir) create_folder(run.outdir, "outdir");
-    if (run.resume.empty() && !run.nosubdir) folder = make_run_dir(run.outdir, run_name(run, student)).string();
+    if (run.resume.empty() && !run.nosubdir) folder = new_run_dir(run.outdir).string();
   }
   return group.broadcast_bytes(folder, "run folder");
 }
@@ -216,8 +216,7 @@ fs::path run_train(const TrainRun& given, ProcessGroup& group) {
   Trainer trainer = setup.trainer(run, conditions, group);
   RunFolder folder(make_folder(run, start, group), group.is_root(), record_of_run.dump(1));
   if (run.resume.empty()) {
-    folder.write_options(run.command_line);
-    folder.write_state(trainer);
+    folder.begin(trainer, run, run_name(run, start), group);
   } else {
     folder.resume(trainer, run);
   }

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <iomanip>
 #include <set>
 #include <system_error>
 
 #include "epd/core/error.h"
+#include "epd/files/file_lock.h"
 #include "epd/files/outputs.h"
 
 namespace epd {
@@ -18,9 +20,10 @@ bool is_digits(const std::string& s) {
   return !s.empty() && std::all_of(s.begin(), s.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
-/// The number of a run folder's name, or -1.
+/// The number of a run folder's name, or -1. A process killed while it named its run leaves the number alone.
 int run_number(const std::string& name) {
-  return name.size() > 6 && name[5] == '-' && is_digits(name.substr(0, 5)) ? std::stoi(name.substr(0, 5)) : -1;
+  const bool is_run = name.size() == 5 || (name.size() > 6 && name[5] == '-');
+  return is_run && is_digits(name.substr(0, 5)) ? std::stoi(name.substr(0, 5)) : -1;
 }
 
 std::string five_digits(int number) { return text(std::setw(5), std::setfill('0'), number); }
@@ -61,33 +64,60 @@ fs::path find_experiment(const std::string& digits, const std::vector<fs::path>&
   throw Error(text("no experiment ", digits, " in ", searched));
 }
 
+/// The numbers of runs that have a name.
 std::set<int> used_numbers(const fs::path& parent) {
   std::set<int> used;
-  for (const auto& entry : fs::directory_iterator(parent)) used.insert(run_number(entry.path().filename().string()));
+  for (const auto& entry : fs::directory_iterator(parent)) {
+    if (const auto name = entry.path().filename().string(); name.size() > 5) used.insert(run_number(name));
+  }
   return used;
+}
+
+/// Whether the process that prepared a run here was killed. One that has no lock yet may be about to take it.
+bool is_abandoned(const fs::path& folder) {
+  std::error_code gone;
+  if (fs::exists(folder / ".lock", gone)) return FileLock(folder / ".lock").acquire();
+  return fs::last_write_time(folder, gone) < fs::file_time_type::clock::now() - std::chrono::minutes(1) && !gone;
 }
 
 }  // namespace
 
-fs::path make_run_dir(const fs::path& parent, const std::string& name) {
-  std::error_code error;
+fs::path new_run_dir(const fs::path& parent) {
   create_folder(parent, "outdir");
+  std::error_code error;
+  std::vector<fs::path> abandoned;
+  for (const auto& entry : fs::directory_iterator(parent, error)) {
+    const auto& path = entry.path();
+    if (is_temporary_name(path.filename().string()) && entry.is_directory(error) && is_abandoned(path)) {
+      abandoned.push_back(path);
+    }
+  }
+  for (const auto& path : abandoned) fs::remove_all(path, error);
+  const auto folder = temporary_path(parent);
+  fs::create_directory(folder, error);
+  EPD_REQUIRE(!error, "outdir: cannot make a folder in ", parent.string(), ": ", error.message());
+  return folder;
+}
+
+fs::path name_run_dir(fs::path prepared, const std::string& name) {
+  const auto parent = prepared.parent_path();
+  std::error_code error;
   for (int number = 0; number < 100000; ++number) {
     if (used_numbers(parent).contains(number)) continue;
-    // The number is what must be new, whatever stands behind it: whoever makes the folder NNNNN may give it its name.
+    // The number is what must be new, whatever stands behind it: no folder with files in it is replaced, and whoever
+    // has the folder NNNNN may give it its name.
     const fs::path claim = parent / five_digits(number);
-    const bool claimed = fs::create_directory(claim, error);
+    fs::rename(prepared, claim, error);
+    if (error && fs::exists(claim)) continue;
     EPD_REQUIRE(!error, "outdir: cannot make the folder ", claim.string(), ": ", error.message());
-    if (!claimed) continue;
-    if (used_numbers(parent).contains(number)) {
-      fs::remove(claim);
-      continue;
-    }
+    prepared = claim;
+    if (used_numbers(parent).contains(number)) continue;
     const fs::path folder = parent / (five_digits(number) + "-" + name);
     fs::rename(claim, folder, error);
     if (!error) return folder;
-    fs::remove(claim);
-    throw Error(text("outdir: cannot make the folder ", folder.string(), ": ", error.message()));
+    const auto reason = error.message();
+    fs::remove_all(claim, error);
+    throw Error(text("outdir: cannot make the folder ", folder.string(), ": ", reason));
   }
   throw Error(text("outdir: all numbers in ", parent.string(), " are used"));
 }

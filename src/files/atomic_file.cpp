@@ -39,15 +39,6 @@ void refuse_what_is_no_file(const std::filesystem::path& target, const std::file
   EPD_REQUIRE(S_ISREG(status.st_mode), "cannot write ", path.string(), ": it is a device or pipe, not a file");
 }
 
-/// Unique among the threads and processes of all machines that share the folder.
-std::filesystem::path temporary_name(const std::filesystem::path& target) {
-  static std::atomic<unsigned> counter{0};
-  struct timespec now {};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return target.parent_path() /
-         text(kTemporaryPrefix, ::getpid(), '-', counter++, '-', now.tv_sec % 100000, now.tv_nsec);
-}
-
 void sync_descriptor(int descriptor, const std::filesystem::path& path) {
   while (::fsync(descriptor) != 0) {
     if (errno == EINTR) continue;
@@ -56,10 +47,16 @@ void sync_descriptor(int descriptor, const std::filesystem::path& path) {
   }
 }
 
-void sync_folder(const std::filesystem::path& target) {
-  const auto parent = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
-  sync_descriptor(Descriptor::open_to_read(parent).number(), parent);
+std::filesystem::path folder_of(const std::filesystem::path& target) {
+  return target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
 }
+
+void sync_folder(const std::filesystem::path& target) {
+  sync_descriptor(Descriptor::open_to_read(folder_of(target)).number(), folder_of(target));
+}
+
+/// The name that an open file without one can be linked by.
+std::string own_path(int descriptor) { return text("/proc/self/fd/", descriptor); }
 
 }  // namespace
 
@@ -126,8 +123,12 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, Durability durability)
     : path_(path), target_(resolve(path)), durability_(durability) {
   EPD_REQUIRE(path.has_filename(), "cannot write '", path.string(), "': not a file name");
   refuse_what_is_no_file(target_, path_);
-  // O_EXCL: never another's file. 0666: the user's umask decides, as for any output.
-  auto temporary = temporary_name(target_);
+  // Nameless until it is whole, where the file system can: a process that is killed leaves nothing behind.
+  // 0666: the user's umask decides, as for any output.
+  descriptor_ = Descriptor(::open(folder_of(target_).c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666));
+  if (descriptor_.is_open() && ::access(own_path(descriptor_.number()).c_str(), F_OK) == 0) return;
+  auto temporary = temporary_path(folder_of(target_));
+  // O_EXCL: never another's file.
   descriptor_ = Descriptor(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!descriptor_.is_open()) fail_with_errno("write", path_, errno);
   temporary_ = std::move(temporary);
@@ -139,6 +140,13 @@ void AtomicFile::discard() noexcept {
   descriptor_ = Descriptor();
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
   temporary_.clear();
+}
+
+bool AtomicFile::take_name(const std::filesystem::path& name) {
+  const auto self = own_path(descriptor_.number());
+  if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
+  if (errno != EEXIST) fail_with_errno("write", path_, errno);
+  return false;
 }
 
 void AtomicFile::append(std::string_view bytes) {
@@ -159,10 +167,18 @@ void AtomicFile::commit() {
   EPD_REQUIRE(descriptor_.is_open(), "cannot write ", path_.string(), ": it is complete already");
   try {
     if (durability_ == Durability::kSync) sync_descriptor(descriptor_.number(), path_);
+    const bool is_new = temporary_.empty() && take_name(target_);
+    if (!is_new && temporary_.empty()) {
+      const auto name = temporary_path(folder_of(target_));
+      EPD_REQUIRE(take_name(name), "cannot write ", path_.string(), ": there is a file ", name.string());
+      temporary_ = name;
+    }
     // Network file systems report a full disk here. After EINTR the descriptor is gone all the same (Linux).
     if (::close(descriptor_.release()) != 0 && errno != EINTR) fail_with_errno("write", path_, errno);
-    refuse_what_is_no_file(target_, path_);
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_with_errno("write", path_, errno);
+    if (!is_new) {
+      refuse_what_is_no_file(target_, path_);
+      if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_with_errno("write", path_, errno);
+    }
   } catch (...) {
     discard();
     throw;
@@ -194,6 +210,13 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes
     bytes.append(buffer, static_cast<std::size_t>(got));
   }
   throw Error(text("cannot read ", path.string(), ": it is larger than ", max_bytes, " bytes"));
+}
+
+std::filesystem::path temporary_path(const std::filesystem::path& folder) {
+  static std::atomic<unsigned> counter{0};
+  struct timespec now {};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return folder / text(kTemporaryPrefix, ::getpid(), '-', counter++, '-', now.tv_sec % 100000, now.tv_nsec);
 }
 
 bool is_temporary_name(std::string_view file_name) { return file_name.starts_with(kTemporaryPrefix); }

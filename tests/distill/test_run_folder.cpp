@@ -1,6 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include "epd/core/error.h"
 #include "epd/distill/run_folder.h"
 #include "epd/documents/run_dir.h"
 #include "epd/documents/training_state.h"
@@ -85,6 +90,18 @@ TEST_F(AState, StaysWhenTheDiskIsFull) {
   EXPECT_EQ(newest(), 2);
 }
 
+/// A run that has its first file.
+fs::path make_run_dir(const fs::path& parent, const std::string& name) {
+  const auto prepared = new_run_dir(parent);
+  write_file(prepared / "state.bin", name);
+  try {
+    return name_run_dir(prepared, name);
+  } catch (const Error&) {
+    fs::remove_all(prepared);
+    throw;
+  }
+}
+
 TEST(RunDir, TakesTheLowestUnusedNumberWhateverStandsBehindIt) {
   const test::TemporaryFolder folder;
   const auto parent = folder / "exp";
@@ -104,6 +121,54 @@ TEST(RunDir, LeavesNothingBehindWhereItFails) {
   EXPECT_EQ(folder.count(), 0U);
   write_file(folder / "file", "in the way");
   EXPECT_THAT(test::error_of([&] { make_run_dir(folder / "file", "run"); }), HasSubstr("outdir"));
+}
+
+TEST(RunDir, IsHiddenUntilItHasAName) {
+  const test::TemporaryFolder folder;
+  const auto prepared = new_run_dir(folder.path());
+  EXPECT_TRUE(is_temporary_name(prepared.filename().string()));
+  write_file(prepared / "state.bin", "0");
+  const auto named = name_run_dir(prepared, "run");
+  EXPECT_EQ(read_file(named / "state.bin"), "0");
+  EXPECT_EQ(folder.count(), 1U);
+}
+
+TEST(RunDir, WhatKilledProcessesLeftGoesAndBlocksNoNumber) {
+  const test::TemporaryFolder folder;
+  const auto put = [&](const fs::path& path) {
+    fs::create_directories(path);
+    return path;
+  };
+  put(folder / "00000");  // claimed, by an earlier version
+  write_file(put(folder / "00001") / "state.bin", "a run without a name yet");
+  const auto before_lock = put(folder / ".epd-tmp-1-2"), young = put(folder / ".epd-tmp-1-3");
+  fs::last_write_time(before_lock, fs::file_time_type::clock::now() - std::chrono::minutes(2));
+  const auto killed = put(folder / ".epd-tmp-1-4"), alive = put(folder / ".epd-tmp-1-5");
+  write_file(killed / ".lock", "process 1 on this host");
+  write_file(killed / "state.bin", "0");
+  const FolderLock lock(alive);
+  EXPECT_EQ(make_run_dir(folder.path(), "one").filename(), "00000-one");
+  EXPECT_EQ(make_run_dir(folder.path(), "two").filename(), "00002-two");
+  EXPECT_EQ(find_run_dir("1", folder.path()).filename(), "00001");
+  EXPECT_TRUE(fs::exists(young) && fs::exists(alive));
+  EXPECT_EQ(folder.count(), 5U);
+}
+
+TEST(RunDir, StartsAtOnceGetNumbersOfTheirOwn) {
+  const test::TemporaryFolder folder;
+  std::vector<std::thread> threads;
+  for (char c = 'a'; c < 'e'; ++c) {
+    threads.emplace_back([&, c] {
+      for (int i = 0; i < 20; ++i) make_run_dir(folder.path(), text(c, i));
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  std::set<std::string> numbers;
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    numbers.insert(entry.path().filename().string().substr(0, 6));
+  }
+  EXPECT_EQ(numbers.size(), 80U);
+  EXPECT_EQ(*numbers.rbegin(), "00079-");
 }
 
 TEST(Stats, LinesOfWorkThatWasLostGoAndSoDoTornOnes) {

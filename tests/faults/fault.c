@@ -1,10 +1,11 @@
 // Preloaded into a program (LD_PRELOAD): makes the n-th call of one kind fail, be short, be slow or kill the process.
 // Only calls on files below EPD_FAULT_FOLDER count, so that the start of LibTorch is not what is tested.
 //
-//   EPD_FAULT_CALL    open | read | write | fsync | rename | mmap | mkdir | unlink | close | memory; memory counts from
-//   the first open below EPD_FAULT_NUMBER  which call, from 1; 0 counts alone EPD_FAULT_ACTION  ENOSPC | EIO | EMFILE |
-//   ENOMEM | short | slow | kill EPD_FAULT_LOG     gets, at exit and at the fault, whether the fault came (0 or 1) and
-//   the calls of each kind so far
+// - EPD_FAULT_CALL: open, read, write, fsync, link, rename, mmap, mkdir, unlink, close or memory (an allocation; they
+//   count from the first open below the folder).
+// - EPD_FAULT_NUMBER: which call, from 1; 0 counts alone.
+// - EPD_FAULT_ACTION: ENOSPC, EIO, EMFILE, ENOMEM, short, slow or kill.
+// - EPD_FAULT_LOG: this file gets, at exit and at the fault, whether the fault came (0 or 1) and the calls of each kind.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,9 +27,9 @@ enum { kMaxDescriptors = 4096 };
 
 static const char *wanted_call, *action, *folder, *log_path;
 static long wanted_number;
-static const char* const kCalls[] = {"open", "read",  "write",  "fsync", "rename",
+static const char* const kCalls[] = {"open", "read",  "write",  "fsync", "link",  "rename",
                                      "mmap", "mkdir", "unlink", "close", "memory"};
-enum { kNumCalls = 10 };
+enum { kNumCalls = 11 };
 static atomic_long counts[kNumCalls];
 static atomic_int fired, begun, ready;
 static atomic_char inside[kMaxDescriptors];  // descriptors of files below the folder
@@ -175,6 +176,10 @@ int fsync(int file) { return is_inside(file) && fault("fsync") < 0 ? -1 : (int)s
 
 int rename(const char* from, const char* to) {
   return is_below(to) && fault("rename") < 0 ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int linkat(int from_at, const char* from, int to_at, const char* to, int flags) {
+  return is_below(to) && fault("link") < 0 ? -1 : (int)syscall(SYS_linkat, from_at, from, to_at, to, flags);
 }
 
 int mkdir(const char* path, mode_t mode) {

@@ -26,6 +26,7 @@ ACTIONS = {
     "read": ["EIO", "short", "kill", "slow"],
     "write": ["ENOSPC", "EIO", "short", "kill", "slow"],
     "fsync": ["EIO", "ENOSPC", "kill"],
+    "link": ["EIO", "ENOSPC", "kill"],
     "rename": ["EIO", "ENOSPC", "kill"],
     "mmap": ["ENOMEM", "kill"],
     "mkdir": ["EIO", "ENOSPC", "kill"],
@@ -39,7 +40,8 @@ LOGS = {"log.txt", "stats.jsonl"}  # are added to, line by line; a line that was
 # How often each command stands in a sample: the cheapest most.
 WEIGHTS = {
     **{"worker-prepare": 60, "worker-draw": 60, "worker-learn": 60},
-    **{"prepare": 3, "ref": 3, "calc": 3, "sample-png": 3, "sample-zip": 3, "train": 1, "compare": 1, "export": 0},
+    **{"prepare": 3, "ref": 3, "calc": 3, "sample-png": 3, "sample-zip": 3, "train": 1},
+    **{"train-new": 1, "compare": 1, "export": 0},
 }
 
 
@@ -53,6 +55,10 @@ def commands(bin_dir, models, root):
         f"{bin_dir}/sample {common} --model_path {data}/denoiser.ts --solver euler --num_steps 2 --seeds 0-2 --chunk 1 "
         f"--outdir {out}/images"
     )
+    train = (
+        f"{bin_dir}/train {common} {student} --num_steps 3 --M 1 --batch 2 --total_kimg 0.004 --tick 0.002 "
+        f"--dump 1 --val_images 0 --loss_metric l2 --outdir {out}/run --resume auto"
+    )
     images = f"{data}/images.zip"
     lines = {
         **{f"worker-{work}": f"{bin_dir}/fault_worker {work} {images} {out}" for work in ("prepare", "draw", "learn")},
@@ -62,8 +68,8 @@ def commands(bin_dir, models, root):
         f"--json {out}/score.json --report {out}/report.html",
         "sample-png": f"{sample} --format png",
         "sample-zip": f"{sample} --format zip",
-        "train": f"{bin_dir}/train {common} {student} --num_steps 3 --M 1 --batch 2 --total_kimg 0.004 --tick 0.002 "
-        f"--dump 1 --val_images 0 --loss_metric l2 --outdir {out}/run --nosubdir True --resume auto",
+        "train": f"{train} --nosubdir True",
+        "train-new": train,
         "compare": f"{bin_dir}/compare {common} {student} --nfe 2 --solvers euler --seeds 0-1 --outdir {out}/compare",
         "export": f"{sys.executable} {models.parent}/export.py cifar10 --checkpoint {data}/edm.pkl --dest {out}/edm.ts",
     }
@@ -111,7 +117,11 @@ class Bench:
     def __init__(self, root, bin_dir, models, library):
         self.root, self.preload, self.log = root, library, root / "fault.log"
         self.commands = commands(bin_dir, models, root)
-        self.undisturbed, self.seconds = {}, {}
+        self.undisturbed, self.seconds, self.names = {}, {}, {}
+
+    def all_names(self):
+        """Every file and folder of the results, the hidden ones too."""
+        return {str(path.relative_to(self.root / "out")) for path in (self.root / "out").rglob("*")}
 
     def clear(self):
         shutil.rmtree(self.root / "out", ignore_errors=True)
@@ -142,6 +152,7 @@ class Bench:
             if done.returncode != 0:
                 sys.exit(f"{name} fails undisturbed: {done.stderr.decode()}")
             runs.append(files_of(self.root / "out"))
+            self.names[name] = self.all_names()
         self.undisturbed[name] = {
             path: digest
             for path, digest in runs[0].items()
@@ -192,6 +203,8 @@ class Bench:
         lost, partial = self.state(name)
         if lost or partial:
             return "lost", f"again: {lost} {partial} differ (missing before: {missing})"
+        if litter := sorted(self.all_names() - self.names[name]):
+            return "lost", f"again: {litter} are left"
         return "recovered", None
 
 

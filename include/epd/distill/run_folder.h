@@ -31,8 +31,7 @@ std::string stats_line(const TickStats& stats, const PredictorSpec& predictor);
 void trim_stats(const std::filesystem::path& path, std::int64_t iteration);
 
 /// The folder in run.outdir whose state was written last, of the unfinished runs with this record (train_record.h);
-/// with
-/// --nosubdir the outdir itself, where it holds a run. Empty where there is none. For --resume auto.
+/// with --nosubdir the outdir itself, where it holds a run. Empty where there is none. For --resume auto.
 std::filesystem::path find_unfinished_run(const TrainRun& run, const std::string& record);
 
 /// Throws UsageError, naming the first difference, where the folder's run has another record and cannot go on as `run`:
@@ -43,6 +42,13 @@ void require_same_run(const TrainRun& run, const std::filesystem::path& folder, 
 class RunFolder {
  public:
   RunFolder(std::filesystem::path path, bool writes, std::string fingerprint);
+  /// Removes a folder that has not begun.
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  /// Begins a run: its first state and options are there before the folder of new_run_dir gets its name. Called by all.
+  void begin(const Trainer& trainer, const TrainRun& run, const std::string& name, ProcessGroup& group);
 
   /// Puts the trainer where the folder's state left it. Nothing happens in a folder without one.
   /// Throws UsageError where the state is of another run (require_same_run).

@@ -7,9 +7,13 @@
 /// Experiments: folders NNNNN-NAME, which users call by their number (`2`, `00002`). Nothing of another name counts.
 namespace epd {
 
-/// Makes `parent`/NNNNN-`name` with the lowest unused five-digit number, by an atomic mkdir: two runs started at once
-/// get two folders. Throws Error where it cannot.
-std::filesystem::path make_run_dir(const std::filesystem::path& parent, const std::string& name);
+/// A new hidden folder in `parent`, to prepare a run in and lock: a process that is killed leaves no half-made run.
+/// What such processes left is removed. Throws Error where it cannot.
+std::filesystem::path new_run_dir(const std::filesystem::path& parent);
+
+/// Makes the prepared folder, in which there are files, its neighbour NNNNN-`name`, with the lowest unused number of
+/// five digits: two runs started at once get two numbers. Throws Error where it cannot.
+std::filesystem::path name_run_dir(std::filesystem::path prepared, const std::string& name);
 
 /// The run folder that the user means: a folder, or its number in `parent`. Throws Error when there is none, or more
 /// than one.

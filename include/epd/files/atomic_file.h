@@ -44,8 +44,9 @@ enum class Durability {
   kSync     // the file and its folder are on the disk when the call returns
 };
 
-/// A file that comes into being whole: bytes go to a temporary name in the same folder, commit() renames it. Every
-/// failure throws Error with the path and the system's reason; without commit() the temporary name is removed.
+/// A file that comes into being whole: bytes go to a file without a name in the same folder, or with a temporary one
+/// where the file system knows no such files; commit() gives it its name. Every failure throws Error with the path and
+/// the system's reason; without commit() nothing remains.
 /// Replaces regular files only (a symbolic link is followed), never a device, pipe or folder.
 class AtomicFile {
  public:
@@ -65,10 +66,12 @@ class AtomicFile {
 
  private:
   void discard() noexcept;
+  /// Gives the nameless file this name; false where something has it.
+  bool take_name(const std::filesystem::path& name);
 
   std::filesystem::path path_;       // as the caller named it, for messages
   std::filesystem::path target_;     // with symbolic links followed
-  std::filesystem::path temporary_;  // empty once committed or removed
+  std::filesystem::path temporary_;  // empty while nameless, and once committed or removed
   Durability durability_;
   Descriptor descriptor_;
   std::uint64_t size_ = 0;
@@ -79,6 +82,9 @@ void write_file(const std::filesystem::path& path, std::string_view bytes, Durab
 
 /// The whole file. Throws Error, naming it, when it is missing, a folder, unreadable or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes = std::uint64_t{1} << 36);
+
+/// A name in the folder for what is not finished yet, unique among the threads and processes of all machines.
+std::filesystem::path temporary_path(const std::filesystem::path& folder);
 
 /// Whether a name is one that AtomicFile gives to unfinished files (left behind by a killed process).
 bool is_temporary_name(std::string_view file_name);

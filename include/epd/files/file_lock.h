@@ -31,6 +31,8 @@ class FolderLock {
   /// written.
   explicit FolderLock(const std::filesystem::path& folder);
   ~FolderLock();
+  /// The folder has this name now.
+  void renamed(const std::filesystem::path& folder) { path_ = folder / ".lock"; }
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
 
