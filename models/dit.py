@@ -1,7 +1,7 @@
 """DiT (Peebles & Xie 2023): a transformer over patches of Stable Diffusion's latents, with labels, as a denoiser.
 
-The weights tell every size but the heads'. Of its outputs the first half is the noise, the rest a learned variance,
-which deterministic sampling does not use. The last row of the labels' table is the null class of guidance.
+The weights tell every size but the number of heads. Of its outputs the first half is the noise, the rest a learned
+variance, which deterministic sampling does not use. The last row of the labels' table is the null class of guidance.
 """
 
 import math
@@ -24,6 +24,7 @@ from state_dict import StateDict, load_strictly
 
 SCALE_FACTOR = 0.18215  # of Stable Diffusion's latents
 GUIDED_CHANNELS = 3  # of the four: the original samples so
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # of the published widths (S, B, L, XL)
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -119,11 +120,13 @@ class Transformer(nn.Module):
 
 
 def build_transformer(state: StateDict, num_heads: int | None = None, head_channels: int | None = None) -> Transformer:
-    """The network of a state dict. Published heads: 16, or 64 channels each below a width of 1024."""
+    """The network of a state dict. The heads are given, or those of the published width."""
     width, channels, patch, other = state.shape("x_embedder.proj.weight", 4)
     if patch != other:
         raise ValueError(f"x_embedder.proj.weight of the checkpoint has patches of {patch}x{other}: expected squares")
-    heads = num_heads or width // (head_channels or (width // 16 if width >= 1024 else min(64, width)))
+    heads = num_heads or (width // head_channels if head_channels else HEADS.get(width))
+    if heads is None:
+        raise ValueError(f"the weights do not tell how many heads share their width {width}: give --num_heads")
     if not heads or width % heads:
         raise ValueError(f"{heads} heads do not divide the network's width {width}: give --num_heads")
     final = state.shape("final_layer.linear.weight", 2)[0]

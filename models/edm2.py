@@ -74,8 +74,8 @@ def gain_of(name: str) -> str:
 
 
 def plain_weights(state: StateDict) -> StateDict:
-    """The U-Net's weights as the original applies them: each output's at unit magnitude (equations 47 and 66), times its
-    gain, so that the layers are plain ones."""
+    """The U-Net's weights as the original applies them: each output's at unit magnitude (equations 47, 66), times its
+    gain."""
     weights, gains = {}, {gain_of(name) for name in state.entries if gain_of(name) != name}
     for name, value in state.entries.items():
         if name in gains:

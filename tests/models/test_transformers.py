@@ -202,7 +202,11 @@ class Transformers(TransformerTest):
         ):
             with self.subTest(pattern), self.assertRaisesRegex(ValueError, pattern):
                 self.model("dit", **changes)
-        for sizes, pattern in ((Sizes(num_heads=5), "5 heads do not divide"), (Sizes(64), "--resolution 64 does not")):
+        for sizes, pattern in (
+            (Sizes(), "how many heads share their width 48: give --num_heads"),
+            (Sizes(num_heads=5), "5 heads do not divide"),
+            (Sizes(64, num_heads=6), "--resolution 64 does not"),
+        ):
             with self.subTest(pattern), self.assertRaisesRegex(ValueError, pattern):
                 self.model("dit", sizes=sizes)
 
