@@ -64,11 +64,11 @@ def blamed(path: Path) -> Iterator[None]:
         raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
 
 
-def load_content(path: Path) -> object:
-    """What a file holds, also inside an archive; of a training run's its `state_dict`."""
+def load_content(path: Path, weights: bool = True) -> object:
+    """What a file holds, also inside an archive; of a training run's its `state_dict`. `weights`: as in load."""
     with unpacked(path) as file:
         try:
-            content = safe_load.load(file)
+            content = safe_load.load(file, weights)
         except ValueError as error:
             raise type(error)(str(error).replace(str(file), str(path))) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

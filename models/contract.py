@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from download import sha256_of
 from scratch import scratch_folder
+from state_dict import to_stored_halves
 
 CONTRACT_VERSION = 1
 TOLERANCE = 1e-5  # scripted against eager, relative to the largest absolute value
@@ -122,6 +123,7 @@ def write_model(
     module = module.eval().requires_grad_(False)
     scripted = torch.jit.script(module)
     verify(module, scripted, facts)
+    to_stored_halves(module)  # the scripted module has the same parameters
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(".export-", path.parent) as folder:

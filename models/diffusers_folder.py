@@ -210,6 +210,7 @@ class Folder:
         return {}
 
 
-def half_precision(state: dict[str, Tensor]) -> bool:
-    """Whether the weights were saved in half precision."""
-    return any(value.dtype in (torch.float16, torch.bfloat16) for value in state.values())
+def half_precision(state: dict[str, Tensor]) -> str | None:
+    """The half precision that weights were saved in, if any."""
+    dtypes = {value.dtype for value in state.values()}
+    return "bfloat16" if torch.bfloat16 in dtypes else "float16" if torch.float16 in dtypes else None

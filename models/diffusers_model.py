@@ -141,7 +141,6 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     state = network_part.weights()
     time, prediction, noise_facts = read_time(folder.scheduler(), sizes.prediction_type)
     resolution = state_size(config, sizes.resolution)
-    half = half_precision(state)
     facts: dict[str, Any] = noise_facts | label_facts(config)
     parts, text_encoder, decoding = [network_part], None, ()
     decoder = next((name for name in ("vae", "vqvae") if folder.has(name)), None)
@@ -162,7 +161,7 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
         facts["condition"] = "text"
         parts += encoders
     source = {key: value for part in parts for key, value in part.sources().items()}
-    precision = "float16" if half or decoder else "float32"
+    precision = half_precision(state) or ("float16" if decoder else "float32")
     facts |= {"dataset_name": name, "resolution": resolution, "channels": channels, "precision": precision}
     network = build_unet(config, state, upscaling(decoding[0]) if decoder else 1)
     if resolution % network.multiple == 0:

@@ -64,7 +64,7 @@ def family_of(file: Path) -> str:
     """The family of a user's own source, by what it holds."""
     if is_folder_source(file):
         return "diffusers"
-    content = load_content(file)
+    content = load_content(file, weights=False)
     names = list(content) if isinstance(content, dict) else []
     starts = {name.partition(".")[0] for name in names if isinstance(name, str)}
     if isinstance(ema := content.get("ema") if names else None, Record):

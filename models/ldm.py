@@ -175,9 +175,15 @@ class LatentCheckpoint:
         return StateDict({name: ema.entries[twin] for name, twin in twins.items()}, plain.path)
 
     def noise_table(self, start: float, end: float) -> Tensor:
-        """alphas_cumprod [M]: the checkpoint's, or that of the linear schedule from `start` to `end`."""
-        table = self.state.entries.get("alphas_cumprod")
-        return linear_noise_table(start, end) if table is None else table
+        """alphas_cumprod [M]: the checkpoint's, or that of the linear schedule from `start` to `end`.
+
+        A table rounded to half precision no longer falls everywhere: where it is the linear one, that is taken whole.
+        """
+        table, linear = self.state.entries.get("alphas_cumprod"), linear_noise_table(start, end)
+        if table is None:
+            return linear
+        rounded = table.dtype in (torch.float16, torch.bfloat16) and table.shape == linear.shape
+        return linear if rounded and torch.allclose(table.double(), linear, atol=4e-3) else table
 
     def scale_factor(self, published: float, given: float | None = None, file: Path | None = None) -> float:
         """The checkpoint's, the one given, that of a config beside `file`, or the published one, which is said."""

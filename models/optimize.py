@@ -53,6 +53,7 @@ def load(model: Path, device: str, precision: str) -> torch.jit.ScriptModule:
     module = torch.jit.load(str(model), map_location=device).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
+        parameter.data = parameter.data.float()  # files may hold halves
     if precision in ("fp16", "bf16"):
         module.network.to(DTYPES[precision])
     return module.to(memory_format=torch.channels_last)

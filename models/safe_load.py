@@ -214,10 +214,13 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def load(path: Path | str) -> Any:
-    """What the file holds: containers, tensors (CPU) and Records. Raises ValueError with the file and the reason."""
+def load(path: Path | str, weights: bool = True) -> Any:
+    """What the file holds: containers, tensors (CPU) and Records. Raises ValueError with the file and the reason.
+
+    Without `weights` tensors are on the meta device where the format allows it: names and shapes alone are read.
+    """
     with open(path, "rb") as file:
-        return _load(file, Path(path).stat().st_size, str(path))
+        return _load(file, Path(path).stat().st_size, str(path), weights)
 
 
 def loads(content: bytes, name: str = "checkpoint") -> Any:
@@ -286,16 +289,16 @@ def what_it_is(start: bytes) -> str:
     return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in text) else "of no kind known here"
 
 
-def _load(file: BinaryIO, size: int, name: str) -> Any:
+def _load(file: BinaryIO, size: int, name: str, weights: bool = True) -> Any:
     try:
         kind = kind_of(file, size)
         file.seek(0)
         if kind == "zip":
-            return _load_zip(file)
+            return _load_zip(file, weights)
         if kind == "pickle":
             return _load_legacy(file, size)
         if kind == "safetensors":
-            return read_safetensors(file, size)
+            return read_safetensors(file, size, weights)
     except UnsafePickle as error:
         raise UnsafePickle(f"{name}: {error}") from None
     except _DAMAGE as error:
@@ -308,7 +311,7 @@ def _flat(content: bytes | bytearray, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
 
-def _load_zip(file: BinaryIO) -> Any:
+def _load_zip(file: BinaryIO, weights: bool) -> Any:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         record = next((name for name in names if name == "data.pkl" or name.endswith("/data.pkl")), None)
@@ -320,6 +323,8 @@ def _load_zip(file: BinaryIO) -> Any:
         storages: dict[str, Tensor] = {}
 
         def storage(dtype: torch.dtype, key: str, numel: int) -> Tensor:
+            if not weights:
+                return torch.empty(numel, dtype=dtype, device="meta")
             if key not in storages:
                 storages[key] = _flat(archive.read(f"{root}data/{key}"), dtype)
             found = storages[key].view(dtype)

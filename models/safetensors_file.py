@@ -35,8 +35,11 @@ def read_header(file: BinaryIO, size: int) -> dict | None:
     return header if isinstance(header, dict) else None
 
 
-def read_safetensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
-    """The tensors of a file of `size` bytes. Raises ValueError, LookupError or TypeError for a damaged one."""
+def read_safetensors(file: BinaryIO, size: int, weights: bool = True) -> dict[str, Tensor]:
+    """The tensors of a file of `size` bytes, on the meta device without `weights`.
+
+    Raises ValueError, LookupError or TypeError for a damaged one.
+    """
     header = read_header(file, size)
     if header is None:
         raise ValueError("the safetensors header is damaged or longer than the file")
@@ -45,9 +48,16 @@ def read_safetensors(file: BinaryIO, size: int) -> dict[str, Tensor]:
     for name, entry in header.items():
         if name == "__metadata__":
             continue
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(
+                f"{name} is of {entry['dtype']}, of which no weights are made: expected {', '.join(_DTYPES)}"
+            )
         dtype, (begin, end) = _DTYPES[entry["dtype"]], entry["data_offsets"]
         if not 0 <= begin <= end <= size - start or end - begin != math.prod(entry["shape"]) * dtype.itemsize:
             raise ValueError(f"the place of {name} in the file does not fit its shape")
+        if not weights:
+            tensors[name] = torch.empty(entry["shape"], dtype=dtype, device="meta")
+            continue
         file.seek(start + begin)
         tensors[name] = _tensor(file.read(end - begin), dtype, entry["shape"])
     return tensors

@@ -1,5 +1,6 @@
 """A state dict as the description of its own network: names say which layers there are, shapes say their sizes."""
 
+import torch
 from torch import Tensor, nn
 
 from safe_load import Record, some
@@ -54,7 +55,10 @@ class StateDict:
 
 
 def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
-    """Give `module` the entries as float32 parameters. Missing or surplus names and other shapes are an error."""
+    """Give `module` the entries as float32 parameters. Missing or surplus names and other shapes are an error.
+
+    Parameters remember the dtype of the entry (`stored_as`): what was saved in half precision is written so again.
+    """
     own = module.state_dict()
     missing = [state.path + name for name in own if name not in state]
     surplus = [state.path + name for name in state.entries if name not in own]
@@ -63,14 +67,29 @@ def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
         for name, value in own.items()
         if name in state and state.shape(name) != tuple(value.shape)
     ]
+    wrong += [
+        f"{state.path}{name} is of {str(state.entries[name].dtype).removeprefix('torch.')}, not floating-point numbers"
+        for name in own
+        if name in state and not state.entries[name].is_floating_point()
+    ]
     complaints = [f"lacks {some(missing)}"] if missing else []
     complaints += [f"has surplus {some(surplus)}"] if surplus else []
-    complaints += wrong[:5] + ([f"{len(wrong) - 5} more have another shape"] if len(wrong) > 5 else [])
+    complaints += wrong[:5] + ([f"{len(wrong) - 5} more do not fit"] if len(wrong) > 5 else [])
     if complaints:
         raise ValueError("the checkpoint does not fit the network: it " + "; ".join(complaints))
     # Assigned rather than copied: the modules are built on the meta device, so the weights exist once.
     module.load_state_dict({name: state.entries[name].float() for name in own}, assign=True)
+    for name, parameter in module.named_parameters():
+        parameter.stored_as = state.entries[name].dtype
     return module
+
+
+def to_stored_halves(module: nn.Module) -> None:
+    """Parameters that were half in their checkpoint, half again: exactly, as they were widened from it."""
+    for parameter in module.parameters():
+        dtype = getattr(parameter, "stored_as", None)
+        if dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.to(dtype)
 
 
 def state_of(module: Record) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Checkpoints of known numbers: weights follow from their names, shapes and a seed, and goldens need not hold them."""
 
 import json
+import struct
 from pathlib import Path
 
 import numpy
@@ -24,6 +25,20 @@ def synthetic_weights(shapes: dict[str, list[int]], seed: int) -> dict[str, Tens
         else:
             weights[name] = 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
     return weights
+
+
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64"}
+
+
+def save_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    header, body = {}, bytearray()
+    for name, value in tensors.items():
+        content = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        place = [len(body), len(body) + len(content)]
+        header[name] = {"dtype": DTYPES[value.dtype], "shape": list(value.shape), "data_offsets": place}
+        body += content
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 def is_weight(name: str, value: Tensor) -> bool:

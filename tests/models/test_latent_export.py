@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pickle
-import struct
 import sys
 import tempfile
 import unittest
@@ -16,26 +15,12 @@ from unittest import mock
 
 import torch
 
-from latent_support import ROOT, Golden
+from latent_support import ROOT, Golden, save_safetensors
 
 sys.path.insert(0, str(ROOT / "models"))
 import contract  # noqa: E402
 import export  # noqa: E402
 from archive import load_checkpoint  # noqa: E402
-
-
-def write_safetensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    header, body = {}, bytearray()
-    for name, tensor in tensors.items():
-        content = tensor.float().contiguous().numpy().tobytes()
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(tensor.shape),
-            "data_offsets": [len(body), len(body) + len(content)],
-        }
-        body += content
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
 
 
 class LatentFiles(unittest.TestCase):
@@ -101,7 +86,7 @@ class LatentFiles(unittest.TestCase):
     def test_a_stable_diffusion_file_becomes_a_model_file_with_its_tokenizer(self):
         golden = Golden("sd")
         source, dest = self.folder / "model.safetensors", self.folder / "out/denoiser.ts"
-        write_safetensors(source, golden.state)
+        save_safetensors(source, {name: value.float() for name, value in golden.state.items()})
         result = self.export("ms_coco", "--source", source, "--dest", dest, "--num_heads", 4, "--head_channels", 8)
         self.assertEqual(result[0], 0, result)
         model = torch.jit.load(dest)
@@ -115,13 +100,24 @@ class LatentFiles(unittest.TestCase):
             (dest.parent / "merges.txt").read_text(encoding="utf-8").splitlines()[:2], ["#version: 0.2", "i n"]
         )
 
-    def test_a_half_precision_checkpoint_is_read_as_float32(self):
-        golden = Golden("ldm")
-        golden.state = {name: value.half() for name, value in golden.state.items()}
-        result = self.export("lsun_bedroom_ldm", "--source", self.save(golden), "--head_channels", 16)
-        self.assertEqual(result[0], 0, result)
-        model = torch.jit.load(self.folder / "models/lsun_bedroom_ldm/denoiser.ts")
-        self.assertEqual({value.dtype for value in model.network.parameters()}, {torch.float32})
+    def test_a_half_precision_checkpoint_stays_half_and_computes_as_its_float32_twin(self):
+        path = self.folder / "models/lsun_bedroom_ldm/denoiser.ts"
+        for half in (torch.float16, torch.bfloat16):
+            models, sizes = [], []
+            for dtype in (half, torch.float32):
+                golden = Golden("ldm")
+                golden.state = {name: value.to(half).to(dtype) for name, value in golden.state.items()}
+                result = self.export("lsun_bedroom_ldm", "--source", self.save(golden), "--head_channels", 16)
+                self.assertEqual(result[0], 0, result)
+                models.append(torch.jit.load(path))
+                sizes.append(path.stat().st_size)
+                self.assertEqual({value.dtype for value in models[-1].parameters()}, {dtype})
+            for parameter in models[0].parameters():  # as the programs load it for float32
+                parameter.data = parameter.data.float()
+            x, sigma, latent = (golden.arrays[name] for name in ("x", "sigma", "latent"))
+            self.assertTrue(torch.equal(models[0](x, sigma, None), models[1](x, sigma, None)))
+            self.assertTrue(torch.equal(models[0].decode(latent), models[1].decode(latent)))
+            self.assertLess(sizes[0], 0.6 * sizes[1])
 
     def test_a_missing_and_a_surplus_weight_are_named_in_one_line(self):
         golden = Golden("ldm")

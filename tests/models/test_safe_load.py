@@ -12,15 +12,17 @@ import unittest
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from unittest import mock
 
 import numpy
 import torch
 
+from latent_support import save_safetensors
 from pixel_support import Golden, Pickled, module_with, persistent
 
 # isort: split
 import safe_load
-from archive import load_checkpoint
+from archive import load_checkpoint, load_content
 from safe_load import Record
 from state_dict import state_of
 
@@ -60,6 +62,16 @@ class WhatTorchWrote(Folder):
                     self.assertEqual(read[name].dtype, value.dtype)
                     self.assertTrue(torch.equal(read[name], value), name)
                 self.assertFalse(read["parameter"].requires_grad)
+
+    def test_names_and_shapes_are_read_without_the_weights(self):
+        whole = {"a": torch.randn(3, 4), "b": torch.randn(6).half()[2:4]}
+        torch.save({"state_dict": whole}, self.folder / "a.pt")
+        save_safetensors(self.folder / "a.safetensors", whole)
+        with mock.patch.object(safe_load, "_flat", None), mock.patch("safetensors_file._tensor", None):
+            for name in ("a.pt", "a.safetensors"):
+                read = load_content(self.folder / name, weights=False)
+                self.assertEqual({key: (value.dtype, value.shape, value.device.type) for key, value in read.items()},
+                                 {key: (value.dtype, value.shape, "meta") for key, value in whole.items()})  # fmt: skip
 
     def test_byte_arrays_come_back_and_a_number_is_no_content_of_one(self):
         for protocol in (2, 4, 5):
