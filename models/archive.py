@@ -22,7 +22,7 @@ def packed_checkpoint(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ValueError(f"{path}: a damaged zip archive ({error})") from error
+        raise ValueError(f"{path}: damaged or not a checkpoint (a zip archive: {error})") from error
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return None
     checkpoints = [name for name in names if name.endswith(SUFFIXES)]

@@ -21,7 +21,7 @@ from diffusers_folder import is_folder_source
 from edm2_unet import MagnitudeUNet
 from preconditioning import EdmDenoiser
 from safe_load import Record, load
-from state_dict import StateDict, load_strictly, state_of
+from state_dict import StateDict, check_numbers, load_strictly, state_of
 
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # of the original's sampler; the pickles hold none
 
@@ -78,7 +78,8 @@ def plain_weights(state: StateDict) -> StateDict:
     gain."""
     weights, gains = {}, {gain_of(name) for name in state.entries if gain_of(name) != name}
     for name, value in state.entries.items():
-        if name in gains:
+        if name in gains or name.endswith("_gain"):
+            weights |= {} if name in gains else {name: value}  # a gain of no weight is surplus
             continue
         shape, gain = state.shape(name, 2, 4), 1.0
         fan_in = math.prod(shape[1:])
@@ -99,6 +100,7 @@ def build_denoiser(precond: Record) -> Edm2Denoiser:
     unet = precond.state["_modules"]["unet"]
     network = MagnitudeUNet(*unet.state.get("_init_args", ()), **unet.state["_init_kwargs"])
     state = state_of(unet)
+    check_numbers(StateDict(state))
     fourier = [state.pop(f"emb_fourier.{name}", None) for name in ("freqs", "phases")]
     count = network.emb_noise.in_features
     if any(not isinstance(value, Tensor) or value.shape != (count,) for value in fourier):

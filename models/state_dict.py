@@ -54,8 +54,22 @@ class StateDict:
         return bool(self.entries)
 
 
+def check_numbers(state: StateDict) -> None:
+    """Raises where a weight is of integers or complex numbers, or has values that are not finite."""
+    for name, value in state.entries.items():
+        state.shape(name)  # it is a tensor
+        if not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ValueError(f"{state.path}{name} is of {kind}, not floating-point numbers")
+        if infinite := int((~value.float().isfinite()).sum()):
+            raise ValueError(
+                f"{state.path}{name} has {infinite} of {value.numel()} values that are not finite"
+            )
+
+
 def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
-    """Give `module` the entries as float32 parameters. Missing or surplus names and other shapes are an error.
+    """Give `module` the entries as float32 parameters. Missing or surplus names, other shapes and values that are not
+    finite are an error.
 
     Parameters remember the dtype of the entry (`stored_as`): what was saved in half precision is written so again.
     """
@@ -67,16 +81,12 @@ def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
         for name, value in own.items()
         if name in state and state.shape(name) != tuple(value.shape)
     ]
-    wrong += [
-        f"{state.path}{name} is of {str(state.entries[name].dtype).removeprefix('torch.')}, not floating-point numbers"
-        for name in own
-        if name in state and not state.entries[name].is_floating_point()
-    ]
     complaints = [f"lacks {some(missing)}"] if missing else []
     complaints += [f"has surplus {some(surplus)}"] if surplus else []
     complaints += wrong[:5] + ([f"{len(wrong) - 5} more do not fit"] if len(wrong) > 5 else [])
     if complaints:
-        raise ValueError("the checkpoint does not fit the network: it " + "; ".join(complaints))
+        raise ValueError("the checkpoint does not fit the network: " + "; ".join(complaints))
+    check_numbers(state)
     # Assigned rather than copied: the modules are built on the meta device, so the weights exist once.
     module.load_state_dict({name: state.entries[name].float() for name in own}, assign=True)
     for name, parameter in module.named_parameters():

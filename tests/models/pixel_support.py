@@ -1,16 +1,19 @@
 """The goldens of pixel-space models, and pickles in the form that EDM's programs write."""
 
+import io
 import json
 import lzma
+import os
 import pickle
 import sys
 import tempfile
 import types
 import unittest
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy
 import torch
@@ -93,6 +96,20 @@ class ModelTest(unittest.TestCase):
         path = self.folder / f"{name}.pt"
         torch.save(weights, path)
         return path
+
+    def refused(self, *arguments):
+        """The one line with which the export ends; its cache is the test's folder, in which nothing may be left."""
+        import export
+
+        before, out, err = sorted(self.folder.rglob("*")), io.StringIO(), io.StringIO()
+        with mock.patch.object(sys, "argv", ["export.py", *map(str, arguments)]):
+            with mock.patch.dict(os.environ, {"EPD_CACHE": str(self.folder)}), redirect_stdout(out):
+                with redirect_stderr(err):
+                    code = export.main()
+        self.assertEqual((code, out.getvalue(), err.getvalue().count("\n")), (1, "", 1), err.getvalue())
+        self.assertLess(len(err.getvalue()), 1100)
+        self.assertEqual([path for path in self.folder.rglob("*") if path.is_file() and path not in before], [])
+        return err.getvalue()
 
 
 class Pickled:

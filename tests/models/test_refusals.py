@@ -2,9 +2,7 @@
 
 import contextlib
 import io
-import os
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -12,7 +10,7 @@ from unittest import mock
 import torch
 
 import latent_support
-from pixel_support import Golden
+from pixel_support import Golden, ModelTest
 
 # isort: split
 import adm
@@ -31,22 +29,7 @@ def other_ranks(value):
     yield value.new_zeros([0] * value.dim())
 
 
-class Refusals(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
-    def export(self, *arguments):
-        out, err = io.StringIO(), io.StringIO()
-        with mock.patch.object(sys, "argv", ["export.py", *map(str, arguments)]):
-            with mock.patch.dict(os.environ, {"EPD_CACHE": str(self.folder)}), contextlib.redirect_stdout(out):
-                with contextlib.redirect_stderr(err):
-                    code = export.main()
-        self.assertEqual((code, out.getvalue(), err.getvalue().count("\n")), (1, "", 1), err.getvalue())
-        self.assertLess(len(err.getvalue()), 1100)
-        return err.getvalue()
-
+class Refusals(ModelTest):
     def assert_every_rank_is_checked(self, state, read, step):
         names = [name for name, value in state.items() if value.is_floating_point() and value.dim() > 0]
         for name in names[::step]:
@@ -106,10 +89,10 @@ class Refusals(unittest.TestCase):
     def test_the_command_says_what_a_file_is_and_leaves_nothing(self):
         page = self.folder / "model.ckpt"
         page.write_text("<html><title>Sign in</title></html>")
-        self.assertIn("a web page", self.export("ms_coco", "--source", page))
-        self.assertIn("a web page", self.export("cifar10", "--source", page, "--dest", f"{self.folder}/out/"))
+        self.assertIn("a web page", self.refused("ms_coco", "--source", page))
+        self.assertIn("a web page", self.refused("cifar10", "--source", page, "--dest", f"{self.folder}/out/"))
         torch.save(latent_support.Golden("sd").state, page)
-        said = self.export(
+        said = self.refused(
             "ms_coco",
             "--source",
             page,
@@ -136,7 +119,7 @@ class Refusals(unittest.TestCase):
 
     def test_a_source_that_is_missing_is_named(self):
         for name in ("ms_coco", "my-model"):
-            self.assertIn("none.ckpt: there is no such", self.export(name, "--source", self.folder / "none.ckpt"))
+            self.assertIn("none.ckpt: there is no such", self.refused(name, "--source", self.folder / "none.ckpt"))
 
     def test_options_of_diffusers_folders_are_refused_elsewhere(self):
         file = self.folder / "a.ckpt"
@@ -144,11 +127,11 @@ class Refusals(unittest.TestCase):
         for option, value in (("--prediction_type", "v_prediction"), ("--variant", "fp16")):
             names = ["ffhq_ldm" if option == "--prediction_type" else "ms_coco"], ["my-model", "--family", "edm"]
             for name in names:
-                self.assertIn(f"{option} is for folders", self.export(*name, "--source", file, option, value))
+                self.assertIn(f"{option} is for folders", self.refused(*name, "--source", file, option, value))
 
     def test_an_unforeseen_error_is_one_line(self):
         with mock.patch.object(export, "read_model", side_effect=IndexError("deep\ndown")):
-            self.assertIn("IndexError: deep down", self.export("ms_coco", "--source", "x"))
+            self.assertIn("IndexError: deep down", self.refused("ms_coco", "--source", "x"))
 
     def test_the_scale_factor_comes_from_the_config_or_the_option(self):
         checkpoint, file = ldm.LatentCheckpoint({}), self.folder / "model.ckpt"
