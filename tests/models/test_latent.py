@@ -15,7 +15,7 @@ from latent_support import ROOT, Golden, is_weight, recipe, synthetic_weights
 sys.path.insert(0, str(ROOT / "models"))
 import contract  # noqa: E402
 from export import Sizes  # noqa: E402
-from ldm import LatentDenoiser, NoiseTable, latent_facts, linear_noise_table, read_ldm  # noqa: E402
+from ldm import LatentCheckpoint, LatentDenoiser, NoiseTable, latent_facts, linear_noise_table, read_ldm  # noqa: E402
 from ldm_unet import CrossAttention  # noqa: E402
 from sd import read_model, read_sd  # noqa: E402
 from unet_reader import Heads  # noqa: E402
@@ -92,6 +92,12 @@ class LatentModels(unittest.TestCase):
         table = NoiseTable(linear_noise_table(0.0015, 0.0195))
         for u in (5e-4, 1e-3, 0.0123, 0.5, 0.99951, 1.0, 1.05):
             self.assertAlmostEqual(float(table(torch.tensor([table.sigma(u)], dtype=torch.float64))), u, delta=1e-9)
+
+    def test_a_noise_table_rounded_to_half_precision_is_the_linear_one(self):
+        for half in (torch.float16, torch.bfloat16):
+            table = linear_noise_table(0.0015, 0.0195)
+            checkpoint = LatentCheckpoint({"alphas_cumprod": table.to(half)})
+            self.assertTrue(torch.equal(checkpoint.noise_table(0.0015, 0.0195), table))
 
     def test_one_noise_level_an_image_is_not_the_batchs(self):
         golden = Golden("ldm")
