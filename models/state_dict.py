@@ -86,7 +86,7 @@ def load_strictly(module: nn.Module, state: StateDict) -> nn.Module:
     complaints += wrong[:5] + ([f"{len(wrong) - 5} more do not fit"] if len(wrong) > 5 else [])
     if complaints:
         raise ValueError("the checkpoint does not fit the network: " + "; ".join(complaints))
-    check_numbers(state)
+    check_numbers(StateDict({name: state.entries[name] for name in own if own[name].is_floating_point()}, state.path))
     # Assigned rather than copied: the modules are built on the meta device, so the weights exist once.
     module.load_state_dict({name: state.entries[name].float() for name in own}, assign=True)
     for name, parameter in module.named_parameters():
