@@ -129,6 +129,9 @@ fs::path find_unfinished_run(const TrainRun& run, const std::string& record) {
     const auto written = last_state_time(folder);
     if (newest.empty() || written > newest_time) std::tie(newest, newest_time) = std::pair(folder, written);
   }
+  // A disk that fails is no reason to begin anew.
+  EPD_REQUIRE(!error || error == std::errc::no_such_file_or_directory, "resume: cannot list ", run.outdir.string(),
+              ": ", error.message());
   return newest;
 }
 

@@ -142,6 +142,8 @@ std::optional<fs::path> find_data(const fs::path& folder, bool below) {
     }
     error.clear();
   }
+  EPD_REQUIRE(!error || error == std::errc::no_such_file_or_directory, "cannot list ", folder.string(), ": ",
+              error.message());
   return std::nullopt;
 }
 

@@ -206,7 +206,8 @@ Image decode_png(std::string_view bytes, const std::string& name, Alpha alpha, C
   Reading reading{bytes};
   PngReader reader(reading);
   const auto require = [&](bool ok) {
-    if (!ok && reading.out_of_memory) throw std::bad_alloc();
+    // Also where libpng goes on: without the palette's transparency, say.
+    if (reading.out_of_memory) throw std::bad_alloc();
     EPD_REQUIRE(ok, "cannot read the PNG ", name, ": ", reading.message.data());
   };
   require(read_header(reader, reading, alpha));
