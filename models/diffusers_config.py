@@ -1,4 +1,4 @@
-"""config.json of diffusers' U-Nets. A key that a config lacks has diffusers' default.
+"""config.json of diffusers' networks. A key that a config lacks has diffusers' default.
 
 A value that is not supported is an error that names its key.
 """
@@ -23,6 +23,13 @@ SHARED = {
     "resnet_time_scale_shift": "default",
     "class_embed_type": None,
     "num_class_embeds": None,
+}
+DIT = {
+    "num_attention_heads": 16,
+    "out_channels": None,
+    "activation_fn": "gelu-approximate",
+    "norm_type": "ada_norm_zero",
+    "norm_eps": 1e-5,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "UNet2DModel": SHARED
@@ -68,6 +75,38 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "attention_type": "default",
         "class_embeddings_concat": False,
     },
+    "DiTTransformer2DModel": DIT
+    | {
+        "attention_head_dim": 72,
+        "in_channels": 4,
+        "num_layers": 28,
+        "attention_bias": True,
+        "sample_size": 32,
+        "patch_size": 2,
+        "num_embeds_ada_norm": 1000,
+        "norm_elementwise_affine": False,
+    },
+    "Transformer2DModel": DIT
+    | {
+        "attention_head_dim": 88,
+        "in_channels": None,
+        "num_layers": 1,
+        "attention_bias": False,
+        "sample_size": None,
+        "patch_size": None,
+        "activation_fn": "geglu",
+        "num_embeds_ada_norm": None,
+        "norm_type": "layer_norm",
+        "norm_elementwise_affine": True,
+        "interpolation_scale": None,
+        "cross_attention_dim": None,
+        "num_vector_embeds": None,
+        "only_cross_attention": False,
+        "double_self_attention": False,
+        "attention_type": "default",
+        "caption_channels": None,
+        "use_additional_conditions": None,
+    },
 }
 # The values that are supported, of keys where others change what the network computes.
 SUPPORTED: dict[str, tuple] = {
@@ -81,12 +120,13 @@ SUPPORTED: dict[str, tuple] = {
     "addition_embed_type": (None, "text_time"),
     "mid_block_type": (None, "UNetMidBlock2D", "UNetMidBlock2DCrossAttn"),
     "downsample_padding": (0, 1),
-    "num_attention_heads": (None,),
     "dual_cross_attention": (False,),
     "time_embedding_act_fn": (None,),
     "timestep_post_act": (None,),
     "time_cond_proj_dim": (None,),
     "attention_type": ("default",),
+    "norm_type": ("ada_norm_zero",),
+    "activation_fn": ("gelu-approximate", "gelu", "geglu"),
     "class_embeddings_concat": (False,),
 }
 
@@ -110,8 +150,13 @@ class Config:
         for key, value in self.values.items():
             if key in SUPPORTED and value not in SUPPORTED[key]:
                 self.refuse(key)
-        if self.conditional and self["num_class_embeds"] is not None:
-            self.refuse("num_class_embeds")  # the condition holds the text alone
+        if "block_out_channels" in self.values:
+            self.check_unet()
+
+    def check_unet(self) -> None:
+        for key in ("num_class_embeds", "num_attention_heads"):  # the condition holds the text alone
+            if self.conditional and self[key] is not None:
+                self.refuse(key)
         if not self.conditional and self["mid_block_type"] == "UNetMidBlock2DCrossAttn":
             self.refuse("mid_block_type")
         for key, least in (("norm_eps", 0.0), ("mid_block_scale_factor", 1e-6), ("resnet_out_scale_factor", 1e-6)):

@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 from autoencoder import FirstStage, latent_fact, upscaling
 from contract import make_facts
+from diffusers_config import DEFAULTS
 from diffusers_decoder import build_decoder, latent_scaling
+from diffusers_dit import CLASSES, Transformer, build_dit
 from diffusers_folder import Folder, half_precision
 from diffusers_schedule import alphas_cumprod, flow_shift, prediction_type
 from diffusers_text import read_text
-from diffusers_unet import build_unet
+from diffusers_unet import Unet, build_unet
 from ldm import NoiseTable, TableTime
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
+AUTOENCODERS = ("AutoencoderKL", "VQModel")
 
 
 class FlowTime(nn.Module):
@@ -112,28 +115,28 @@ def state_size(config: dict[str, Any], given: int | None) -> int:
 
 
 def label_facts(config: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a network with class labels."""
-    count = config.get("num_class_embeds")
-    return {"condition": "label", "label_dim": count, "label_format": "index"} if count else {}
+    """The facts of a network with class labels. A transformer has a null class: labels of zeros."""
+    form = "onehot" if "num_embeds_ada_norm" in config else "index"
+    count = config.get("num_embeds_ada_norm") or config.get("num_class_embeds")
+    return {"condition": "label", "label_dim": count, "label_format": form} if count else {}
 
 
 def check_channels(config: dict[str, Any]) -> int:
     """The channels of the state. Networks that see more than the state are refused."""
-    takes, makes = config.get("in_channels", 3), config.get("out_channels", 3)
-    if makes not in (takes, 2 * takes):
+    takes = config["in_channels"]
+    makes = takes if config["out_channels"] is None else config["out_channels"]
+    if type(takes) is not int or makes not in (takes, 2 * takes):
         what = "an inpainting model" if takes == 9 else "a network that sees an image, such as an upscaler"
         raise ValueError(f"the network takes {takes} channels and makes {makes}: {what}; not supported")
     return takes
 
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a folder, and its facts."""
-    if len(files) != 1:
-        raise ValueError(f"a diffusers folder is one source; {len(files)} given")
+    """The model of a folder, and its facts. A second source is the autoencoder of a network that stands alone."""
     folder = Folder(files[0], sizes.variant)
     network_part = folder.network()
-    network_part.expect(*UNETS)
-    config = network_part.config
+    kind = network_part.expect(*UNETS, *CLASSES)
+    config = DEFAULTS[kind] | network_part.config
     first_text, second_text = folder.has("text_encoder"), folder.has("text_encoder_2")
     if folder.index.get("requires_aesthetics_score") or (second_text and not first_text):
         raise ValueError(f"{folder.root} is the refiner of Stable Diffusion XL, which sees an image: not supported")
@@ -143,17 +146,20 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     resolution = state_size(config, sizes.resolution)
     facts: dict[str, Any] = noise_facts | label_facts(config)
     parts, text_encoder, decoding = [network_part], None, ()
-    decoder = next((name for name in ("vae", "vqvae") if folder.has(name)), None)
+    name_of_decoder = next((part for part in ("vae", "vqvae") if folder.has(part)), None)
+    if name_of_decoder and len(files) == 2:
+        raise ValueError(f"{folder.root} has its own {name_of_decoder}: leave {files[1]} out")
+    decoder = Folder(files[1]).component("vae") if len(files) == 2 else None
+    decoder = folder.component(name_of_decoder) if name_of_decoder else decoder
     if decoder:
-        part = folder.component(decoder)
-        part.expect("AutoencoderKL", "VQModel")
-        stage = build_decoder(part.config, part.weights())
-        takes = part.config.get("latent_channels", 4 if decoder == "vae" else 3)
+        decoder_kind = decoder.expect(*AUTOENCODERS)
+        stage = build_decoder(decoder.config, decoder.weights())
+        takes = decoder.config.get("latent_channels", 4 if decoder_kind == "AutoencoderKL" else 3)
         if takes != channels:
             raise ValueError(f"the network makes {channels} channels, the decoder takes {takes}")
-        decoding = stage, latent_scaling(part.config, channels)
+        decoding = stage, latent_scaling(decoder.config, channels)
         facts["latent"] = latent_fact(stage, resolution)
-        parts.append(part)
+        parts.append(decoder)
     if first_text:
         if not decoder:
             raise ValueError(f"{folder.root} has a text encoder and no vae: not supported")
@@ -163,8 +169,11 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     source = {key: value for part in parts for key, value in part.sources().items()}
     precision = half_precision(state) or ("float16" if decoder else "float32")
     facts |= {"dataset_name": name, "resolution": resolution, "channels": channels, "precision": precision}
-    network = build_unet(config, state, upscaling(decoding[0]) if decoder else 1)
-    if resolution % network.multiple == 0:
+    if kind in UNETS:
+        network: Unet | Transformer = build_unet(config, state, upscaling(decoding[0]) if decoding else 1)
+    else:
+        network = build_dit(config, state, resolution)
+    if network.multiple and resolution % network.multiple == 0:
         facts["sizes"] = {"multiple": network.multiple}
     denoiser = network, time, prediction
     if text_encoder:

@@ -40,6 +40,7 @@ TAKES = {  # the number of sources, where it is not one, and what they are
     "ldm": ((1, 2), "the diffusion model, then the first stage where the former lacks it"),
     "dit": ((2,), f"the transformer's checkpoint, then {AUTOENCODER}"),
     "sit": ((2,), f"the transformer's checkpoint, then {AUTOENCODER}"),
+    "diffusers": ((1, 2), "one folder, then an autoencoder's for a network that stands alone"),
     "edm2": ((1, 2, 3), f"the network's pickle, then those of its guide and {AUTOENCODER} where there are some"),
 }
 

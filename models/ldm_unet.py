@@ -124,12 +124,12 @@ class AttentionBlock(nn.Module):
 class CrossAttention(nn.Module):
     """Attention from x [B, N, C] to the context [B, T, W], or to x itself without one."""
 
-    def __init__(self, channels: int, inner: int, context_width: int, num_heads: int):
+    def __init__(self, channels: int, inner: int, context_width: int, num_heads: int, bias: bool = False):
         super().__init__()
         self.num_heads = num_heads
-        self.to_q = nn.Linear(channels, inner, bias=False)
-        self.to_k = nn.Linear(context_width, inner, bias=False)
-        self.to_v = nn.Linear(context_width, inner, bias=False)
+        self.to_q = nn.Linear(channels, inner, bias)
+        self.to_k = nn.Linear(context_width, inner, bias)
+        self.to_v = nn.Linear(context_width, inner, bias)
         self.to_out = nn.Sequential(nn.Linear(inner, channels))
 
     def heads(self, x: Tensor) -> Tensor:

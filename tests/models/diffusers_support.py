@@ -117,15 +117,15 @@ class Case(unittest.TestCase):
     def assert_close(self, actual, expected, tolerance=1e-5):
         self.assertLessEqual(contract.relative_error(actual.double(), expected.double()), tolerance)
 
-    def read(self, source=None, **options):
-        module, facts = read_model("my-model", [source or self.folder], Sizes(**options))
+    def read(self, source=None, more=(), **options):
+        module, facts = read_model("my-model", [source or self.folder, *more], Sizes(**options))
         module = module.eval().requires_grad_(False)
         contract.verify(module, torch.jit.script(module), facts)
         return module, facts
 
-    def refused(self, pattern: str, source=None, **options):
+    def refused(self, pattern: str, source=None, more=(), **options):
         with self.assertRaisesRegex(ValueError, pattern) as caught:
-            read_model("my-model", [source or self.folder], Sizes(**options))
+            read_model("my-model", [source or self.folder, *more], Sizes(**options))
         self.assertNotIn("\n", str(caught.exception))
 
     def save_ddpm(self, unet=None, **scheduler) -> torch.nn.Module:
