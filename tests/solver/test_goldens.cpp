@@ -103,5 +103,31 @@ TEST(PublishedSolvers, StudentsGiveTheSameStates) {
   }
 }
 
+TEST(PublishedSolvers, SchedulersOfDiffusersMakeTheSameImage) {
+  // Their tables and states are float32; models/README.md says which of their settings are which of our options.
+  const auto cases = golden_cases("diffusers");
+  EXPECT_GE(cases.size(), 170u);
+  for (const json& golden : cases) {
+    auto options = golden_options(golden.at("options"));
+    const bool flow = golden.at("prediction") == "flow_prediction";
+    if (flow) options.clock = Clock::kFlow;
+    const TimeSteps t(golden.at("times").get<std::vector<double>>(), TimeSteps::Last::kMayBeZero);
+    std::vector<double> start{-1.7, -0.6, -0.05, 0.3, 0.9, 2.2};
+    for (double& x : start) x *= t[0];
+    const auto end = run_plan(make_plan(options, t), start, [&](const std::vector<double>& x, double level) {
+                       std::vector<double> result;
+                       for (const double v : x) result.push_back(flow ? Mixture{}.flow(v, level) : Mixture{}(v, level));
+                       return result;
+                     }).end();
+    const auto expected = golden.at("end").get<std::vector<double>>();
+    double largest = 0, error = 0;
+    for (std::size_t i = 0; i < end.size(); ++i) {
+      largest = std::max(largest, std::abs(expected[i]));
+      error = std::max(error, std::abs(end[i] - expected[i]));
+    }
+    EXPECT_LT(error / largest, 1e-4) << golden.at("scheduler") << golden.at("settings") << golden.at("prediction");
+  }
+}
+
 }  // namespace
 }  // namespace epd::testing
