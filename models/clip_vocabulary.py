@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+from download import note_sums
+
 MERGES = Path(__file__).resolve().parent / "vocabulary/merges.txt"
 
 
@@ -28,3 +30,4 @@ def write_tokenizer(folder: Path | str) -> None:
     merges = MERGES.read_text(encoding="utf-8").splitlines()[1:]
     shutil.copyfile(MERGES, folder / "merges.txt")
     (folder / "vocab.json").write_text(json.dumps(vocabulary(merges), ensure_ascii=False), encoding="utf-8")
+    note_sums(folder / "merges.txt", folder / "vocab.json")

@@ -190,6 +190,16 @@ class Download:
             raise _Hopeless(f"what came has the sha256 {digest} instead of {self.sha256}; it was discarded")
 
 
+def note_sums(*paths: Path) -> None:
+    """Enter files of one folder into SHA256SUMS beside them, against which the programs check what they read."""
+    file = paths[0].parent / "SHA256SUMS"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    sums = {line[66:]: line[:64] for line in lines} | {path.name: sha256_of(path) for path in paths}
+    partial = file.with_name("SHA256SUMS.partial")
+    partial.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
+    partial.replace(file)
+
+
 def sha256_of(path: Path | str) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

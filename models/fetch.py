@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import registry
-from download import Download, DownloadError
+from download import Download, DownloadError, note_sums
 from progress import DownloadProgress
 
 
@@ -34,11 +34,10 @@ def _extra(name: str, kind: str, file: dict | None, folder: Path) -> Path:
             f"the {kind} of {name} have no direct address: get {file['name']} from {file['page']} "
             f"and put it into {folder}"
         )
-    return (
-        dest
-        if dest.exists()
-        else _fetch(registry.SourceFile(file["name"], file["url"], file.get("sha256"), file.get("bytes")), folder)
-    )
+    if not dest.exists():
+        _fetch(registry.SourceFile(file["name"], file["url"], file.get("sha256"), file.get("bytes")), folder)
+        note_sums(dest)
+    return dest
 
 
 def statistics(name: str) -> Path:

@@ -13,6 +13,7 @@ Grids are written out as the public code computes them, in float32: the numbers 
 """
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -110,6 +111,12 @@ def to_text(value: Any, indent: str = "") -> str:
     return json.dumps(value)
 
 
+def sealed(text: str) -> str:
+    """The file of an object's text: with the SHA-256 of what stands before as its last field, which programs check."""
+    text = text.removesuffix("\n}")
+    return f'{text},\n  "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
+
+
 def epdpp(learned: safe_load.Record, file: Path, source: str) -> zoo.Entries:
     """A snapshot of EPD-Solver++: FILE-best.pkl, or FILE-distilled.pkl before its second training."""
     content, variant = predictor_json(learned, source), file.stem.split("-")[-1]
@@ -143,7 +150,7 @@ def import_zoo(file: Path, dest: Path, source: str, seen: set[str]) -> list[Path
         seen.add(name)
         path = dest / "zoo" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(to_text(content) + "\n")
+        path.write_text(sealed(to_text(content)))
         written.append(path)
     return written
 
@@ -170,7 +177,7 @@ def import_run(folder: Path, dest: Path, source: str) -> Path:
     options = to_text(training_options(pickled, released))
     out = dest / folder.name
     out.mkdir(parents=True, exist_ok=True)
-    (out / "predictor.json").write_text(predictor + "\n")
+    (out / "predictor.json").write_text(sealed(predictor))
     (out / "training_options.json").write_text(options + "\n")
     return out
 

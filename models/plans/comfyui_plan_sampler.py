@@ -6,6 +6,7 @@ and ends. A latent image that is not empty is noised to the plan's first level. 
 step in one batch, which is faster where the GPU has room; with an inpainting mask they come one after another.
 """
 
+import hashlib
 import json
 import os
 
@@ -15,7 +16,10 @@ import torch
 
 def read_plan(path):
     with open(path, encoding="utf-8") as file:
-        plan = json.load(file)
+        text = file.read()
+    plan = json.loads(text)
+    if "sha256" in plan and plan["sha256"] != hashlib.sha256(text[: text.rfind(',\n  "sha256"')].encode()).hexdigest():
+        raise ValueError(f"{path}: damaged, or edited (then take its sha256 out)")
     if plan.get("format") != "epd-plan" or plan.get("version") != 1:
         raise ValueError(f"{path}: not an epd-plan of version 1")
     if "mean" in plan:

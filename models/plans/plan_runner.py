@@ -7,6 +7,7 @@ denoise(x, level) returns the denoised images of x [K B, ...] at the noise level
 point after point. A state is x_0 + level e, or on the clock "flow" (1 - level) x_0 + level e.
 """
 
+import hashlib
 import json
 import math
 
@@ -16,7 +17,10 @@ import numpy as np
 def read_plan(path):
     """The plan of a JSON file, checked."""
     with open(path, encoding="utf-8") as file:
-        plan = json.load(file)
+        text = file.read()
+    plan = json.loads(text)
+    if "sha256" in plan and plan["sha256"] != hashlib.sha256(text[: text.rfind(',\n  "sha256"')].encode()).hexdigest():
+        raise ValueError(f"{path}: damaged, or edited (then take its sha256 out)")
     if plan.get("format") != "epd-plan" or plan.get("version") != 1:
         raise ValueError(f"{path}: not an epd-plan of version 1")
     known = {0, plan.get("mean", 0)}

@@ -9,6 +9,7 @@ noise, v, the sample, or the velocity of a flow, as the pipeline's own scheduler
 that pipelines which begin with an image are not served.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -43,7 +44,11 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
     ):
         if not isinstance(plan, dict):
             with open(plan, encoding="utf-8") as file:
-                plan = json.load(file)
+                text, path = file.read(), plan
+            plan = json.loads(text)
+            sha256 = hashlib.sha256(text[: text.rfind(',\n  "sha256"')].encode()).hexdigest()
+            if plan.get("sha256", sha256) != sha256:
+                raise ValueError(f"PlanScheduler: {path} is damaged, or edited (then take its sha256 out)")
         if plan.get("format") != "epd-plan" or plan.get("version") != 1:
             raise ValueError("PlanScheduler: not an epd-plan of version 1")
         self.plan, self.flow_clock = plan, plan.get("clock", "edm") == "flow"

@@ -219,6 +219,8 @@ DatasetEntry find_dataset(const std::string& name) {
   if (entry.has("end_to_end")) result.end_to_end = entry.boolean("end_to_end");
   result.statistics = name_in(entry, "statistics");
   result.captions = name_in(entry, "captions");
+  for (const char* of_the_exporter : {"family", "summary", "files"}) entry.is_null(of_the_exporter);
+  entry.finish();
   return result;
 }
 

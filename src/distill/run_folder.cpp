@@ -189,7 +189,7 @@ void RunFolder::write_state(const Trainer& trainer) const {
 }
 
 void RunFolder::write_predictor(const PredictorSpec& predictor, const std::string& name) const {
-  if (writes_) write_file(path_ / name, sealed_predictor_text(predictor), Durability::kSync);
+  if (writes_) write_file(path_ / name, sealed(predictor_text(predictor)), Durability::kSync);
 }
 
 void RunFolder::append_stats(const TickStats& stats, const PredictorSpec& predictor) const {

@@ -55,12 +55,13 @@ class PlanReader {
  public:
   explicit PlanReader(JsonReader json) : json_(std::move(json)) {}
 
-  PlanFile read() {
+  PlanFile read(std::string_view content) {
     read_header();
     read_instructions();
     read_grid();
     read_steps();
     check_counts();
+    json_.check_seal(content);
     json_.finish();
     return {clock_, std::move(solver_), TimeSteps(times_, TimeSteps::Last::kMayBeZero), std::move(plan_)};
   }
@@ -246,12 +247,12 @@ std::string plan_json(const Plan<double>& plan, std::string_view solver, int cos
                {"num_registers", plan.num_registers}});
   if (plan.mean) json["mean"] = *plan.mean;
   json.update({{"times", grid_times(plan)}, {"grid", plan.grid}, {"steps", steps}, {"instructions", instructions}});
-  return json_text(json) + "\n";
+  return sealed(json_text(json) + "\n");
 }
 
 PlanFile parse_plan(std::string_view content, const std::string& where) {
   try {
-    return PlanReader(JsonReader::parse(content, where)).read();
+    return PlanReader(JsonReader::parse(content, where)).read(content);
   } catch (const Error& error) {
     // What a file holds is no wrong usage, and its name must stand in the message.
     const std::string message = error.what();

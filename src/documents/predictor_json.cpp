@@ -6,7 +6,6 @@
 #include <system_error>
 #include <vector>
 
-#include "epd/core/sha256.h"
 #include "epd/files/atomic_file.h"
 #include "epd/files/json.h"
 
@@ -78,16 +77,6 @@ EpdParameters read_parameters(JsonReader& json, const PredictorSpec& spec, Stude
   return parameters;
 }
 
-constexpr std::string_view kSeal = ",\n  \"sha256\": \"";
-
-void read_seal(JsonReader& json, std::string_view content) {
-  if (!json.has("sha256")) return;
-  const auto seal = content.rfind(kSeal);
-  if (seal == content.npos || json.string("sha256") != sha256_hex(content.substr(0, seal))) {
-    json.fail("sha256", "the text before it has another one: the file is damaged, or edited (then take the field out)");
-  }
-}
-
 NsPoint<double> read_point(JsonReader& json) {
   const NsPoint<double> point{json.number("sigma"), json.number("start"), json.numbers("weights")};
   json.finish();
@@ -152,7 +141,7 @@ PredictorSpec parse_predictor(std::string_view content, const std::string& where
     } else {
       spec.learned = read_parameters(json, spec, kind);
     }
-    read_seal(json, content);
+    json.check_seal(content);
     json.finish();
     spec.validated();
   } catch (const Error& error) {
@@ -196,13 +185,6 @@ std::string predictor_text(const PredictorSpec& spec) {
   json[plan ? "plan" : "parameters"] = plan ? json_of(*plan) : parameters_json(spec);
   json["source"] = spec.source;
   return json_text(json) + "\n";
-}
-
-std::string sealed_predictor_text(const PredictorSpec& spec) {
-  std::string content = predictor_text(spec);
-  content.resize(content.rfind("\n}"));
-  const std::string hash = sha256_hex(content);
-  return text(content, kSeal, hash, "\"\n}\n");
 }
 
 Json json_of(const NsPlan<double>& plan) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
+#include "epd/core/sha256.h"
 
 namespace epd {
 namespace {
@@ -107,6 +108,14 @@ std::string json_line(const Json& value) {
   std::string out;
   append(out, value, kOneLine);
   return out;
+}
+
+constexpr std::string_view kSeal = ",\n  \"sha256\": \"";
+
+std::string sealed(std::string text) {
+  text.resize(text.rfind("\n}"));
+  const std::string hash = sha256_hex(text);
+  return text.append(kSeal).append(hash).append("\"\n}\n");
 }
 
 struct JsonReader::Node {
@@ -228,6 +237,14 @@ std::vector<JsonReader> JsonReader::objects(const std::string& field) {
     result.push_back(JsonReader(std::make_shared<const Node>(Node{value}), text(where_, ": ", name)));
   }
   return result;
+}
+
+void JsonReader::check_seal(std::string_view content) {
+  if (!has("sha256")) return;
+  const auto seal = content.rfind(kSeal);
+  if (seal == content.npos || string("sha256") != sha256_hex(content.substr(0, seal))) {
+    fail("sha256", "the text before it has another one: the file is damaged, or edited (then take the field out)");
+  }
 }
 
 void JsonReader::finish() const {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -15,6 +16,41 @@ namespace epd {
 namespace {
 
 constexpr std::size_t kBlock = 1 << 16;
+
+/// What libarchive reads. Its archive_read_open_fd and archive_read_next_header use what they could not allocate.
+struct Input {
+  int descriptor;
+  std::string piece = std::string(kBlock, '\0');
+};
+
+la_ssize_t on_read(archive* reader, void* data, const void** out) {
+  auto& input = *static_cast<Input*>(data);
+  *out = input.piece.data();
+  ssize_t got = -1;
+  do {
+    got = ::read(input.descriptor, input.piece.data(), input.piece.size());
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) archive_set_error(reader, errno, "%s", std::strerror(errno));
+  return got;
+}
+
+la_int64_t on_skip(archive*, void* data, la_int64_t count) {
+  return ::lseek(static_cast<Input*>(data)->descriptor, count, SEEK_CUR) < 0 ? 0 : count;
+}
+
+bool is_open(archive* reader, Input& input) {
+  archive_read_set_read_callback(reader, on_read);
+  archive_read_set_skip_callback(reader, on_skip);
+  return archive_read_set_callback_data(reader, &input) == ARCHIVE_OK && archive_read_open1(reader) == ARCHIVE_OK;
+}
+
+using OwnedEntry = std::unique_ptr<archive_entry, decltype(&archive_entry_free)>;
+
+OwnedEntry new_entry() {
+  OwnedEntry entry(archive_entry_new(), archive_entry_free);
+  if (!entry) throw std::bad_alloc();
+  return entry;
+}
 
 using Archive = std::unique_ptr<archive, decltype(&archive_read_free)>;
 
@@ -32,13 +68,14 @@ void require(bool good, archive* reader, const std::filesystem::path& path) {
 
 /// The file itself where nothing is compressed, else its bytes in a nameless temporary file.
 Descriptor uncompressed(const std::filesystem::path& path) {
+  Descriptor file = Descriptor::open_to_read(path);
+  Input input{file.number()};
   const Archive reader = new_archive();
+  const OwnedEntry entry = new_entry();
   require(archive_read_support_filter_all(reader.get()) >= ARCHIVE_WARN, reader.get(), path);
   require(archive_read_support_format_raw(reader.get()) == ARCHIVE_OK, reader.get(), path);
-  Descriptor file = Descriptor::open_to_read(path);
-  require(archive_read_open_fd(reader.get(), file.number(), kBlock) == ARCHIVE_OK, reader.get(), path);
-  archive_entry* entry = nullptr;
-  require(archive_read_next_header(reader.get(), &entry) == ARCHIVE_OK, reader.get(), path);
+  require(is_open(reader.get(), input), reader.get(), path);
+  require(archive_read_next_header2(reader.get(), entry.get()) == ARCHIVE_OK, reader.get(), path);
   if (archive_filter_count(reader.get()) <= 1) return file;
   Descriptor unpacked = Descriptor::temporary();
   const auto folder = std::filesystem::temp_directory_path();
@@ -59,12 +96,14 @@ void TarReader::read_index() {
   struct stat status {};
   const bool rewound = ::lseek(file_.number(), 0, SEEK_SET) == 0 && ::fstat(file_.number(), &status) == 0;
   if (!rewound) fail_with_errno("read", path_, errno);
+  Input input{file_.number()};
   const Archive reader = new_archive();
+  const OwnedEntry owner = new_entry();
+  archive_entry* const entry = owner.get();
   require(archive_read_support_format_tar(reader.get()) == ARCHIVE_OK, reader.get(), path_);
-  require(archive_read_open_fd(reader.get(), file_.number(), kBlock) == ARCHIVE_OK, reader.get(), path_);
+  require(is_open(reader.get(), input), reader.get(), path_);
   while (true) {
-    archive_entry* entry = nullptr;
-    const int result = archive_read_next_header(reader.get(), &entry);
+    const int result = archive_read_next_header2(reader.get(), entry);
     if (result == ARCHIVE_EOF) return;
     require(result == ARCHIVE_OK, reader.get(), path_);
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr) continue;

@@ -210,7 +210,7 @@ Image decode_other(std::string_view bytes, const std::string& name, Alpha alpha)
   if (begins("BM")) return decode_bmp(bytes, name, alpha);
   if (begins("GIF8")) return without_alpha(GifReader(bytes, name).read(), alpha);
   if (begins({"II*\0", 4}) || begins({"MM\0*", 4})) return without_alpha(decode_tiff(bytes, name), alpha);
-  if (begins("RIFF") && bytes.substr(8).starts_with("WEBP")) return decode_webp(bytes, name, alpha);
+  if (begins("RIFF") && bytes.size() > 12 && bytes.substr(8, 4) == "WEBP") return decode_webp(bytes, name, alpha);
   if (bytes.size() > 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6') return decode_pnm(bytes, name);
   throw Error(text("cannot read the image ", name, ": it is not a PNG, JPEG, WebP, BMP, TIFF, GIF, PPM or PGM file"));
 }

@@ -11,6 +11,7 @@
 #include "epd/core/error.h"
 #include "epd/core/log.h"
 #include "epd/files/atomic_file.h"
+#include "epd/files/checksums.h"
 #include "epd/files/json.h"
 #include "epd/files/tar.h"
 #include "epd/files/zip.h"
@@ -41,9 +42,10 @@ bool is_hidden(const std::string& name) {
   return false;
 }
 
-/// What `sample` writes beside its images.
-bool is_of_a_sampling_run(const std::string& name) {
-  return name == "manifest.json" || name == "scores.json" || name.starts_with("inters/");
+/// What `sample` writes beside its images, and their checksums.
+bool is_known(const std::string& name) {
+  return name == "manifest.json" || name == Checksums::kFileName || name == "scores.json" ||
+         name.starts_with("inters/");
 }
 
 /// Names that are left out of a set, for one warning.
@@ -78,7 +80,7 @@ void ImageNames::add(const std::string& name, bool regular) {
     irregular_.add(name);
   } else if (is_image_name(extension)) {
     names_.push_back(name);
-  } else if (name != kLabelFile && !is_of_a_sampling_run(name)) {
+  } else if (name != kLabelFile && !is_known(name)) {
     others_.add(name);
   }
 }
@@ -205,18 +207,21 @@ std::vector<std::string> images_below(const std::filesystem::path& folder) {
 class FolderImages : public NamedImages {
  public:
   FolderImages(const std::filesystem::path& folder, const ImageReading& reading)
-      : NamedImages(reading), folder_(folder) {
+      : NamedImages(reading), folder_(folder), checksums_(folder) {
     set_names(images_below(folder), folder);
     const auto labels = folder / kLabelFile;
-    if (std::filesystem::is_regular_file(labels)) set_labels(read_file(labels), labels.string());
+    if (std::filesystem::is_regular_file(labels)) set_labels(read_checked(labels), labels.string());
   }
   Image load(std::size_t i) const override {
     const auto path = folder_ / name(i);
-    return decode(read_file(path, kMaxEncodedBytes), path.string());
+    const std::string bytes = read_file(path, kMaxEncodedBytes);
+    checksums_.check(name(i), bytes);
+    return decode(bytes, path.string());
   }
 
  private:
   std::filesystem::path folder_;
+  Checksums checksums_;
 };
 
 /// Of a zip or tar archive.
@@ -274,6 +279,7 @@ std::unique_ptr<ImageSource> open_image_source(const std::filesystem::path& path
   if (std::filesystem::is_directory(status)) return std::make_unique<FolderImages>(path, reading);
   EPD_REQUIRE(std::filesystem::is_regular_file(status), "images: ", path.string(),
               " is neither a folder nor a regular file; pipes, sockets and devices are not read");
+  Checksums(path.parent_path()).check(path.filename().string());
   const std::string extension = lower_case_extension(path.filename().string());
   if (extension == ".npy" || extension == ".npz") return open_image_array(path, reading);
   if (path.filename().string().ends_with(".tar.gz")) {

@@ -10,6 +10,7 @@
 #include <jerror.h>
 
 #include "epd/core/error.h"
+#include "epd/core/log.h"
 #include "image_sources.h"
 
 namespace epd {
@@ -28,7 +29,11 @@ struct Failure {
   std::longjmp(failure->jump, 1);
 }
 
-void on_message(j_common_ptr, int) {}
+/// A level below 0 is damage that libjpeg makes something of. The first is kept.
+void on_message(j_common_ptr state, int level) {
+  auto* failure = reinterpret_cast<Failure*>(state->err);
+  if (level < 0 && state->err->num_warnings++ == 0) state->err->format_message(state, failure->message.data());
+}
 
 /// libjpeg asks for more than the file has. Its own answer is a made-up end and a grey rest.
 [[noreturn]] boolean on_early_end(j_decompress_ptr state) {
@@ -116,6 +121,10 @@ Image decode_jpeg(std::string_view bytes, const std::string& name, Channels chan
   require_sane_size(reader.state.image_width, reader.state.image_height, name);
   Image image(static_cast<int>(reader.state.image_height), static_cast<int>(reader.state.image_width), components);
   require(read_pixels(reader, image));
+  if (reader.failure.manager.num_warnings > 0) {
+    log::warning("the JPEG ", name, " is damaged: ", reader.failure.message.data(),
+                 "; what libjpeg makes of it counts");
+  }
   if (components == 4) return rgb_of_cmyk(image);
   return channels == Channels::kGreyStaysGrey ? image : to_rgb(std::move(image));
 }

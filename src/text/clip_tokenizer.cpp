@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/files/atomic_file.h"
+#include "epd/files/checksums.h"
 #include "epd/files/json.h"
 
 namespace epd {
@@ -26,7 +26,7 @@ constexpr std::size_t kMaxMerges = 49152 - 256 - 2;  // what the reference reads
 std::string read_beside_model(const std::filesystem::path& path) {
   EPD_REQUIRE(std::filesystem::exists(path), "cannot read ", path.string(),
               ": the tokenizer's vocab.json and merges.txt belong beside the model");
-  return read_file(path);
+  return read_checked(path);
 }
 
 std::string utf8(std::uint32_t c) {

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "epd/core/error.h"
-#include "epd/files/atomic_file.h"
+#include "epd/files/checksums.h"
 #include "epd/files/json.h"
 
 namespace epd {
@@ -19,7 +19,7 @@ namespace {
 
 /// The file, without a byte order mark.
 std::string read_text(const std::filesystem::path& path) {
-  std::string text = read_file(path);
+  std::string text = read_checked(path);
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   EPD_REQUIRE(valid_utf8(text) == text, path.string(), ": expected UTF-8 text");

@@ -1,6 +1,7 @@
 """Released predictors come out of their pickles number for number, and nothing else does."""
 
 import json
+import runpy
 import tempfile
 import unittest
 from pathlib import Path
@@ -57,6 +58,11 @@ class Import(unittest.TestCase):
         (folder / "training_options.json").write_text(json.dumps(released))
         return folder
 
+    def unsealed(self, text):
+        before = text[: text.rindex(',\n  "sha256"')] + "\n}"
+        self.assertEqual(import_predictors.sealed(before), text)
+        return before
+
     def test_all_published_predictors_come_back_byte_for_byte(self):
         self.assertEqual(len(PUBLISHED), 32)
         for path in PUBLISHED:
@@ -65,12 +71,24 @@ class Import(unittest.TestCase):
                 for name in ("predictor.json", "training_options.json"):
                     made, published = (out / name).read_text(), (path.parent / name).read_text()
                     if name == "predictor.json":  # powers in float32 differ by their last digits between CPUs
+                        made, published = self.unsealed(made), self.unsealed(published)
                         times = [json.loads(text)["schedule"]["t_steps"] for text in (made, published)]
                         self.assertEqual(len(times[0]), len(times[1]))
                         for ours, theirs in zip(*times):
                             self.assertAlmostEqual(ours / theirs, 1, delta=3e-7)
                         made = made.replace(json.dumps(times[0]), json.dumps(times[1]))
                     self.assertEqual(made, published)
+
+    def test_a_plan_with_a_seal_that_does_not_fit_is_not_run(self):
+        read_plan = runpy.run_path(str(ROOT / "models/plans/plan_runner.py"))["read_plan"]
+        content = {"format": "epd-plan", "version": 1, "times": [8, 0], "grid": [0, 0], "instructions": []}
+        file, text = self.folder / "plan.json", import_predictors.to_text(content)
+        for whole in (text, import_predictors.sealed(text)):
+            file.write_text(whole)
+            self.assertEqual(read_plan(file)["times"], [8, 0])
+        file.write_text(whole.replace("8", "9", 1))
+        with self.assertRaisesRegex(ValueError, "damaged, or edited"):
+            read_plan(file)
 
     def test_a_polynomial_grid_needs_no_explicit_times_and_a_file_may_be_named(self):
         folder = self.run_folder(PUBLISHED[0], schedule_type="polynomial")

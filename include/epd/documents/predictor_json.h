@@ -35,10 +35,6 @@ PredictorSpec parse_predictor(std::string_view text, const std::string& where);
 /// The text of a predictor.json: the same bytes for the same predictor, and numbers that read back unchanged.
 std::string predictor_text(const PredictorSpec& predictor);
 
-/// The same with a last field, sha256, of all that stands before it: so that a damaged number is not taken for another
-/// one. parse_predictor checks the field where there is one.
-std::string sealed_predictor_text(const PredictorSpec& predictor);
-
 /// The plan of a predictor of kind ns, as it stands there.
 Json json_of(const NsPlan<double>& plan);
 

@@ -24,6 +24,8 @@ using Json = nlohmann::ordered_json;
 std::string json_text(const Json& json);
 /// The same on one line.
 std::string json_line(const Json& json);
+/// A document's text, which ends in "\n}\n", with a seal as its last field: "sha256", that of the text before it.
+std::string sealed(std::string text);
 /// null where there is none.
 template <class T>
 Json json_or_null(const std::optional<T>& value) {
@@ -62,6 +64,9 @@ class JsonReader {
   /// A list of objects.
   std::vector<JsonReader> objects(const std::string& field);
 
+  /// Throws Error where `content`, the object's own text, has a seal that does not fit. A text without one may be one
+  /// that somebody wrote or edited by hand.
+  void check_seal(std::string_view content);
   /// Throws Error for the first field that nobody asked for: a misspelt option must not be passed over in silence.
   void finish() const;
   /// Throws Error "where: field: what".
