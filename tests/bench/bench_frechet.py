@@ -66,6 +66,36 @@ def run_fid(options, folder, *arguments):
     return json.loads(record.read_text()) if arguments[0] == "calc" else None
 
 
+def options_of(description, images, **more):
+    """The options of the benchmarks of scores. What is imported after this uses as many threads as they say."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fid", default=str(ROOT / "build/bin/fid"))
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    for name, settings in more.items():
+        parser.add_argument(f"--{name}", **settings)
+    options = parser.parse_args()
+    os.environ.update({name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    return options
+
+
+def make_statistics(options, folder, python, *more, condition=0):
+    """The files of statistics of the generated and of the real images."""
+    make_detector(folder / "network.ts", python, condition)
+    make_images(folder, options.images)
+    paths = [folder / f"{name}_statistics.npz" for name in ("generated", "real")]
+    for name, path in zip(("generated", "real"), paths):
+        run_fid(options, folder, "ref", "--data", folder / f"{name}.npz", "--dest", path, *more)
+    return paths
+
+
+def score(options, folder, *more):
+    """The record of the generated images against the real ones' statistics."""
+    reference = folder / "real_statistics.npz"
+    return run_fid(options, folder, "calc", "--images", folder / "generated.npz", "--ref", reference, *more)
+
+
 def distance(numpy, linalg, a, b):
     """As pytorch-fid computes it."""
     product = a["sigma"] @ b["sigma"]
@@ -78,36 +108,27 @@ def distance(numpy, linalg, a, b):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fid", default=str(ROOT / "build/bin/fid"))
-    parser.add_argument("--python_with_torch", default=sys.executable)
-    parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--condition", type=float, default=0, help="by which the features are worse conditioned")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    os.environ.update({name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    options = options_of(
+        __doc__,
+        3000,
+        python_with_torch={"default": sys.executable},
+        condition={"type": float, "default": 0, "help": "by which the features are worse conditioned"},
+    )
     import numpy
     import scipy
     from scipy import linalg
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        make_detector(folder / "network.ts", options.python_with_torch, options.condition)
-        make_images(folder, options.images)
-        for name in ("generated", "real"):
-            run_fid(
-                options, folder, "ref", "--data", folder / f"{name}.npz", "--dest", folder / f"{name}_statistics.npz"
-            )
-        a, b = (numpy.load(folder / f"{name}_statistics.npz") for name in ("generated", "real"))
+        files = make_statistics(options, folder, options.python_with_torch, condition=options.condition)
+        a, b = (numpy.load(file) for file in files)
         a, b = ({key: file[key] for key in ("mu", "sigma")} for file in (a, b))
         ours, theirs = [], []
         for _ in range(options.repeats):
             start, start_cpu = time.perf_counter(), time.process_time()
             expected = distance(numpy, linalg, a, b)
             theirs.append((time.perf_counter() - start, time.process_time() - start_cpu))
-            images, reference = folder / "generated.npz", folder / "real_statistics.npz"
-            record = run_fid(options, folder, "calc", "--images", images, "--ref", reference)
+            record = score(options, folder)
             ours.append(record["seconds_scores"])
     seconds, cpu = (min(column) for column in zip(*theirs))
     print(
