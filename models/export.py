@@ -4,6 +4,13 @@ NAME is a dataset name of registry.json; the files stand in the order that it li
 model, then the classifier; *_ldm: the latent diffusion model, then the first stage where the former lacks it). A zip
 archive with the checkpoint serves as well. Without --source they are fetched. Nothing in a checkpoint is run. Any other
 NAME with --source is a model of your own: a checkpoint of these families, or a folder of diffusers' save_pretrained.
+
+    ./launch.sh model my-folder --source FOLDER                     a diffusers folder
+    ./launch.sh model my-file   --source FILE.safetensors           Stable Diffusion in one file
+    ./launch.sh model my-edm2   --source NET.pkl [GUIDE.pkl] [VAE]  EDM2; VAE of latent models: a file or a folder
+    ./launch.sh model my-dit    --source NET.pt VAE --family dit    DiT (or sit)
+    ./launch.sh sample --dataset_name my-dit --solver unipc         images of it
+
 The detectors inception and inception-pytorch (inception.py) are made in the same way.
 """
 

@@ -22,7 +22,8 @@ from pathlib import Path
 # GiB of the cards: RTX 4090; A100 and A800. A twentieth is left for what an allocator cannot use.
 CARD = dict.fromkeys(("cifar10", "ffhq", "imagenet64"), 24)
 LARGE_CARD = 80
-LARGE = ("imagenet64", "lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco", "dit-xl-256")
+LARGE = ("imagenet64", "lsun_bedroom", "imagenet256", "lsun_bedroom_ldm", "ms_coco", "dit-xl-256", "sit-xl-256")
+LARGE += ("edm2-img512-s", "edm2-img512-s-autog")
 
 SONG = dict(model_channels=128, channel_mult=[2, 2, 2], num_blocks=4, attn_resolutions=[16])
 EDM = {  # network, resolution, labels, arguments of the released pickles
@@ -86,35 +87,70 @@ def checkpoint_model(name: str, folder: Path):
     return read_model(name, files)
 
 
-def dit_model(name: str, folder: Path):
-    """DiT-XL/2 with Stable Diffusion's decoder, by way of checkpoint files."""
+def decoder_file(folder: Path) -> Path:
+    """Stable Diffusion's autoencoder, the decoder alone."""
+    import torch
+
+    import latent_support
+
+    prefix, shapes = "first_stage_model.", latent_support.recipe("ms_coco")["shapes"]
+    decoder = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
+    torch.save(random_weights(decoder), folder / "decoder.pt")
+    return folder / "decoder.pt"
+
+
+def transformer_model(name: str, folder: Path):
+    """DiT-XL/2 or SiT-XL/2, by way of checkpoint files."""
     import torch
 
     import dit
-    import latent_support
     from export import read_model
 
     with torch.device("meta"):
         own = dit.Transformer(4, 2, 256, 1152, 28, 16, 4608, 256, 1000, 8).state_dict()
-    prefix = "first_stage_model."
-    decoder = {
-        key: shape for key, shape in latent_support.recipe("ms_coco")["shapes"].items() if key.startswith(prefix)
-    }
-    parts = [{key: list(value.shape) for key, value in own.items()}]
-    parts.append({key.removeprefix(prefix): shape for key, shape in decoder.items()})
-    files = [folder / f"{i}.pt" for i in range(2)]
-    for shapes, file in zip(parts, files):
-        torch.save(random_weights(shapes), file)
-    return read_model(name, files)
+    torch.save(random_weights({key: list(value.shape) for key, value in own.items()}), folder / "transformer.pt")
+    return read_model(name, [folder / "transformer.pt", decoder_file(folder)])
+
+
+def edm2_model(name: str, folder: Path):
+    """EDM2-S on latents, and EDM2-XS as its guide."""
+    import struct
+
+    import torch
+
+    import edm2
+    from safe_load import make_record
+
+    def array(values):
+        kind = make_record("numpy.dtype", "f4")
+        return make_record("numpy.ndarray", state=(1, (len(values),), kind, False, struct.pack("<4f", *values)))
+
+    scale = dict(scale=array([0.12, 0.11, 0.13, 0.15]), bias=array([-0.7, -0.35, -0.02, 0.33]))
+    encoder, pickles = make_record("StabilityVAEEncoder", state=scale), []
+    for channels in (192, 128) if name.endswith("autog") else (192,):
+        arguments = dict(img_resolution=64, img_channels=4, label_dim=1000, model_channels=channels)
+        with torch.device("meta"):
+            own = edm2.MagnitudeUNet(**arguments).state_dict()
+        shapes = {key: list(value.shape) for key, value in own.items() if "filter" not in key} | {"out_gain": []}
+        shapes |= {key.replace("emb_linear.weight", "emb_gain"): [] for key in shapes if "emb_linear" in key}
+        shapes |= {f"emb_fourier.{part}": [channels] for part in ("freqs", "phases")}
+        unet = make_record("UNet", state={"_init_kwargs": arguments, "_parameters": random_weights(shapes)})
+        about = arguments | dict(sigma_data=0.5, use_fp16=True, _modules={"unet": unet})
+        pickles.append((folder / f"{channels}.pkl", {"ema": make_record("Precond", state=about), "encoder": encoder}))
+    return edm2.read_content(name, pickles, decoder_file(folder), None)
+
+
+def maker_of(name: str):
+    if name.startswith("edm2"):
+        return edm2_model
+    return transformer_model if name in ("dit-xl-256", "sit-xl-256") else checkpoint_model
 
 
 def export(name: str, folder: Path) -> None:
     import contract
     from clip_vocabulary import write_tokenizer
 
-    module, facts = (
-        edm_model(name) if name in EDM else (dit_model if name == "dit-xl-256" else checkpoint_model)(name, folder)
-    )
+    module, facts = edm_model(name) if name in EDM else maker_of(name)(name, folder)
     if facts["text"]:
         write_tokenizer(folder)
     contract.write_model(module, facts, folder / "denoiser.ts")
@@ -185,12 +221,13 @@ def main() -> int:
             "--quiet",
         ]
         options += {"ms_coco": ["--prompt=a cat"]}.get(name, [])
+        options += ["--guidance_type=autoguidance", "--guidance_rate=2"] if name.endswith("autog") else []
         lines = subprocess.run(
             [sys.executable, "-c", ask, program, *options], check=True, stdout=subprocess.PIPE, text=True
         ).stdout
         record, _, peak = lines.rstrip().rpartition("\n")
         record, size = json.loads(record), (folder / "denoiser.ts").stat().st_size
-        assert record["made"] == 1 and record["evaluations"] == 1, record
+        assert record["made"] == 1 and record["evaluations"] == 1 + name.endswith("autog"), record
         too_much = {
             preset: need
             for preset, need in gibibytes_of_presets(name, folder, program, train).items()
