@@ -12,8 +12,7 @@
 namespace epd {
 
 /// A whole plan with its coefficients as JSON, for other engines and independent checks. exp/README.md, "Plan files",
-/// describes the fields; numbers read back unchanged. It
-/// ends with its seal (epd/files/json.h).
+/// describes the fields; numbers read back unchanged. It ends with its seal (epd/files/json.h).
 std::string plan_json(const Plan<double>& plan, std::string_view solver, int cost_factor = 1, Clock clock = Clock::kEdm,
                       const Json& source = {});
 
