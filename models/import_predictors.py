@@ -6,8 +6,8 @@ EPD: a run folder holds network-snapshot-*.pkl (the last one counts, unless it i
 training_options.json. For each, DEST/<name of the run folder>/ gets predictor.json, and training_options.json with the
 options in the names of `train`.
 
-DyWeight (run folders, and .pt for FLUX), EPD-Solver++ (NAME-best.pkl) and NeuralSolver (the .py files that hold its
-tables): DEST/zoo/PROJECT/DATASET-NFE.json.
+DyWeight (run folders, and .pt for FLUX), AdaSDE (run folders), EPD-Solver++ (NAME-best.pkl) and NeuralSolver (the .py
+files that hold its tables): DEST/zoo/PROJECT/DATASET-NFE.json.
 
 Grids are written out as the public code computes them, in float32: the numbers were learned on those.
 """
@@ -137,6 +137,8 @@ def read_zoo(file: Path, source: str) -> zoo.Entries:
         return zoo.dyweight_pickle(content, source)
     if "dyweight_weights_raw" in names:
         return zoo.dyweight_flux(content, source)
+    if names.get("model") == "adasde_predictor":
+        return zoo.adasde_pickle(content["model"], source)
     if names.get("model") == "EPD_predictor" and "backend" in content["model"].state:
         return epdpp(content["model"], file, source)
     return {}

@@ -1,11 +1,12 @@
 """Learned solvers of other projects as predictors of kind ns: their loops, followed on rows of coefficients.
 
-Every deterministic solver whose steps are weighted sums makes states that are sums over x_0 = x(t_0) and the images
-denoised so far (Shaul et al. 2024, arXiv 2403.01329, section 3). Numbers stay as their own programs have them: learned
-tables and noise levels in float32; the rows are float64.
+Every solver whose steps are weighted sums makes states that are sums over x_0 = x(t_0), the images denoised so far
+(Shaul et al. 2024, arXiv 2403.01329, section 3) and, of an SDE, the noise drawn so far. Numbers stay as their own
+programs have them: learned tables and noise levels in float32; the rows are float64.
 """
 
 import ast
+import math
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,29 @@ import grids
 from safe_load import Record
 from state_dict import state_of
 
-Row = Any  # np.ndarray [1 + images] in float64: the shares of x_0 and of each denoised image
+Row = Any  # np.ndarray [1 + images + draws] in float64: the shares of x_0, each denoised image and each draw of noise
 
 
 class Run:
     """A run in global form as it is made. Its levels are sigma, or s of a flow model: x = (1 - s) x_0 + s e."""
 
-    def __init__(self, t_0: float, images: int):
-        self.t_0, self.images = float(t_0), images
+    def __init__(self, t_0: float, images: int, draws: int = 0):
+        self.t_0, self.images, self.draws = float(t_0), images, draws
         self.points: list[dict[str, Any]] = []
-        self.stages = 0
+        self.stages = self.drawn = 0
 
     def unit(self, index: int) -> Row:
-        return np.eye(1 + self.images)[index]
+        return np.eye(1 + self.images + self.draws)[index]
+
+    def noise(self) -> Row:
+        self.drawn += 1
+        return self.unit(self.images + self.drawn)
 
     def point(self, state: Row, sigma: float, known: int) -> dict[str, Any]:
-        numbers = [float(f"{number:.12g}") for number in (sigma, *state[: 1 + known])]  # made from float32
-        return {"sigma": numbers[0], "start": numbers[1], "weights": numbers[2:]}
+        noise = state[1 + self.images :][: self.drawn]
+        numbers = [float(f"{number:.12g}") for number in (sigma, *state[: 1 + known], *noise)]  # made from float32
+        point = {"sigma": numbers[0], "start": numbers[1], "weights": numbers[2 : 2 + known]}
+        return point | ({"noise": numbers[2 + known :]} if self.drawn else {})
 
     def denoise(self, *points: tuple[Row, float]) -> list[Row]:
         """D(state; sigma) of each point, all in one stage."""
@@ -42,7 +49,7 @@ class Run:
         return [self.unit(1 + known + k) for k in range(len(points))]
 
     def end(self, state: Row, sigma: float) -> dict[str, Any]:
-        assert len(self.points) == self.images
+        assert (len(self.points), self.drawn) == (self.images, self.draws)
         return {"t_0": self.t_0, "points": self.points, "end": self.point(state, sigma, self.images)}
 
 
@@ -60,6 +67,35 @@ def dyweight(weights: Tensor, scales: Tensor, grid: Tensor, afs: bool = False, f
         row = weights[n, : n + 1]
         x = x + float(target - t) * sum(w * d for w, d in zip(row.tolist(), directions))
         t = t + row.sum() * (target - t)
+    return run.end(x, grid[-1])
+
+
+def adasde(table: dict[str, Tensor], grid: Tensor, afs: bool) -> dict[str, Any]:
+    """Midpoint steps of an SDE: noise lifts x from t to t_hat = (1 + gamma) t before each but the first (2510.23285).
+
+    x_k = x_hat + (t_k - t_hat) d(x_hat; t_hat), t_k = t'^r_k t_hat^(1 - r_k), d_k = (x_k - D(x_k; s_k t_k)) / t_k, and
+    x' = x_hat + (t' - t_hat) sum_k w_k o_k d_k. `table` has r, w, o, s and gamma as [steps, points], in float32.
+    """
+    steps, points = table["r"].shape
+    gammas = (table["gamma"] * table["w"]).sum(1)
+    noisy = [n > 0 and bool(gamma > 0) for n, gamma in enumerate(gammas)]
+    run = Run(grid[0], steps * (1 + points) - afs, sum(noisy))
+    x = run.unit(0)
+    for n, (t, t_next) in enumerate(zip(grid[:-1], grid[1:])):
+        t_hat = (1 + gammas[n]) * t if noisy[n] else t
+        if noisy[n]:
+            x = x + float((t_hat**2 - t**2).sqrt()) * run.noise()
+        if afs and n == 0:
+            d = x / float((1 + t_hat**2).sqrt())
+        else:
+            [denoised] = run.denoise((x, t_hat))
+            d = (x - denoised) / float(t_hat)
+        middles = [t_next**r * t_hat ** (1 - r) for r in table["r"][n]]
+        states = [x + float(t_mid - t_hat) * d for t_mid in middles]
+        images = run.denoise(*((state, s * t_mid) for state, s, t_mid in zip(states, table["s"][n], middles)))
+        for k, (state, image) in enumerate(zip(states, images)):
+            share = table["w"][n, k] * table["o"][n, k] * (t_next - t_hat)
+            x = x + float(share) * (state - image) / float(middles[k])
     return run.end(x, grid[-1])
 
 
@@ -139,6 +175,8 @@ STATES = {
 
 def grid_of(kind: str, dataset: str, num_steps: int, rho: float) -> Tensor:
     """The levels of a dataset's schedule."""
+    if dataset not in STATES:
+        raise ValueError(f"a predictor for {dataset!r}; known are {', '.join(STATES)}")
     bounds = STATES[dataset][3:]
     makers = {"polynomial": grids.polynomial, "time_uniform": grids.time_uniform}
     if dataset in LATENT_TIME:
@@ -185,8 +223,6 @@ def dyweight_pickle(content: dict[str, Record], source: str) -> Entries:
     """A snapshot of DyWeight: {predictor, loss_fn}."""
     learned, loss = content["predictor"], content["loss_fn"].state
     dataset, schedule, afs = loss["dataset_name"], (loss["schedule_type"], loss["schedule_rho"]), learned.state["afs"]
-    if dataset not in STATES:
-        raise ValueError(f"a predictor for {dataset!r}; known are {', '.join(STATES)}")
     numbers = state_of(learned)
     scales = numbers.get("t_scale", torch.ones(learned.state["num_steps"] - 1 - afs))
     grid = grid_of(schedule[0], dataset, learned.state["num_steps"], schedule[1])
@@ -195,6 +231,35 @@ def dyweight_pickle(content: dict[str, Record], source: str) -> Entries:
     guidance = (kind, learned.state["guidance_rate"] if kind else None)
     nfe = len(plan["points"]) * (2 if kind == "cfg" else 1)
     return {f"dyweight/{dataset}-{nfe}": predictor(dataset, plan, source, schedule, afs, guidance)}
+
+
+def adasde_table(learned: Record) -> dict[str, Tensor]:
+    """The numbers of AdaSDE's steps from its raw parameters."""
+    options, raw = learned.state, state_of(learned)
+
+    def around_one(name: str) -> Tensor:
+        return 1 + min(options[name], 0.99) * torch.tanh(raw[f"{name}_params"] / 2)
+
+    table = {"r": torch.sigmoid(raw["r_params"]), "w": torch.softmax(raw["weight_s"], -1)}
+    table |= {"o": around_one("scale_dir"), "s": around_one("scale_time"), "gamma": torch.zeros_like(table["r"])}
+    if options["fcn"]:
+        table["o"][-1] = 1
+    if options["gamma"]:
+        share = torch.sigmoid((raw["gamma_params"] + 2 * math.log(0.6 / 0.4)) / 2)
+        table["gamma"] = options["gamma_min"] + (options["gamma"] - options["gamma_min"]) * share
+    return table
+
+
+def adasde_pickle(learned: Record, source: str) -> Entries:
+    """A snapshot of AdaSDE; the runs without noise are its ablation, `-ode`."""
+    options = learned.state
+    dataset, schedule = options["dataset_name"], (options["schedule_type"], options["schedule_rho"])
+    afs, kind = options["afs"], options["guidance_type"]
+    plan = adasde(adasde_table(learned), grid_of(schedule[0], dataset, options["num_steps"], schedule[1]), afs)
+    guidance = (kind, options["guidance_rate"] if kind else None)
+    nfe = (2 * (options["num_steps"] - 1) - afs) * (2 if kind == "cfg" else 1)
+    name = f"adasde/{dataset}-{nfe}{'' if options['gamma'] else '-ode'}"
+    return {name: predictor(dataset, plan, source, schedule, afs, guidance)}
 
 
 def dyweight_flux(content: dict[str, Any], source: str) -> Entries:

@@ -23,8 +23,9 @@ namespace epd_plan {
 
 /// Weighted sum: r[targets[0]] = sum_i numbers[i] r[inputs[i]].
 /// Evaluation:   r[targets[k]] = D(r[inputs[k]]; numbers[k]) for all k at once, the parallel points of a solver's step.
+/// Noise:        r[targets[0]] = unit Gaussian noise.
 struct Instruction {
-  bool evaluates;
+  enum Kind { kSum, kEvaluation, kNoise } kind;
   std::vector<std::size_t> targets, inputs;
   std::vector<double> numbers;
 };
@@ -41,16 +42,26 @@ struct Plan {
 using Denoise = std::function<void(const float* states, const double* levels, std::size_t count, std::size_t size,
                                    float* denoised)>;
 
-/// The image that the plan makes of the noise. `mean` is the mean of the data, for a plan that begins with it.
+/// Fills `noise` with unit Gaussian noise, other in every call.
+using Draw = std::function<void(float* noise, std::size_t size)>;
+
+/// The image that the plan makes of the noise. `mean` is the mean of the data, for a plan that begins with it; `draw`
+/// gives further noise, for a plan of an SDE.
 inline std::vector<float> run(const Plan& plan, const std::vector<float>& noise, const Denoise& denoise,
-                              const std::vector<float>& mean = {}) {
+                              const std::vector<float>& mean = {}, const Draw& draw = nullptr) {
   const std::size_t size = noise.size();
   std::vector<std::vector<float>> r(plan.num_registers);
   for (const float e : noise) r[0].push_back(static_cast<float>(plan.t_0 * e));
   if (plan.mean != 0) r[plan.mean] = mean;
   if (plan.mean != 0 && mean.size() != size) throw std::runtime_error("plan: it begins with the mean of the data");
   for (const Instruction& step : plan.instructions) {
-    if (step.evaluates) {
+    if (step.kind == Instruction::kNoise) {
+      if (!draw) throw std::runtime_error("plan: it draws noise, and was given none");
+      r[step.targets[0]].resize(size);
+      draw(r[step.targets[0]].data(), size);
+      continue;
+    }
+    if (step.kind == Instruction::kEvaluation) {
       std::vector<float> states, images(step.inputs.size() * size);
       for (const std::size_t input : step.inputs) states.insert(states.end(), r[input].begin(), r[input].end());
       denoise(states.data(), step.numbers.data(), step.inputs.size(), size, images.data());
@@ -189,19 +200,31 @@ inline Plan parse(const std::string& text) {
     for (const auto& item : list.as_list()) result.push_back(item.as_index(end));
     return result;
   };
+  const auto numbers = [](const detail::Json& list) {
+    std::vector<double> result;
+    for (const auto& item : list.as_list()) result.push_back(item.as_number());
+    return result;
+  };
   for (const auto& one : json["instructions"].as_list()) {
     const std::string where = "instruction " + std::to_string(plan.instructions.size());
-    const bool evaluates = one.fields.count("evaluate") != 0;
-    Instruction step{evaluates, {}, indices(one[evaluates ? "states" : "registers"]), {}};
-    step.targets = evaluates ? indices(one["evaluate"]) : std::vector<std::size_t>{one["combine"].as_index(end)};
-    for (const auto& item : one[evaluates ? "sigmas" : "coefficients"].as_list()) {
-      step.numbers.push_back(item.as_number());
-      require(!evaluates || (step.numbers.back() > 0 && (!plan.flow || step.numbers.back() <= 2)),
-              where + ": a noise level that is not positive, or above 2 in clock flow");
+    Instruction step{Instruction::kNoise, {}, {}, {}};
+    if (one.fields.count("evaluate") != 0) {
+      step = {Instruction::kEvaluation, indices(one["evaluate"]), indices(one["states"]), numbers(one["sigmas"])};
+      require(step.targets.size() == step.inputs.size() && !step.inputs.empty(),
+              where + ": lists of different lengths");
+    } else if (one.fields.count("combine") != 0) {
+      step = {
+          Instruction::kSum, {one["combine"].as_index(end)}, indices(one["registers"]), numbers(one["coefficients"])};
+      require(!step.inputs.empty(), where + ": a sum of nothing");
+    } else {
+      require(one.fields.count("noise") != 0, where + ": expected combine, evaluate or noise");
+      step.targets = {one["noise"].as_index(end)};
     }
-    require(!step.inputs.empty() && step.numbers.size() == step.inputs.size() &&
-                (!evaluates || step.targets.size() == step.inputs.size()),
-            where + ": lists that are empty or of different lengths");
+    require(step.numbers.size() == step.inputs.size(), where + ": lists of different lengths");
+    for (const double level : step.kind == Instruction::kEvaluation ? step.numbers : std::vector<double>()) {
+      require(level > 0 && (!plan.flow || level <= 2),
+              where + ": a noise level not positive, or above 2 in clock flow");
+    }
     for (const std::size_t r : step.inputs) require(filled[r], where + ": a register is read before it is filled");
     for (const std::size_t r : step.targets) {
       require(!filled[r], where + ": a register is filled twice");

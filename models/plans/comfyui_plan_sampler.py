@@ -3,11 +3,13 @@
 The node "Plan sampler" (sampling/custom_sampling/samplers) gives a SAMPLER and the SIGMAS that go with it, for
 SamplerCustom and SamplerCustomAdvanced. The plan brings its own noise levels: the SIGMAS tell ComfyUI where it begins
 and ends. A latent image that is not empty is noised to the plan's first level. `parallel` evaluates the points of a
-step in one batch, which is faster where the GPU has room; with an inpainting mask they come one after another.
+step in one batch, which is faster where the GPU has room; with an inpainting mask they come one after another. A plan's
+further noise follows from the seed.
 """
 
 import hashlib
 import json
+import math
 import os
 
 import comfy.samplers
@@ -15,15 +17,33 @@ import torch
 
 
 def read_plan(path):
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    plan = json.loads(text)
-    if "sha256" in plan and plan["sha256"] != hashlib.sha256(text[: text.rfind(',\n  "sha256"')].encode()).hexdigest():
-        raise ValueError(f"{path}: damaged, or edited (then take its sha256 out)")
-    if plan.get("format") != "epd-plan" or plan.get("version") != 1:
-        raise ValueError(f"{path}: not an epd-plan of version 1")
-    if "mean" in plan:
-        raise ValueError(f"{path}: the plan begins with the mean of its own data, which this node does not have")
+    """The plan of a JSON file; ValueError for what is no plan that this node can run."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            plan = json.loads(text := file.read())
+        if plan.get("sha256") not in (None, hashlib.sha256(text.rpartition(',\n  "sha256"')[0].encode()).hexdigest()):
+            raise ValueError("damaged, or edited (then take its sha256 out)")
+        if "mean" in plan:
+            raise ValueError("it begins with the mean of its own data, which this node does not have")
+        if plan["format"] != "epd-plan" or plan["version"] != 1 or not 0 < plan["times"][0] < math.inf:
+            raise ValueError("not an epd-plan of version 1 that begins at a positive level")
+        known = {0, plan.get("mean", 0)}
+        for n, step in enumerate(plan["instructions"]):
+            outputs = step["evaluate"] if "evaluate" in step else [step["combine" if "combine" in step else "noise"]]
+            inputs = step.get("states", step.get("registers", []))
+            numbers = step.get("sigmas", step.get("coefficients", []))
+            count = 0 if "noise" in step else len(outputs) if "evaluate" in step else len(inputs) or 1
+            if not len(inputs) == len(numbers) == count or not outputs:
+                raise ValueError(f"instruction {n}: lists that are empty or of different lengths")
+            if not all(abs(number) < math.inf and ("combine" in step or number > 0) for number in numbers):
+                raise ValueError(f"instruction {n}: a number is not finite, or a level not positive")
+            if not known.issuperset(inputs) or not known.isdisjoint(outputs) or len({*outputs}) < len(outputs):
+                raise ValueError(f"instruction {n} uses a register before it is defined, or defines one twice")
+            known.update(outputs)
+        if plan["grid"][-1] not in known:
+            raise ValueError("its last register is never defined")
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a plan that can run: {error!r}") from error
     return plan
 
 
@@ -56,15 +76,21 @@ class PlanSampler(comfy.samplers.Sampler):
         start = first * noise
         if latent_image is not None:
             start = start + (1 - first if flow_clock else 1) * latent_image
-        return self.run(start, denoise, self.parallel and denoise_mask is None, callback)
+        generator = torch.Generator().manual_seed(extra_args.get("seed") or 0)
+        draw = lambda: torch.randn(noise.shape, generator=generator).to(noise)
+        draw()  # the start, as ComfyUI draws it
+        return self.run(start, denoise, self.parallel and denoise_mask is None, callback, draw)
 
-    def run(self, start, denoise, parallel, callback):
+    def run(self, start, denoise, parallel, callback, draw):
         registers, done = {0: start}, 0
         total = sum(len(step["states"]) for step in self.plan["instructions"] if "evaluate" in step)
         for step in self.plan["instructions"]:
             if "combine" in step:
                 terms = zip(step["coefficients"], step["registers"])
                 registers[step["combine"]] = sum(coefficient * registers[source] for coefficient, source in terms)
+                continue
+            if "noise" in step:
+                registers[step["noise"]] = draw()
                 continue
             states = [registers[state] for state in step["states"]]
             levels = [start.new_full([len(start)], level) for level in step["sigmas"]]

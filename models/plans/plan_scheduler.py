@@ -5,18 +5,54 @@
 
 A step of a plan may evaluate the network at several points: they come one after another, each as a timestep. Between
 timesteps the pipeline's `sample` is the network's next input, and after the last the image. Networks may predict the
-noise, v, the sample, or the velocity of a flow, as the pipeline's own scheduler says. Plans begin with pure noise, so
-that pipelines which begin with an image are not served.
+noise, v, the sample, or the velocity of a flow, as the pipeline's own scheduler says. A plan's further noise comes from
+the pipeline's generator: a list, one per image, gives the images that `sample` makes of their seeds. Plans begin with
+pure noise, so that pipelines which begin with an image are not served.
 """
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+
+def read_plan(plan):
+    """The plan of a file, or its content; ValueError for what is no plan that can run."""
+    try:
+        if not isinstance(plan, dict):
+            with open(plan, encoding="utf-8") as file:
+                plan = json.loads(text := file.read())
+            if plan.get("sha256") not in (
+                None,
+                hashlib.sha256(text.rpartition(',\n  "sha256"')[0].encode()).hexdigest(),
+            ):
+                raise ValueError("damaged, or edited (then take its sha256 out)")
+        if plan["format"] != "epd-plan" or plan["version"] != 1 or not 0 < plan["times"][0] < math.inf:
+            raise ValueError("not an epd-plan of version 1 that begins at a positive level")
+        known = {0, plan.get("mean", 0)}
+        for n, step in enumerate(plan["instructions"]):
+            outputs = step["evaluate"] if "evaluate" in step else [step["combine" if "combine" in step else "noise"]]
+            inputs = step.get("states", step.get("registers", []))
+            numbers = step.get("sigmas", step.get("coefficients", []))
+            count = 0 if "noise" in step else len(outputs) if "evaluate" in step else len(inputs) or 1
+            if not len(inputs) == len(numbers) == count or not outputs:
+                raise ValueError(f"instruction {n}: lists that are empty or of different lengths")
+            if not all(abs(number) < math.inf and ("combine" in step or number > 0) for number in numbers):
+                raise ValueError(f"instruction {n}: a number is not finite, or a level not positive")
+            if not known.issuperset(inputs) or not known.isdisjoint(outputs) or len({*outputs}) < len(outputs):
+                raise ValueError(f"instruction {n} uses a register before it is defined, or defines one twice")
+            known.update(outputs)
+        if plan["grid"][-1] not in known:
+            raise ValueError("its last register is never defined")
+        return plan
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"PlanScheduler: not a plan that can run: {error!r}") from error
 
 
 @dataclass
@@ -42,15 +78,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
         prediction_type: str | None = None,
         mean: list | None = None,
     ):
-        if not isinstance(plan, dict):
-            with open(plan, encoding="utf-8") as file:
-                text, path = file.read(), plan
-            plan = json.loads(text)
-            sha256 = hashlib.sha256(text[: text.rfind(',\n  "sha256"')].encode()).hexdigest()
-            if plan.get("sha256", sha256) != sha256:
-                raise ValueError(f"PlanScheduler: {path} is damaged, or edited (then take its sha256 out)")
-        if plan.get("format") != "epd-plan" or plan.get("version") != 1:
-            raise ValueError("PlanScheduler: not an epd-plan of version 1")
+        plan = read_plan(plan)
         self.plan, self.flow_clock = plan, plan.get("clock", "edm") == "flow"
         self.prediction = prediction_type or ("flow_prediction" if self.flow_clock else "epsilon")
         if self.prediction not in ("epsilon", "v_prediction", "sample", "flow_prediction"):
@@ -64,6 +92,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
             for state, level, image in zip(step["states"], step["sigmas"], step["evaluate"])
         ]
         self.log_alpha = self._log_alpha(num_train_timesteps, beta_start, beta_end, beta_schedule)
+        if not self.points or any("noise" in step for step in plan["instructions"][: self.points[0][0]]):
+            raise ValueError("PlanScheduler: a plan that does not begin with an evaluation of its noise")
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32)
         self.set_timesteps()
 
@@ -120,12 +150,14 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
             registers[self.plan["mean"]] = self.mean.to(noise.device).expand_as(noise)
         return registers
 
-    def _combine(self, registers, begin, end):
-        """Runs the weighted sums of the instructions from `begin` to `end`."""
+    def _combine(self, registers, begin, end, generator=None):
+        """Runs the weighted sums and draws of noise of the instructions from `begin` to `end`."""
         for step in self.plan["instructions"][begin:end]:
             if "combine" in step:
                 terms = zip(step["coefficients"], step["registers"])
                 registers[step["combine"]] = sum(c * registers[source] for c, source in terms)
+            elif "noise" in step:
+                registers[step["noise"]] = randn_tensor(registers[0].shape, generator, registers[0].device)
 
     def _input(self, registers, index):
         _, state, level, _ = self.points[index]
@@ -143,7 +175,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
         self._scaled = True
         return self._first_input(sample).to(sample.dtype)
 
-    def step(self, model_output, timestep, sample, return_dict=True, **_unused):
+    def step(self, model_output, timestep, sample, return_dict=True, generator=None, **_unused):
         """Takes the network's output for the current point; returns its next input, or the image at the end."""
         if self._index >= len(self.points):
             raise ValueError("PlanScheduler: the plan is at its end; call set_timesteps")
@@ -161,7 +193,7 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
         self._registers[image] = denoised
         self._index += 1
         end = len(self.plan["instructions"]) if self._index == len(self.points) else self.points[self._index][0]
-        self._combine(self._registers, self._done, end)
+        self._combine(self._registers, self._done, end, generator)
         self._done = end
         if self._index < len(self.points):
             following = self._input(self._registers, self._index)

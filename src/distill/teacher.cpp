@@ -76,11 +76,12 @@ TeacherBatch Teacher::starts(const std::vector<std::int64_t>& images) const {
     texts.push_back(conditions_->prompt(seeds.back()));
   }
   // Samples on the CPU whatever the device, so that a run's data do not depend on it.
-  const auto [latents, labels] = seed_noise(seeds, denoiser_.facts(), at::kCPU);
+  auto [latents, labels, streams] = seed_noise(seeds, denoiser_.facts(), at::kCPU);
   return {to_device(start_state(latents, t_0_), device_),
           conditions_->of(seeds, labels.defined() ? to_device(labels, device_) : labels),
           {},
-          std::move(texts)};
+          std::move(texts),
+          std::move(streams)};
 }
 
 StatesByStep Teacher::states(const TeacherBatch& starts) const {

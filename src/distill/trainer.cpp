@@ -48,7 +48,7 @@ double Validation::loss_of(const Plan<double>& plan, const Loss& loss) {
   const Shard mine = shard_of(num_images_, group_.rank(), group_.size());
   for (const Shard& pass : passes_of(mine, at_once_)) {
     const auto batch = source_->batch(pass.begin, pass.size());
-    const auto end = execute(plan, denoiser_, batch.condition, batch.start);
+    const auto end = execute(plan, denoiser_, batch.condition, batch.start, nullptr, batch.noise);
     losses.narrow(0, pass.begin, pass.size()).copy_(loss.value(end, batch.states.rbegin()->second, batch.texts));
   }
   group_.all_reduce_sum(losses, "validation");  // each image has one process that drew it: the sum is exact
@@ -89,7 +89,7 @@ std::vector<Trainer::Part> Trainer::make_parts() {
   std::vector<Part> parts;
   for (const Shard& pass : passes_of(mine, resources_.batch_gpu)) {
     auto teacher = teacher_->batch(iteration_ * options_.batch + pass.begin, pass.size());
-    Run<Dual> run(denoiser_, teacher.condition, teacher.start, keep);
+    Run<Dual> run(denoiser_, teacher.condition, teacher.start, keep, teacher.noise);
     parts.push_back({pass.begin, std::move(teacher), std::move(run)});
   }
   return parts;
@@ -162,10 +162,9 @@ void Trainer::search(std::vector<Part>& parts, Gradients& gradients) {
   for (std::int64_t k = 0; k < directions.size(0); ++k) {
     const auto above = plan_at(here + h * directions[k]), below = plan_at(here - h * directions[k]);
     for (Part& part : parts) {
-      const auto& [start, condition, states, texts] = part.teacher;
-      const auto loss = [&, &start = start, &condition = condition, &states = states,
-                         &texts = texts](const auto& plan) {
-        return loss_of(last).value(execute(plan, denoiser_, condition, start), states.at(last), texts);
+      const auto loss = [&, &batch = part.teacher](const auto& plan) {
+        const auto end = execute(plan, denoiser_, batch.condition, batch.start, nullptr, batch.noise);
+        return loss_of(last).value(end, batch.states.at(last), batch.texts);
       };
       const auto up = loss(above), down = loss(below);
       const auto slope = (up - down) * (static_cast<double>(here.numel()) / (2 * h * num));
@@ -239,7 +238,8 @@ void Trainer::restore(const TrainingState& state) {
 
 std::pair<at::Tensor, at::Tensor> Trainer::preview(std::int64_t count) {
   const auto batch = teacher_->batch(0, std::min(count, options_.batch));
-  const auto student = execute(make_plan(best_predictor(), t_), denoiser_, batch.condition, batch.start);
+  const auto student =
+      execute(make_plan(best_predictor(), t_), denoiser_, batch.condition, batch.start, nullptr, batch.noise);
   return {student, batch.states.rbegin()->second};
 }
 

@@ -31,6 +31,8 @@ Json json_of(const Evaluate<double>& evaluate) {
   return {{"evaluate", evaluate.denoised}, {"states", evaluate.states}, {"sigmas", evaluate.sigmas}};
 }
 
+Json json_of(const Draw& noise) { return {{"noise", noise.target}}; }
+
 Json json_of(const PlanStep& step) {
   return {{"t_cur", step.t.cur},
           {"t_next", step.t.next},
@@ -97,8 +99,10 @@ class PlanReader {
         read_combine(one);
       } else if (one.has("evaluate")) {
         read_evaluate(one);
+      } else if (one.has("noise")) {
+        read_noise(one);
       } else {
-        throw Error(text(one.where(), ": expected combine or evaluate"));
+        throw Error(text(one.where(), ": expected combine, evaluate or noise"));
       }
       one.finish();
     }
@@ -136,6 +140,12 @@ class PlanReader {
     for (const Register r : evaluate.states) require_written(one, "states", r);
     for (const Register r : evaluate.denoised) write(one, "evaluate", r);
     plan_.instructions.push_back(std::move(evaluate));
+  }
+
+  void read_noise(JsonReader& one) {
+    const auto target = static_cast<Register>(one.integer("noise", 0, plan_.num_registers - 1));
+    write(one, "noise", target);
+    plan_.instructions.push_back(Draw{target});
   }
 
   void read_grid() {

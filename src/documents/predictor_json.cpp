@@ -78,7 +78,8 @@ EpdParameters read_parameters(JsonReader& json, const PredictorSpec& spec, Stude
 }
 
 NsPoint<double> read_point(JsonReader& json) {
-  const NsPoint<double> point{json.number("sigma"), json.number("start"), json.numbers("weights")};
+  NsPoint<double> point{json.number("sigma"), json.number("start"), json.numbers("weights")};
+  if (json.has("noise")) point.noise = json.numbers("noise");
   json.finish();
   return point;
 }
@@ -99,7 +100,9 @@ NsPlan<double> read_plan(JsonReader json, Afs afs) {
 }
 
 Json json_of(const NsPoint<double>& point) {
-  return {{"sigma", point.sigma}, {"start", point.start}, {"weights", point.weights}};
+  Json json{{"sigma", point.sigma}, {"start", point.start}, {"weights", point.weights}};
+  if (!point.noise.empty()) json["noise"] = point.noise;
+  return json;
 }
 
 Json json_of(Afs afs) { return afs == Afs::kMean ? Json("mean") : Json(afs == Afs::kAnalytical); }

@@ -22,9 +22,9 @@ std::vector<bool> registers_that_learn(const Plan<Dual>& plan) {
       }
       continue;
     }
-    const auto& evaluate = std::get<Evaluate<Dual>>(instruction);
-    for (std::size_t k = 0; k < evaluate.states.size(); ++k) {
-      result[evaluate.denoised[k]] = learns(evaluate.sigmas[k]) || result[evaluate.states[k]];
+    const auto* evaluate = std::get_if<Evaluate<Dual>>(&instruction);
+    for (std::size_t k = 0; evaluate && k < evaluate->states.size(); ++k) {
+      result[evaluate->denoised[k]] = learns(evaluate->sigmas[k]) || result[evaluate->states[k]];
     }
   }
   return result;
@@ -43,8 +43,8 @@ class Adjoint {
     for (std::size_t i = plan_.instructions.size(); i-- > 0;) {
       if (const auto* instruction = std::get_if<Combine<Dual>>(&plan_.instructions[i])) {
         combine(*instruction);
-      } else {
-        evaluate(std::get<Evaluate<Dual>>(plan_.instructions[i]), i);
+      } else if (const auto* forward = std::get_if<Evaluate<Dual>>(&plan_.instructions[i])) {
+        evaluate(*forward, i);
       }
     }
     return by_parameters();

@@ -20,6 +20,7 @@ std::vector<Register> registers_of(const Instruction<S>& instruction) {
     for (const auto& term : combine->sum.terms()) result.push_back(term.source);
     return result;
   }
+  if (const auto* noise = std::get_if<Draw>(&instruction)) return {noise->target};
   const auto& evaluate = std::get<Evaluate<S>>(instruction);
   auto result = evaluate.states;
   result.insert(result.end(), evaluate.denoised.begin(), evaluate.denoised.end());
@@ -29,13 +30,16 @@ std::vector<Register> registers_of(const Instruction<S>& instruction) {
 }  // namespace
 
 template <class S>
-Run<S>::Run(const Denoiser& denoiser, Condition condition, at::Tensor start, KeepForAdjoint keep)
+Run<S>::Run(const Denoiser& denoiser, Condition condition, at::Tensor start, KeepForAdjoint keep,
+            const std::vector<at::Generator>& noise)
     : denoiser_(denoiser),
       condition_(std::move(condition)),
       keep_(keep),
       batch_(start.size(0)),
+      shape_(start.sizes().vec()),
       of_states_(start.options()) {
   registers_.push_back(std::move(start));
+  for (const auto& generator : noise) noise_.push_back(generator.clone());
 }
 
 template <class S>
@@ -53,11 +57,7 @@ void Run<S>::advance(const Plan<S>& plan, const GridObserver& observe) {
   show(plan, observe);
   for (; done_ < plan.instructions.size(); ++done_) {
     const auto& instruction = plan.instructions[done_];
-    if (const auto* combine_states = std::get_if<Combine<S>>(&instruction)) {
-      combine(*combine_states);
-    } else {
-      evaluate(std::get<Evaluate<S>>(instruction), done_);
-    }
+    std::visit([this](const auto& one) { run(one); }, instruction);
     show(plan, observe);
     if (!frees) continue;
     for (const Register r : registers_of(instruction)) {
@@ -95,21 +95,29 @@ std::vector<std::size_t> Run<S>::last_uses(const Plan<S>& plan) const {
 }
 
 template <class S>
-void Run<S>::combine(const Combine<S>& instruction) {
+void Run<S>::run(const Combine<S>& instruction) {
   std::vector<WeightedTensor> terms;
   for (const auto& term : instruction.sum.terms()) terms.push_back({value_of(term.coefficient), (*this)[term.source]});
   store(instruction.target, weighted_sum(terms));
 }
 
 template <class S>
-void Run<S>::evaluate(const Evaluate<S>& instruction, std::size_t index) {
+void Run<S>::run(const Draw& instruction) {
+  EPD_ASSERT(noise_.size() == static_cast<std::size_t>(batch_), "a plan that draws noise was given none");
+  auto noise = at::empty(shape_, at::TensorOptions(noise_[0].device()).dtype(at::kFloat));
+  for (std::int64_t b = 0; b < batch_; ++b) noise.select(0, b).normal_(0, 1, noise_[static_cast<std::size_t>(b)]);
+  store(instruction.target, to_device(noise, of_states_.device()).to(of_states_.dtype()));
+}
+
+template <class S>
+void Run<S>::run(const Evaluate<S>& instruction) {
   const auto num_points = static_cast<std::int64_t>(instruction.states.size());
   at::Tensor denoised;
   if (keep_ == KeepForAdjoint::kActivations) {
-    kept_[index] = denoiser_.differentiate(inputs(instruction), noise_levels(index), num_points, condition_);
-    denoised = kept_[index].denoised;
+    kept_[done_] = denoiser_.differentiate(inputs(instruction), noise_levels(done_), num_points, condition_);
+    denoised = kept_[done_].denoised;
   } else {
-    denoised = denoiser_.forward(inputs(instruction), noise_levels(index), num_points, condition_);
+    denoised = denoiser_.forward(inputs(instruction), noise_levels(done_), num_points, condition_);
   }
   const auto points = denoised.split(batch_);
   for (std::size_t k = 0; k < points.size(); ++k) store(instruction.denoised[k], points[k]);
@@ -162,8 +170,8 @@ template class Run<double>;
 template class Run<Dual>;
 
 at::Tensor execute(const Plan<double>& plan, const Denoiser& denoiser, const Condition& condition, at::Tensor start,
-                   const GridObserver& observe) {
-  Run<double> run(denoiser, condition, std::move(start), KeepForAdjoint::kNothing);
+                   const GridObserver& observe, const std::vector<at::Generator>& noise) {
+  Run<double> run(denoiser, condition, std::move(start), KeepForAdjoint::kNothing, noise);
   run.advance(plan, observe);
   return run[plan.grid.back()];
 }

@@ -44,7 +44,9 @@ MemoryNeed sample_memory(const SampleOptions& o, const ResolvedSample& resolved,
     auto condition = blank_condition(facts, images, at::kMeta);
     if (plan.mean) condition.mean = latents(images);
     if (facts.text) condition.value = texts(images);
-    auto end = execute(plan, *model.denoiser, condition, latents(images), o.save_inters ? GridObserver(keep) : nullptr);
+    const auto observe = o.save_inters ? GridObserver(keep) : nullptr;
+    const std::vector<at::Generator> noise(static_cast<std::size_t>(images), at::detail::createCPUGenerator());
+    auto end = execute(plan, *model.denoiser, condition, latents(images), observe, noise);
     if (facts.latent) {
       for (const auto& slice : end.split(decode_batch)) {
         decoded.push_back(model.model->decode(padded_rows(slice, decode_batch)).narrow(0, 0, slice.size(0)));

@@ -105,7 +105,7 @@ void Sampler::leave_out_bad(Samples& samples, const at::Tensor& finite) const {
 
 Samples Sampler::drawn(const std::vector<std::uint64_t>& seeds, const GridObserver& observe) const {
   const auto device = model_.model->device();
-  auto [latents, labels] = seed_noise(seeds, model_.facts(), options_.random_device);
+  auto [latents, labels, streams] = seed_noise(seeds, model_.facts(), options_.random_device);
   if (labels.defined()) labels = to_device(labels, device);
   const auto condition = conditions_->of(seeds, labels);
 
@@ -113,7 +113,7 @@ Samples Sampler::drawn(const std::vector<std::uint64_t>& seeds, const GridObserv
   samples.seeds = seeds;
   samples.labels = condition.labels;
   latents = start_state(to_device(latents, device), t_0_);
-  samples.end = execute(plan_, StoppableDenoiser(*model_.denoiser), condition, std::move(latents), observe);
+  samples.end = execute(plan_, StoppableDenoiser(*model_.denoiser), condition, std::move(latents), observe, streams);
   samples.images = decoded(samples.end);
   return samples;
 }

@@ -77,8 +77,9 @@ std::string explain_table(const Plan<double>& plan, int cost_factor) {
                     std::to_string(work.evaluations * cost_factor), std::to_string(nfe)});
   }
   const auto guidance = cost_factor == 1 ? "" : text("; guidance counts every evaluation ", cost_factor, " times");
+  const auto noise = plan.draws() == 0 ? "" : text("; noise is drawn ", plan.draws(), " times after the start");
   return text(layout(rows), "NFE (serial): ", plan.nfe() * cost_factor,
-              ", evaluations (total): ", plan.evaluations() * cost_factor, guidance, "\n");
+              ", evaluations (total): ", plan.evaluations() * cost_factor, guidance, noise, "\n");
 }
 
 }  // namespace epd

@@ -3,27 +3,45 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "epd/core/error.h"
 
 namespace epd {
 namespace {
 
-using Row = std::vector<double>;  // coefficients of x_0, D_0, D_1, ...
+using Row = std::vector<double>;
 
-NsPoint<double> point_of(Row row, double sigma, std::size_t num_denoised) {
-  row.resize(num_denoised + 1);
-  return {sigma, row[0], {row.begin() + 1, row.end()}};
+/// sum += factor * row, of which either may be the longer one.
+void add_to(Row& sum, double factor, const Row& row) {
+  sum.resize(std::max(sum.size(), row.size()));
+  for (std::size_t i = 0; i < row.size(); ++i) sum[i] += factor * row[i];
 }
 
-Row sum_of(const Expression<double>& sum, const std::map<Register, Row>& rows) {
-  Row result;
+/// A register's state, with the weights of `num_denoised` images.
+NsPoint<double> point_of(NsPoint<double> state, double sigma, std::size_t num_denoised) {
+  state.sigma = sigma;
+  state.weights.resize(num_denoised);
+  return state;
+}
+
+/// The sum of states, without a noise level.
+NsPoint<double> sum_of(const Expression<double>& sum, const std::map<Register, NsPoint<double>>& states) {
+  NsPoint<double> result{};
   for (const auto& term : sum.terms()) {
-    const Row& source = rows.at(term.source);
-    result.resize(std::max(result.size(), source.size()));
-    for (std::size_t i = 0; i < source.size(); ++i) result[i] += term.coefficient * source[i];
+    const auto& source = states.at(term.source);
+    result.start += term.coefficient * source.start;
+    add_to(result.weights, term.coefficient, source.weights);
+    add_to(result.noise, term.coefficient, source.noise);
   }
   return result;
+}
+
+/// The row of one image, or draw of noise.
+Row unit_row(std::size_t index) {
+  Row row(index + 1);
+  row.back() = 1;
+  return row;
 }
 
 void check_point(const NsPoint<double>& point, std::size_t num_denoised, const std::string& name, bool is_end = false) {
@@ -32,9 +50,11 @@ void check_point(const NsPoint<double>& point, std::size_t num_denoised, const s
   EPD_REQUIRE(std::isfinite(point.sigma) && (point.sigma > 0 || (is_end && point.sigma == 0)), "plan: sigma of ", name,
               " is ", point.sigma, ", expected a positive number");
   EPD_REQUIRE(std::isfinite(point.start), "plan: start of ", name, " is not a finite number");
-  const bool finite =
-      std::all_of(point.weights.begin(), point.weights.end(), [](double w) { return std::isfinite(w); });
-  EPD_REQUIRE(finite, "plan: a weight of ", name, " is not a finite number");
+  const auto finite = [](const Row& row) {
+    return std::ranges::all_of(row, [](double w) { return std::isfinite(w); });
+  };
+  EPD_REQUIRE(finite(point.weights), "plan: a weight of ", name, " is not a finite number");
+  EPD_REQUIRE(finite(point.noise), "plan: a share of noise of ", name, " is not a finite number");
 }
 
 /// The point in a plan with more denoised images: old image i is new image columns[i].
@@ -48,9 +68,10 @@ NsPoint<double> widened(NsPoint<double> point, const std::vector<std::size_t>& c
 /// The state at noise level `sigma` on the line through two states.
 NsPoint<double> between(const NsPoint<double>& a, const NsPoint<double>& b, double sigma) {
   const double share = a.sigma == b.sigma ? 0 : (sigma - a.sigma) / (b.sigma - a.sigma);
-  NsPoint<double> result{sigma, (1 - share) * a.start + share * b.start, a.weights};
-  for (std::size_t i = 0; i < result.weights.size(); ++i) {
-    result.weights[i] = (1 - share) * a.weights[i] + share * (i < b.weights.size() ? b.weights[i] : 0);
+  NsPoint<double> result{sigma, (1 - share) * a.start + share * b.start, {}};
+  for (const auto& [factor, point] : {std::pair(1 - share, &a), std::pair(share, &b)}) {
+    add_to(result.weights, factor, point->weights);
+    add_to(result.noise, factor, point->noise);
   }
   return result;
 }
@@ -82,10 +103,12 @@ const NsPlan<double>& validated(const NsPlan<double>& plan) {
 template <class S>
 Plan<S> write_plan(const NsPlan<S>& ns) {
   PlanBuilder<S> plan;
-  std::vector<Expression<S>> images;
+  std::vector<Expression<S>> images, noise;
   const auto state_of = [&](const NsPoint<S>& point) {
     auto x = point.start * plan.start();
     for (std::size_t i = 0; i < images.size(); ++i) x += point.weights[i] * images[i];
+    while (noise.size() < point.noise.size()) noise.push_back(plan.noise());
+    for (std::size_t i = 0; i < point.noise.size(); ++i) x += point.noise[i] * noise[i];
     return x;
   };
   if (ns.mean) {
@@ -113,30 +136,29 @@ Plan<S> write_plan(const NsPlan<S>& ns) {
 NsPlan<double> global_form(const Plan<double>& plan, double t_0, double t_end) {
   NsPlan<double> result;
   result.t_0 = t_0;
-  std::map<Register, Row> rows{{0, {1}}};
-  std::size_t num_denoised = 0;
+  std::map<Register, NsPoint<double>> states{{0, {t_0, 1, {}}}};
+  std::size_t num_denoised = 0, num_noise = 0;
   if (plan.mean) {
     result.mean = true;
-    rows[*plan.mean] = {0, 1};
-    num_denoised = 1;
+    states[*plan.mean] = {0, 0, unit_row(num_denoised++)};
   }
   for (const auto& instruction : plan.instructions) {
     if (const auto* combine = std::get_if<Combine<double>>(&instruction)) {
-      rows[combine->target] = sum_of(combine->sum, rows);
+      states[combine->target] = sum_of(combine->sum, states);
+      continue;
+    }
+    if (const auto* noise = std::get_if<Draw>(&instruction)) {
+      states[noise->target] = {0, 0, {}, unit_row(num_noise++)};
       continue;
     }
     const auto& evaluate = std::get<Evaluate<double>>(instruction);
     auto& stage = result.stages.emplace_back();
     for (std::size_t k = 0; k < evaluate.states.size(); ++k) {
-      stage.push_back(point_of(rows.at(evaluate.states[k]), evaluate.sigmas[k], num_denoised));
+      stage.push_back(point_of(states.at(evaluate.states[k]), evaluate.sigmas[k], num_denoised));
     }
-    for (const Register denoised : evaluate.denoised) {
-      Row row(++num_denoised + 1);
-      row.back() = 1;
-      rows[denoised] = std::move(row);
-    }
+    for (const Register denoised : evaluate.denoised) states[denoised] = {0, 0, unit_row(num_denoised++)};
   }
-  result.end = point_of(rows.at(plan.grid.back()), t_end, num_denoised);
+  result.end = point_of(states.at(plan.grid.back()), t_end, num_denoised);
   return result;
 }
 
@@ -183,11 +205,12 @@ NsPlan<S> with_parameters(const NsPlan<double>& start, const NsRates& rates, con
     return weights;
   };
   const auto learned_point = [&](const NsPoint<double>& point) {
-    NsPoint<S> result{point.sigma, point.start, {}};
+    NsPoint<S> result{point.sigma, point.start, {}, {point.noise.begin(), point.noise.end()}};
     if (point.weights.empty()) return result;
     const S time = exp(rates.times * *next++);
     result.sigma *= time * exp(rates.sigmas * *next++);
     result.start *= time;
+    for (S& share : result.noise) share *= time;
     result.weights = learned_weights(point);
     return result;
   };
@@ -196,7 +219,8 @@ NsPlan<S> with_parameters(const NsPlan<double>& start, const NsRates& rates, con
     auto& points = result.stages.emplace_back();
     for (const auto& point : stage) points.push_back(learned_point(point));
   }
-  result.end = {start.end.sigma, start.end.start, learned_weights(start.end)};
+  const auto& end = start.end;
+  result.end = {end.sigma, end.start, learned_weights(end), {end.noise.begin(), end.noise.end()}};
   return result;
 }
 

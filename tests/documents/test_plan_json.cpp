@@ -111,6 +111,34 @@ TEST(PlanFiles, ReadBackToTheSameBytes) {
   }
 }
 
+/// A step of an SDE from 4 to 1, and the two draws of noise that it takes.
+Plan<double> noisy_plan() {
+  PlanBuilder<double> plan;
+  plan.begin_step({4, 1}, false);
+  const auto x = plan.state(plan.start() + 0.5 * plan.noise());
+  plan.grid_point(0.25 * x + 0.75 * plan.denoise(x, 4.1) + 0.125 * plan.noise());
+  return plan.plan();
+}
+
+TEST(PlanFiles, ThatDrawNoiseReadBackToTheSameBytes) {
+  const auto written = plan_json(noisy_plan(), "sde");
+  EXPECT_EQ(json::parse(written).at("instructions")[0], json({{"noise", 1}}));
+  const auto read = parse_plan(written, "x.json");
+  EXPECT_EQ(read.plan.draws(), 2);
+  EXPECT_EQ(plan_json(read.plan, "sde"), written);
+}
+
+TEST(PlanRunner, TakesTheNoiseThatAPlanDraws) {
+  const auto plan = epd_plan::parse(plan_json(noisy_plan(), "sde"));
+  const auto zero = [](const float*, const double*, std::size_t, std::size_t size, float* out) {
+    std::fill(out, out + size, 0.0F);
+  };
+  EXPECT_THROW(epd_plan::run(plan, {1, 2}, zero), std::runtime_error);
+  float value = 0;
+  const auto draw = [&](float* noise, std::size_t size) { std::fill(noise, noise + size, value += 8); };
+  EXPECT_EQ(epd_plan::run(plan, {1, 2}, zero, {}, draw), (std::vector<float>{4, 5}));
+}
+
 /// Heun's step from 8 to 2 as a person writes it, then one to 0.
 json hand_written() {
   return json::parse(R"({
@@ -213,7 +241,19 @@ TEST(PlanFiles, ThatCannotRunAreRefusedInOneLine) {
       {[](json& p) {
          p["instructions"][0] = {{"multiply", 1}};
        },
-       "instructions 0: expected combine or evaluate"},
+       "instructions 0: expected combine, evaluate or noise"},
+      {[](json& p) {
+         p["instructions"][0] = {{"noise", 6}};
+       },
+       "instructions 0: noise: expected 0 to 5"},
+      {[](json& p) {
+         p["instructions"][1] = {{"noise", 1}};
+       },
+       "instructions 1: noise: register 1 is filled already"},
+      {[](json& p) {
+         p["instructions"][1] = {{"noise", 2}, {"seed", 7}};
+       },
+       "instructions 1: seed: unknown field"},
       {[](json& p) { p["instructions"][0]["combine"] = 1; }, "instructions 0: registers: missing"},
       {[](json& p) { p["instructions"][0] = 3; }, "instructions 0: expected an object"},
       {[](json& p) {

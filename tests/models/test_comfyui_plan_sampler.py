@@ -105,6 +105,14 @@ class Node(unittest.TestCase):
                 self.assertEqual([step[0] for step in seen], list(range(total)))
                 self.assertTrue(all(step[3] == total for step in seen))
 
+    def test_the_noise_of_a_plan_follows_from_the_seed_after_the_start(self):
+        plan, generator = zoo_plan("adasde/cifar10-7"), torch.Generator().manual_seed(5)
+        draw = lambda: torch.randn(noise().shape, generator=generator)
+        draw()
+        expected = run_plan(plan, noise(), edm, draw=draw)
+        self.assert_same(sampled(plan, edm, False), expected)
+        self.assert_same(sampled(plan, edm, False), expected)
+
     def test_flow_models_run_plans_of_either_clock(self):
         for name in ("dyweight/flux-512-5", "neuralsolver/sit-5", "neuralsolver/flowdcn-8"):
             plan = zoo_plan(name)

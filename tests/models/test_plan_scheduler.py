@@ -90,6 +90,19 @@ def epd_predictor():
     return fields | {"parameters": {group: random.standard_normal((3, 2)).tolist() for group in groups}}
 
 
+def with_noise(plan):
+    """The plan with noise in the state at its second and third time."""
+    plan, instructions, registers = dict(plan), [], plan["num_registers"]
+    for step in plan["instructions"]:
+        if step.get("combine") in plan["grid"][1:3]:
+            instructions.append({"noise": registers})
+            sums = (step["registers"] + [registers], step["coefficients"] + [0.3])
+            step, registers = step | dict(zip(("registers", "coefficients"), sums)), registers + 1
+        instructions.append(step)
+    plan.pop("steps")
+    return plan | {"instructions": instructions, "num_registers": registers}
+
+
 class Pipelines(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -154,6 +167,17 @@ class Pipelines(unittest.TestCase):
         scheduler = PlanScheduler.from_config(theirs.config, plan=str(self.folder / "plan.json"))
         made, _ = self.drawn(scheduler, states[:, 0] / plan["times"][0])
         self.assertLess(float((made - states[:, -1]).abs().max() / states[:, -1].abs().max()), TOLERANCE)
+
+    def test_the_noise_of_a_plan_comes_from_the_generators_of_the_images(self):
+        plan, _ = self.sampled("epsilon", "--solver=heun", "--num_steps=4")
+        (self.folder / "sde.json").write_text(json.dumps(with_noise(plan)))
+        read, states = self.sampled("epsilon", "--plan", self.folder / "sde.json")
+        self.assertEqual(sum("noise" in step for step in read["instructions"]), 2)
+        generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+        pipeline = diffusers.ConsistencyModelPipeline(unet=self.unet, scheduler=PlanScheduler(read, **BETAS))
+        pipeline.set_progress_bar_config(disable=True)
+        images = pipeline(batch_size=2, generator=generators, output_type="pt").images
+        self.assertLess(float((images - (states[:, -1] / 2 + 0.5).clamp(0, 1)).abs().max()), TOLERANCE)
 
     def test_guidance_may_double_the_batch_before_the_input_is_scaled(self):
         plan, states = self.sampled("epsilon", "--solver=euler", "--num_steps=4")

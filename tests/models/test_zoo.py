@@ -45,14 +45,15 @@ def public_trajectories():
 class Trajectories(unittest.TestCase):
     def check(self, plan, dataset, states, levels, image):
         """The plan on the random network: what it asks, and what it makes."""
-        asked, given, denoise = [], [], network(dataset)
+        asked, given, denoise, draws = [], [], network(dataset), zoo_support.draws()
+        next(draws)
 
         def recording(x, level):
             asked.extend(x)
             given.extend(level.tolist())
             return denoise(x, level)
 
-        made = run_plan(plan, noise().double(), recording)
+        made = run_plan(plan, noise().double(), recording, draw=lambda: next(draws))
         self.assertEqual(len(asked), len(states))
         for n, (ours, theirs) in enumerate(zip([*asked, made[0]], [*states[:, 0], image[0]])):
             self.assertLess(float((ours - theirs).abs().max() / theirs.abs().max()), TOLERANCE, f"state {n}")
@@ -84,7 +85,7 @@ class Trajectories(unittest.TestCase):
                     self.check(read_plan(file), json.loads((ZOO / f"{name}.json").read_text())["dataset_name"], *golden)
 
     def test_every_entry_names_its_source_and_licence(self):
-        self.assertEqual(len(TABLES), 69)
+        self.assertEqual(len(TABLES), 77)
         for path in TABLES:
             source = json.loads(path.read_text())["source"]
             self.assertRegex(source, r"^github\.com/\S+ at [0-9a-f]{7}, .*\(.*arXiv [0-9.]+; .*licen[cs]e")
@@ -98,6 +99,15 @@ def dyweight_pickle(weights, scales, **loss):
     state |= {"_parameters": {"hybrid_weights": weights, "t_scale": scales}, "_buffers": {"mask": mask}, "_modules": {}}
     loss = {"dataset_name": "ffhq", "schedule_type": "polynomial", "schedule_rho": 7.0} | loss
     return {"predictor": persistent("DyWeight_predictor", state), "loss_fn": persistent("DyWeight_loss", loss)}
+
+
+def adasde_pickle(steps, **options):
+    state = dict(num_steps=steps + 1, num_points=2, dataset_name="ffhq", schedule_type="polynomial", schedule_rho=7.0)
+    state |= dict(guidance_type=None, guidance_rate=0.0, afs=False, fcn=False, scale_dir=0.05, scale_time=0.2)
+    state |= dict(gamma=0.01, gamma_min=0.0001) | options
+    names = ("r_params", "scale_dir_params", "scale_time_params", "weight_s", "gamma_params")
+    state |= {"_parameters": {name: torch.zeros(steps, 2) for name in names}, "_buffers": {}, "_modules": {}}
+    return {"model": persistent("adasde_predictor", state), "loss_fn": None}
 
 
 class Import(unittest.TestCase):
@@ -126,6 +136,22 @@ class Import(unittest.TestCase):
         made = run_plan(plan_of(predictor), noise().double(), zoo_support.edm)
         self.assertTrue(torch.allclose(made, x, rtol=1e-5, atol=1e-5))
 
+    def test_adasde_with_neutral_parameters_is_the_midpoint_rule_on_a_noisier_state(self):
+        for gamma, kind, name in ((0.01, {}, "ffhq-6"), (0.0, {"fcn": True}, "ffhq-6-ode")):
+            write_pickle(adasde_pickle(3, gamma=gamma, **kind), self.folder / "network-snapshot-000010.pkl")
+            predictor = self.imported(self.folder / "network-snapshot-000010.pkl")[f"adasde/{name}.json"]
+            grid, x = grids.polynomial(4, 0.002, 80.0, 7.0).double(), 80 * noise().double()
+            draws = [torch.randn(SHAPE, generator=torch.Generator().manual_seed(n)).double() for n in (1, 2)]
+            lift = (0.0001 + (0.01 - 0.0001) * 0.6) if gamma else 0
+            for n, (t, t_next) in enumerate(zip(grid[:-1], grid[1:])):
+                t_hat = (1 + lift * (n > 0)) * t
+                x = x + (t_hat**2 - t**2) ** 0.5 * (draws[n - 1] if n else 0)
+                t_mid = (t_hat * t_next) ** 0.5
+                x_mid = x + (t_mid - t_hat) * (x - zoo_support.edm(x, t_hat)) / t_hat
+                x = x + (t_next - t_hat) * (x_mid - zoo_support.edm(x_mid, t_mid)) / t_mid
+            made = run_plan(plan_of(predictor), noise().double(), zoo_support.edm, draw=iter(draws).__next__)
+            self.assertLess(float((made - x).abs().max()), 1e-4, name)
+
     def test_a_second_table_of_a_name_gets_a_letter(self):
         files = [self.folder / name / "network-snapshot-000010.pkl" for name in ("00000-a", "00001-b")]
         for n, file in enumerate(files):
@@ -153,6 +179,8 @@ class Import(unittest.TestCase):
         weights, scales = torch.eye(3), torch.ones(3)
         for content, pattern in (
             (dyweight_pickle(weights, scales, dataset_name="mnist"), "'mnist'"),
+            (adasde_pickle(2, dataset_name="mnist"), "'mnist'"),
+            (adasde_pickle(2, schedule_type="discrete"), "'discrete' for ffhq"),
             (dyweight_pickle(weights, scales, schedule_type="discrete"), "'discrete' for ffhq"),
             (dyweight_pickle(weights, scales, extra=Pickled("os", "getcwd")), "refused"),
         ):

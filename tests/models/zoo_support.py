@@ -22,6 +22,13 @@ def noise() -> Tensor:
     return torch.from_numpy(np.random.RandomState(7).standard_normal(SHAPE)).float()
 
 
+def draws():
+    """The noise that AdaSDE's program draws, step by step; in the first, its share is 0."""
+    random = np.random.RandomState(8)
+    while True:
+        yield torch.from_numpy(random.standard_normal(SHAPE)).float()
+
+
 def raw(x: Tensor, time: Tensor) -> Tensor:
     """A random network F(x; time), of time [B] in about [0, 1] or ln(sigma) / 4."""
     random, width = np.random.RandomState(3), x[0].numel()
@@ -72,13 +79,17 @@ def network(dataset: str):
 def plan_of(predictor):
     """The plan file of a predictor of kind ns."""
     points, end = predictor["plan"]["points"], predictor["plan"]["end"]
-    instructions, images, registers = [], [], itertools.count(1)
+    instructions, images, noises, registers = [], [], [], itertools.count(1)
 
     def combine(point):
-        state = next(registers)
-        sums = {"registers": [0, *images], "coefficients": [point["start"], *point["weights"]]}
-        instructions.append({"combine": state} | sums)
-        return state
+        shares = point.get("noise", [])
+        while len(noises) < len(shares):
+            noises.append(next(registers))
+            instructions.append({"noise": noises[-1]})
+        sums = {"registers": [0, *images, *noises[: len(shares)]]}
+        sums["coefficients"] = [point["start"], *point["weights"], *shares]
+        instructions.append({"combine": next(registers)} | sums)
+        return instructions[-1]["combine"]
 
     for _, stage in itertools.groupby(points, lambda point: point["stage"]):
         stage = list(stage)

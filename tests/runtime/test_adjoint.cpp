@@ -1,3 +1,4 @@
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -143,6 +144,22 @@ INSTANTIATE_TEST_SUITE_P(Students, AdjointAgainstTape,
                          ::testing::Combine(::testing::Values("epd", "ipndm"), ::testing::Values(1, 2, 3),
                                             ::testing::Bool(), ::testing::Values(at::kDouble, at::kFloat)),
                          student_name);
+
+TEST(Adjoint, TakesNoiseAsAConstant) {
+  const auto c = Dual::parameter(0.5, 0, 1);
+  PlanBuilder<Dual> builder;
+  const auto noise = builder.noise();
+  const auto x = builder.state(builder.start() + c * noise);
+  builder.grid_point(x + c * noise);
+  const auto stream = at::make_generator<at::CPUGeneratorImpl>(3);
+  const auto n = at::empty({1, 20, 1, 1}).normal_(0, 1, stream.clone());
+  const TensorMixture denoiser;
+  LearningRun run(denoiser, {}, at::zeros({1, 20, 1, 1}), KeepForAdjoint::kStates, {stream});
+  run.advance(builder.plan());
+  const auto weights = at::arange(20).to(at::kFloat).view_as(n);
+  const auto gradient = parameter_gradients(builder.plan(), run, {{builder.plan().grid.back(), weights}}, 1);
+  EXPECT_NEAR(gradient.item<double>(), 2 * (weights * n).sum().item<double>(), 1e-4);
+}
 
 TEST(Adjoint, AgreesWithDifferencesOfTheWholeRun) {
   auto spec = student(StudentKind::kEpd, 2, false);

@@ -1,3 +1,4 @@
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -90,6 +91,27 @@ TEST(Execute, PointsStandPointMajorInOneForward) {
   EXPECT_NEAR(grid[1][1], D(2, -1.1, 1), 1e-14);
   EXPECT_NEAR(grid[2][0], D(1, 0.8, 3), 1e-14);
   EXPECT_NEAR(grid[2][1], D(2, -2.2, 3), 1e-14);
+}
+
+at::Generator stream(std::uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
+
+TEST(Execute, DrawsAnImagesNoiseFromItsOwnStreamInEveryRun) {
+  PlanBuilder<double> builder;
+  const auto x = builder.state(builder.start() + 2.0 * builder.noise());
+  builder.grid_point(x + 3.0 * builder.noise());
+  const auto start = at::tensor({0.5F, -1.5F, 1.0F, 2.0F}).view({2, 2, 1, 1});
+  const std::vector<at::Generator> streams{stream(5), stream(6)};
+  const TensorMixture denoiser;
+  const auto end = execute(builder.plan(), denoiser, {}, start, nullptr, streams);
+  for (std::int64_t b = 0; b < 2; ++b) {
+    auto generator = stream(5 + static_cast<std::uint64_t>(b));
+    const auto first = at::empty({2, 1, 1}).normal_(0, 1, generator),
+               second = at::empty({2, 1, 1}).normal_(0, 1, generator);
+    EXPECT_LT((end[b] - (start[b] + 2 * first + 3 * second)).abs().max().item<double>(), 1e-6) << b;
+  }
+  EXPECT_TRUE(at::equal(execute(builder.plan(), denoiser, {}, start, nullptr, streams), end));
+  const auto exact = execute(builder.plan(), denoiser, {}, start.to(at::kDouble), nullptr, streams);
+  EXPECT_EQ(exact.scalar_type(), at::kDouble);
 }
 
 TEST(Execute, FloatStatesAgreeWithDoubleToFloatPrecision) {

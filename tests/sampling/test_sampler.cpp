@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <limits>
 
 #include "epd/core/interrupt.h"
+#include "epd/documents/plan_json.h"
 #include "epd/runtime/execute.h"
 #include "epd/sampling/method.h"
 #include "epd/sampling/sampler.h"
@@ -53,6 +55,22 @@ TEST_F(ASampler, MakesOfASeedTheSameBitsInAnyBatch) {
   for (std::size_t i = 0; i < seeds.size(); ++i) {
     EXPECT_TRUE(at::equal(draw({seeds[i]}).images[0], all[static_cast<std::int64_t>(i)])) << "seed " << seeds[i];
   }
+}
+
+TEST_F(ASampler, DrawsAPlansNoiseFromTheSeedAlone) {
+  give_labels();
+  PlanBuilder<double> plan;
+  plan.begin_step({5, 1}, false);
+  const auto x = plan.state(plan.start() + 3.0 * plan.noise());
+  plan.grid_point(plan.denoise(x, 5) + 0.5 * plan.noise());
+  std::ofstream(folder_ / "plan.json") << plan_json(plan.plan(), "sde");
+  method_ = {.plan = folder_ / "plan.json"};
+  const Seeds seeds{3, 1, 4, 15, 9};
+  const auto all = draw(seeds).images;
+  for (std::size_t i = 0; i < seeds.size(); ++i) {
+    EXPECT_TRUE(at::equal(draw({seeds[i]}).images[0], all[static_cast<std::int64_t>(i)])) << "seed " << seeds[i];
+  }
+  EXPECT_FALSE(at::equal(all[0], all[1]));
 }
 
 TEST_F(ASampler, NamesAnImageThatIsNotFiniteWithItsStepOrLeavesItOut) {

@@ -33,6 +33,16 @@ TEST(Latents, AreTorchsOwnNumbersForTheSeedAndThenTheLabel) {
   }
 }
 
+TEST(Noise, OfAPlanIsTheNextOfTorchsOwnNumbers) {
+  // torch.Generator().manual_seed(7): randn(3, 8, 8), randint(10), randn(3, 8, 8), whose first, middle and last these
+  // are.
+  const auto draws = seed_noise({7}, labelled_facts(), at::kCPU);
+  const auto next = at::empty({3, 8, 8}).normal_(0, 1, draws.streams.at(0));
+  EXPECT_EQ(next[0][0][0].item<float>(), 0.18637984991073608F);
+  EXPECT_EQ(next[1][3][5].item<float>(), 0.7981923222541809F);
+  EXPECT_EQ(next[2][7][7].item<float>(), -0.25299546122550964F);
+}
+
 TEST(Latents, DoNotDependOnTheirNeighbours) {
   const auto facts = labelled_facts();
   const auto alone = seed_noise({42}, facts, at::kCPU), among = seed_noise({7, 9, 42, 3}, facts, at::kCPU);

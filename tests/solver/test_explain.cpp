@@ -39,6 +39,14 @@ TEST(ExplainTable, SaysEveryStepInALine) {
   EXPECT_EQ(lines[3], "NFE (serial): 3, evaluations (total): 5");
 }
 
+TEST(ExplainTable, SaysThatNoiseIsDrawn) {
+  PlanBuilder<double> plan;
+  plan.begin_step({4, 1}, false);
+  plan.grid_point(plan.denoise(plan.start() + 0.1 * plan.noise(), 4) + plan.noise());
+  EXPECT_EQ(lines_of(explain_table(plan.plan())).back(),
+            "NFE (serial): 1, evaluations (total): 1; noise is drawn 2 times after the start");
+}
+
 TEST(ExplainTable, CountsGuidanceTwice) {
   const auto lines = lines_of(explain_table(student_plan(), 2));
   EXPECT_THAT(lines[1], HasSubstr("yes      4    2"));

@@ -55,9 +55,8 @@ std::vector<S> numbers_of(const Plan<S>& plan) {
   for (const auto& instruction : plan.instructions) {
     if (const auto* combine = std::get_if<Combine<S>>(&instruction)) {
       for (const auto& term : combine->sum.terms()) numbers.push_back(term.coefficient);
-    } else {
-      const auto& sigmas = std::get<Evaluate<S>>(instruction).sigmas;
-      numbers.insert(numbers.end(), sigmas.begin(), sigmas.end());
+    } else if (const auto* evaluate = std::get_if<Evaluate<S>>(&instruction)) {
+      numbers.insert(numbers.end(), evaluate->sigmas.begin(), evaluate->sigmas.end());
     }
   }
   return numbers;

@@ -106,6 +106,55 @@ TEST(GlobalForm, GivesTheStartTheShareThatTheNoiseLevelSays) {
   EXPECT_NEAR(plan.end.start, 0.002 / 80, 1e-18);
 }
 
+/// Midpoint steps of an SDE: noise brings the state up to t_hat before each step but the first.
+Plan<double> noisy_plan() {
+  PlanBuilder<double> plan;
+  auto x = plan.start();
+  const std::vector<double> t{80, 9, 1.5, 0.3};
+  for (std::size_t n = 0; n + 1 < t.size(); ++n) {
+    plan.begin_step({t[n], t[n + 1]}, false);
+    const double t_hat = (n > 0 ? 1.1 : 1) * t[n], t_mid = std::sqrt(t_hat * t[n + 1]);
+    if (n > 0) x = plan.state(x + std::sqrt(t_hat * t_hat - t[n] * t[n]) * plan.noise());
+    const auto x_mid = plan.state(x + (t_mid - t_hat) * (x - plan.denoise(x, t_hat)) / t_hat);
+    x = plan.grid_point(x + (t[n + 1] - t_hat) * (x_mid - plan.denoise(x_mid, t_mid)) / t_mid);
+  }
+  return plan.plan();
+}
+
+TEST(GlobalForm, KeepsTheNoiseThatAPlanDraws) {
+  const TimeSteps t({80, 9, 1.5, 0.3});
+  const auto plan = noisy_plan();
+  EXPECT_EQ(plan.draws(), 2);
+  expect_same_method(plan, t);
+  const auto form = global(plan, t);
+  EXPECT_EQ(write_plan(form).draws(), 2);
+  EXPECT_THAT(form.stages[1][0].noise, SizeIs(0));
+  EXPECT_THAT(form.stages[2][0].noise, SizeIs(1));
+  EXPECT_THAT(form.end.noise, SizeIs(2));
+  const auto extended = write_plan(with_extra_points(form, 2, 1.65));
+  const auto end = end_of(extended), expected = end_of(plan);
+  for (std::size_t i = 0; i < end.size(); ++i) EXPECT_NEAR(end[i], expected[i], 1e-12);
+}
+
+TEST(LearnedPlan, ScalesItsNoiseWithItsTimes) {
+  const TimeSteps t({80, 9, 1.5, 0.3});
+  const auto form = global(noisy_plan(), t);
+  const std::vector<double> none(num_parameters(form), 0.0);
+  EXPECT_EQ(end_of(write_plan(with_parameters(form, {}, none))), end_of(write_plan(form)));
+  auto raw = none;
+  // x_0 alone, then points with 2 + 1, 2 + 2 and 2 + 3 numbers, of which the third draws noise.
+  raw[2 + 1 + 2 + 2] = 0.5;
+  const auto moved = with_parameters(form, {}, raw);
+  const auto& point = form.stages[3][0];
+  ASSERT_FALSE(form.stages[2][0].noise.empty());
+  const double factor = moved.stages[2][0].sigma / form.stages[2][0].sigma;
+  const double other = moved.stages[3][0].sigma / point.sigma;
+  EXPECT_EQ(factor, 1);
+  EXPECT_NEAR(other, std::exp(0.02 * 0.5), 1e-15);
+  EXPECT_NEAR(moved.stages[3][0].noise[0] / point.noise[0], other, 1e-15);
+  EXPECT_EQ(moved.end.noise, form.end.noise);
+}
+
 TEST(GlobalForm, BeginsWithTheMeanWhereThePlanDoes) {
   for (const auto& [name, kind] : kSolverNames) {
     SCOPED_TRACE(name);

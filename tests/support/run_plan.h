@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <map>
 #include <stdexcept>
@@ -24,12 +25,13 @@ struct PlanRun {
 
 /// Runs a plan for a start state of any number of coordinates; denoise(x, sigma) gives D(x; sigma) for such a state.
 /// Reading a register before it was written throws. S is double, or Dual: then every number carries its gradient
-/// forward, and what the plan marks as detached loses it.
+/// forward, and what the plan marks as detached loses it. Noise is the same in every run: sin(2), sin(9), ...
 template <class S, class Denoise>
 PlanRun<S> run_plan(const Plan<S>& plan, const std::vector<S>& start, const Denoise& denoise) {
   using State = std::vector<S>;
   std::map<Register, State> registers{{0, start}};
   PlanRun<S> run;
+  int draws = 0;
   for (const auto& instruction : plan.instructions) {
     if (const auto* combine = std::get_if<Combine<S>>(&instruction)) {
       State sum(start.size(), S(0));
@@ -40,6 +42,10 @@ PlanRun<S> run_plan(const Plan<S>& plan, const std::vector<S>& start, const Deno
         }
       }
       if (!registers.emplace(combine->target, std::move(sum)).second) throw std::logic_error("register written twice");
+      continue;
+    }
+    if (const auto* draw = std::get_if<Draw>(&instruction)) {
+      registers.emplace(draw->target, State(start.size(), S(std::sin(2.0 + 7 * draws++))));
       continue;
     }
     const auto& evaluate = std::get<Evaluate<S>>(instruction);

@@ -24,7 +24,8 @@ struct TeacherBatch {
   at::Tensor start;     // x(t_0), [B, C, H, W]
   Condition condition;  // of the B images
   StatesByStep states;
-  std::vector<std::string> texts;  // the prompt of each image; empty ones for models without text
+  std::vector<std::string> texts;         // the prompt of each image; empty ones for models without text
+  std::vector<at::Generator> noise = {};  // of each image, for students that draw noise
 };
 
 /// Where a trainer's batches come from: an endless sequence of images.

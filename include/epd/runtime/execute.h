@@ -25,8 +25,10 @@ using GridObserver = std::function<void(std::size_t, const at::Tensor&)>;
 template <class S>
 class Run {
  public:
-  /// start [B, C, H, W]: the state x(t_0), register 0.
-  Run(const Denoiser& denoiser, Condition condition, at::Tensor start, KeepForAdjoint keep);
+  /// start [B, C, H, W]: the state x(t_0), register 0. `noise`: [B] generators, each image's own, for a plan that draws
+  /// noise; they stay as they are, so that every run of a batch draws the same.
+  Run(const Denoiser& denoiser, Condition condition, at::Tensor start, KeepForAdjoint keep,
+      const std::vector<at::Generator>& noise = {});
 
   /// Executes the instructions that have not run yet.
   void advance(const Plan<S>& plan, const GridObserver& observe = nullptr);
@@ -40,8 +42,9 @@ class Run {
   InputGradients pull_back(const Plan<S>& plan, std::size_t instruction, const at::Tensor& gradient) const;
 
  private:
-  void combine(const Combine<S>& instruction);
-  void evaluate(const Evaluate<S>& instruction, std::size_t index);
+  void run(const Combine<S>& instruction);
+  void run(const Evaluate<S>& instruction);
+  void run(const Draw& instruction);
   at::Tensor inputs(const Evaluate<S>& instruction) const;
   void upload_noise_levels(const Plan<S>& plan);
   at::Tensor noise_levels(std::size_t instruction) const;
@@ -53,8 +56,10 @@ class Run {
   Condition condition_;
   KeepForAdjoint keep_;
   std::int64_t batch_;
+  std::vector<std::int64_t> shape_;  // of a state
   at::TensorOptions of_states_;
   std::vector<at::Tensor> registers_;
+  std::vector<at::Generator> noise_;
   std::vector<Differentiated> kept_;  // by instruction
   std::vector<at::Tensor> levels_;    // by instruction: an evaluation's noise levels [K], on the states' device
   std::size_t done_ = 0, shown_ = 0;  // instructions, grid points
@@ -63,6 +68,6 @@ class Run {
 /// The state at the end of the plan, for sampling. Every other state is freed after its last use: whoever wants it
 /// keeps what the observer sees. A moved `start` is freed likewise.
 at::Tensor execute(const Plan<double>& plan, const Denoiser& denoiser, const Condition& condition, at::Tensor start,
-                   const GridObserver& observe = nullptr);
+                   const GridObserver& observe = nullptr, const std::vector<at::Generator>& noise = {});
 
 }  // namespace epd

@@ -11,12 +11,14 @@ namespace epd {
 
 /// The random numbers of some images, each a function of its own seed alone.
 struct SeedNoise {
-  at::Tensor latents;  // [B, C, H, W] float32, unit variance
-  at::Tensor labels;   // [B] int64; undefined for models without labels
+  at::Tensor latents;                  // [B, C, H, W] float32, unit variance
+  at::Tensor labels;                   // [B] int64; undefined for models without labels
+  std::vector<at::Generator> streams;  // [B], where the images' generators are after these draws
 };
 
 /// One generator per image, seeded with its seed, draws the latent and then the label (randint(label_dim)): the numbers
-/// of torch.Generator(device).manual_seed(seed). Made on `device`; an image does not depend on its neighbours.
+/// of torch.Generator(device).manual_seed(seed). A plan's noise comes after them, draw by draw. Made on `device`; an
+/// image does not depend on its neighbours.
 SeedNoise seed_noise(const std::vector<std::uint64_t>& seeds, const ModelFacts& facts, at::Device device);
 
 /// The labels alone, of a model with labels. A seed draws its label after its latent, so the latents are drawn too.

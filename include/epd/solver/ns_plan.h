@@ -8,13 +8,14 @@
 namespace epd {
 
 /// A state of a run in global form, and its noise level:
-///   x = start x_0 + sum_i weights_i D_i
-/// over x_0 = x(t_0) and the images that were denoised in the stages before.
+///   x = start x_0 + sum_i weights_i D_i + sum_j noise_j n_j
+/// over x_0 = x(t_0), the images that were denoised in the stages before, and draws n_j of unit Gaussian noise.
 template <class S>
 struct NsPoint {
   S sigma;
   S start;
   std::vector<S> weights;
+  std::vector<S> noise = {};
 };
 
 /// A solver's whole run in global form: stage after stage, the points of a stage in one parallel forward, then the end
@@ -54,11 +55,11 @@ struct NsRates {
 };
 
 /// How many numbers of the plan are learned. A state that is x_0 alone stays as it is, and so do the noise level of the
-/// end state and the start's share in it.
+/// end state and the shares of start and noise in it.
 std::size_t num_parameters(const NsPlan<double>& plan);
 
 /// The plan after learning: raw parameters, all 0 at `start`, change
-///   a point's time, and with it sigma and start    by the factor exp(rates.times raw),
+///   a point's time: its sigma, start and noise     by the factor exp(rates.times raw),
 ///   its sigma alone                                by the factor exp(rates.sigmas raw),
 ///   each of its weights                            by rates.weights raw,
 /// so that a step of Adam in `raw` is one of the group's own rate.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <utility>
@@ -27,8 +28,14 @@ struct Evaluate {
   std::vector<Register> denoised;
 };
 
+/// target = unit Gaussian noise, in every image other: the next draw of the image's own stream, whose first is the
+/// start.
+struct Draw {
+  Register target;
+};
+
 template <class S>
-using Instruction = std::variant<Combine<S>, Evaluate<S>>;
+using Instruction = std::variant<Combine<S>, Evaluate<S>, Draw>;
 
 /// What one solver step contributed: its interval and its slice of the plan's instructions.
 struct PlanStep {
@@ -37,7 +44,7 @@ struct PlanStep {
   std::size_t first = 0, last = 0;  // instructions [first, last)
 };
 
-/// A solver's whole run as a straight-line program of two instructions. Register 0 is the start state x(t_0);
+/// A solver's whole run as a straight-line program of three instructions. Register 0 is the start state x(t_0);
 /// grid[n] is the register of the state at the n-th point of the time grid. A step of Euler's method from 8 to 2,
 ///   PlanBuilder<double> plan;
 ///   const auto x = plan.start();
@@ -59,6 +66,11 @@ struct Plan {
   /// All network evaluations, parallel points counted singly.
   int evaluations() const {
     return count([](const Evaluate<S>& evaluate) { return static_cast<int>(evaluate.states.size()); });
+  }
+  /// How often it draws noise after the start; 0 for an ODE's solver.
+  int draws() const {
+    return static_cast<int>(std::ranges::count_if(
+        instructions, [](const auto& instruction) { return std::holds_alternative<Draw>(instruction); }));
   }
 
  private:
@@ -84,6 +96,12 @@ class PlanBuilder {
   Expression<S> mean() {
     if (!plan_.mean) plan_.mean = plan_.num_registers++;
     return Expression<S>(*plan_.mean);
+  }
+
+  /// Fresh unit Gaussian noise.
+  Expression<S> noise() {
+    emit(Draw{plan_.num_registers});
+    return Expression<S>(plan_.num_registers++);
   }
 
   void begin_step(Interval t, bool analytical) {

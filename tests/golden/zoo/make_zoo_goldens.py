@@ -2,8 +2,8 @@
 
     python make_zoo_goldens.py PUBLIC [--out trajectories.npz]
 
-PUBLIC holds checkouts named DyWeight (Westlake-AGI-Lab, 620534e), EPD (BeierZhu, 88a91f0) and NeuralSolver (MCG-NJU,
-7188794). Needs torch, diffusers 0.42 and einops. Their samplers run as they are; their pickles are read, not run. For
+PUBLIC holds checkouts named AdaSDE (Westlake-AGI-Lab, 8f1b4b6), DyWeight (Westlake-AGI-Lab, 620534e), EPD (BeierZhu,
+88a91f0) and NeuralSolver (MCG-NJU, 7188794). Needs torch, diffusers 0.42 and einops. Their samplers run as they are; their pickles are read, not run. For
 each entry, one after another: what the network was given (states [calls, 8], told [calls]) and the image [8] that came
 out.
 """
@@ -157,6 +157,28 @@ def epd(public: Path):
         yield file, net.golden(image)
 
 
+def adasde(public: Path):
+    solvers, trained = enter(public, "solvers", "training.networks")
+    for file in sorted(public.glob("exps/*/*.pkl")):
+        learned = safe_load.load(file)["model"]
+        options = {key: value for key, value in learned.state.items() if not key.startswith("_")}
+        predictor = trained.adasde_predictor(**options)
+        predictor.gamma_min = options["gamma_min"]
+        predictor.load_state_dict(state_of(learned))
+        net, draws = EdmNet(), zoo_support.draws()
+        image, _ = solvers.adasde_sampler(
+            net,
+            noise(),
+            randn_like=lambda x, draws=draws: next(draws),
+            num_steps=options["num_steps"],
+            schedule_type=options["schedule_type"],
+            schedule_rho=options["schedule_rho"],
+            afs=options["afs"],
+            predictor=predictor,
+        )
+        yield file, net.golden(image)
+
+
 def flow_schedule(backend, options):
     """The backend's own make_flowmatch_schedule over the scheduler that its pipeline is published with."""
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -206,7 +228,7 @@ def main():
     arguments = parser.parse_args()
     made = {}
     with torch.no_grad():
-        for project, make in (("DyWeight", dyweight), ("EPD", epd), ("NeuralSolver", neuralsolver)):
+        for project, make in (("DyWeight", dyweight), ("EPD", epd), ("NeuralSolver", neuralsolver), ("AdaSDE", adasde)):
             for entry, golden in make(arguments.public / project):
                 [name] = read_zoo(entry, "") if isinstance(entry, Path) else [entry]
                 made[name + "b" * (name in made)] = golden
