@@ -80,7 +80,8 @@ PredictorSpec TrainOptions::initial_predictor(const ModelFacts& facts) const {
   spec.label_dim = facts.label_dim;
   spec.num_steps = num_steps;
   spec.num_points = num_points;
-  spec.schedule = {schedule_kind, schedule_rho, facts.sigma_min, facts.sigma_max};
+  const double rho = schedule_rho.value_or(default_rho(schedule_kind, facts));
+  spec.schedule = {schedule_kind, rho, facts.sigma_min, facts.sigma_max};
   spec.afs = afs;
   spec.guidance_type = guidance_type;
   spec.guidance_rate = guidance_rate;

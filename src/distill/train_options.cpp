@@ -66,7 +66,8 @@ Options options_of(TrainOptions& o) {
       .add("schedule_rho", o.schedule_rho,
            help("exponent of the schedule (polynomial, time_uniform, discrete), shift of flowmatch")
                .decides_result()
-               .in(positive()))
+               .in(positive())
+               .otherwise("7; flowmatch: the model's shift"))
       .add("afs", o.afs, help(kAfs).decides_result())
       .add("scale_dir", o.scale_dir,
            help("bound of the learned direction scale: within [1 - scale_dir, 1 + scale_dir]")

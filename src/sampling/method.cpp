@@ -135,8 +135,7 @@ Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
   schedule.kind = o.schedule_type.value_or(schedule.kind);
   const auto* flow = std::get_if<FlowNoise>(&facts.noise);
   if (flow && !o.schedule_type) schedule.kind = ScheduleKind::kFlowMatch;
-  if (schedule.kind == ScheduleKind::kFlowMatch) schedule.rho = flow ? flow->shift : 1;
-  schedule.rho = o.schedule_rho.value_or(schedule.rho);
+  schedule.rho = o.schedule_rho.value_or(default_rho(schedule.kind, facts));
   schedule.sigma_min = facts.sigma_min;
   schedule.sigma_max = facts.sigma_max;
   const auto map = make_sigma_map(facts.noise);
@@ -183,6 +182,12 @@ Method plan_method(const MethodOptions& o, const ModelFacts& facts) {
 }
 
 }  // namespace
+
+double default_rho(ScheduleKind kind, const ModelFacts& facts) {
+  if (kind != ScheduleKind::kFlowMatch) return ScheduleOptions{}.rho;
+  const auto* flow = std::get_if<FlowNoise>(&facts.noise);
+  return flow ? flow->shift : 1;
+}
 
 std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options) {
   const bool has_predictor = !options.predictor_path.empty();

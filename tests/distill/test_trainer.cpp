@@ -7,6 +7,8 @@
 
 #include "distill/small_mixture.h"
 #include "epd/core/interrupt.h"
+#include "epd/documents/predictor_json.h"
+#include "support/tiny_model.h"
 
 namespace epd {
 namespace {
@@ -284,6 +286,28 @@ TEST(Trainer, TeachesStudentsOnTheTimesOfFlowModels) {
     double after = before;
     while (!trainer.done()) after = trainer.iterate().loss.back();
     EXPECT_LT(after, 0.5 * before) << name_of(kStudentNames, student);
+  }
+}
+
+TEST(TrainOptions, AFlowsScheduleHasTheModelsShiftUnlessAnotherIsGiven) {
+  ModelFacts flow = testing::tiny_facts(), edm = testing::tiny_facts();
+  flow.noise = FlowNoise{.shift = 3.5};
+  flow.sigma_min = 0.001;
+  flow.sigma_max = 1;
+  for (const auto student : {StudentKind::kEpd, StudentKind::kNs}) {
+    auto options = small_options();
+    options.student = student;
+    options.afs = Afs::kNo;
+    options.schedule_rho.reset();
+    EXPECT_EQ(options.initial_predictor(edm).schedule.rho, 7);
+    options.schedule_kind = ScheduleKind::kFlowMatch;
+    const auto of_model = options.initial_predictor(flow);
+    EXPECT_EQ(of_model.schedule.rho, 3.5);
+    options.schedule_rho = 3.5;
+    EXPECT_EQ(predictor_text(options.initial_predictor(flow)), predictor_text(of_model));
+    options.schedule_rho = 2;
+    EXPECT_EQ(options.initial_predictor(flow).schedule.rho, 2);
+    EXPECT_NE(predictor_text(options.initial_predictor(flow)), predictor_text(of_model));
   }
 }
 

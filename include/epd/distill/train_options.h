@@ -52,7 +52,7 @@ struct TrainOptions {
   StudentKind student = StudentKind::kEpd;
   int num_steps = 4, num_points = 2;
   ScheduleKind schedule_kind = ScheduleKind::kPolynomial;
-  double schedule_rho = 7;
+  std::optional<double> schedule_rho;  // none: default_rho
   Afs afs = Afs::kNo;
   double scale_dir = 0.05, scale_time = 0.05;
   bool fcn = false;

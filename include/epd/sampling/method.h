@@ -43,6 +43,9 @@ struct NamedPredictor {
 
 Options options_of(MethodOptions& options);
 
+/// The exponent of a schedule that nobody names: 7; of flowmatch the model's shift.
+double default_rho(ScheduleKind kind, const ModelFacts& facts);
+
 /// The predictor that the options name; nothing for a classical solver or a plan. Experiment numbers are looked up in
 /// ./exp, then among those that the product ships. Throws UsageError unless exactly one of predictor_path, solver and
 /// plan is given, Error for a file that does not fit.
