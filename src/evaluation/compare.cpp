@@ -35,7 +35,7 @@ Contender with_nfe(const std::string& text, ScheduleKind schedule) {
   return read_contender(text.substr(0, mark), std::stoi(text.substr(mark + 1)), schedule);
 }
 
-/// The rows in the order of the table.
+/// The rows in the order of the table, where the zoo is not ranked.
 std::vector<Contender> contenders(const CompareOptions& o, const ModelFacts& facts) {
   std::vector<Contender> all;
   for (const auto& predictor : o.predictors) all.push_back(predictor_contender(predictor));
@@ -244,14 +244,20 @@ Comparison compare(const CompareOptions& options, ProcessGroup& group, at::Devic
   Progress progress("comparing", evaluations * static_cast<std::int64_t>(setting.seeds.size()), "evaluations",
                     group.is_root());
   Reference reference{draw(setting, fine, reference_name(exact.name, fine.nfe()), progress), std::move(data)};
-  Comparison result;
+  std::vector<std::pair<CompareRow, std::vector<Image>>> scored;
   for (std::size_t i = 0; i < all.size(); ++i) {
     auto samples = draw(setting, methods[i], all[i].name.empty() ? methods[i].solver : all[i].name, progress);
-    result.rows.push_back(score(samples, reference, group));
-    result.images.push_back(std::move(samples.images));
+    scored.emplace_back(score(samples, reference, group), std::move(samples.images));
   }
-  result.rows.push_back(score(reference.fine, reference, group));
-  result.images.push_back(std::move(reference.fine.images));
+  if (o.zoo) {  // many rows, of which the best at each price is sought
+    std::ranges::stable_sort(scored, {}, [](const auto& one) { return std::pair(one.first.nfe, one.first.rmse); });
+  }
+  scored.emplace_back(score(reference.fine, reference, group), std::move(reference.fine.images));
+  Comparison result;
+  for (auto& [row, images] : scored) {
+    result.rows.push_back(std::move(row));
+    result.images.push_back(std::move(images));
+  }
   return result;
 }
 

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -149,6 +150,28 @@ TEST_F(CompareProgram, RanksPlanFilesAndListedTimes) {
   EXPECT_EQ(table[2].at("solver"), "euler");
   EXPECT_EQ(table[0].at("rmse"), table[2].at("rmse"));  // the plan is this row's
   EXPECT_NE(table[1].at("rmse"), table[2].at("rmse"));
+}
+
+TEST_F(CompareProgram, RanksTheZooByItsCostAndThenItsError) {
+  testing::TinyModelOptions model;
+  model.facts.dataset_name = "cifar10";
+  model.facts.resolution = 32;
+  testing::make_tiny_model(folder_ / "cifar10.ts", model);
+  const auto ended = run(
+      "zoo", {"--model_path", (folder_ / "cifar10.ts").string(), "--zoo", "--seeds", "0-1", "--picture_images", "2"});
+  ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+  auto table = rows("zoo");
+  EXPECT_THAT(table.back().at("solver").get<std::string>(), ::testing::StartsWith("reference"));
+  table.erase(table.size() - 1);
+  EXPECT_GT(table.size(), 24u);
+  const auto place = [](const json& row) { return std::pair(row.at("nfe").get<int>(), row.at("rmse").get<double>()); };
+  EXPECT_TRUE(std::ranges::is_sorted(table, {}, place)) << table;
+  const auto of = [&](const std::string& name) {
+    return std::ranges::count_if(
+        table, [&](const json& row) { return row.at("solver").get<std::string>().starts_with(name); });
+  };
+  EXPECT_EQ(of("adasde/"), 8);
+  EXPECT_EQ(of("euler"), 3);
 }
 
 TEST_F(CompareProgram, RefusesWhatItCannotCompareInOneLine) {
