@@ -99,7 +99,7 @@ def with_noise(plan):
             sums = (step["registers"] + [registers], step["coefficients"] + [0.3])
             step, registers = step | dict(zip(("registers", "coefficients"), sums)), registers + 1
         instructions.append(step)
-    plan.pop("steps")
+    plan = {key: value for key, value in plan.items() if key not in ("steps", "sha256")}
     return plan | {"instructions": instructions, "num_registers": registers}
 
 
