@@ -237,6 +237,17 @@ TEST(PlanFiles, ThatCannotRunAreRefusedInOneLine) {
        },
        "evaluate: expected 1 registers"},
       {[](json& p) { p["instructions"][0]["states"] = json::array(); }, "states: expected 1 to 64 points, found 0"},
+      {[](json& p) { p["instructions"][0]["states"] = std::vector<int>(65, 0); }, "expected 1 to 64 points, found 65"},
+      {[](json& p) { p["instructions"][0]["states"] = {-3}; }, "states: -3 is not a register"},
+      {[](json& p) { p["instructions"][0]["evaluate"] = {1000000000}; }, "is not a register"},
+      {[](json& p) { p["instructions"][0]["sigmas"] = {"8"}; }, "sigmas: expected a number"},
+      {[](json& p) { p["instructions"][0]["sigmas"] = {nullptr}; }, "sigmas: expected a number"},
+      {[](json& p) { p["num_registers"] = 1000000000; }, "num_registers: expected 1 to"},
+      {[](json& p) { p["num_registers"] = -6; }, "num_registers: expected 1 to"},
+      {[](json& p) { p["mean"] = 0; }, "mean: expected 1 to 5, found 0"},
+      {[](json& p) { p["mean"] = -1; }, "mean: expected 1 to 5, found -1"},
+      {[](json& p) { p["cost_factor"] = -1; }, "cost_factor: expected 1 to 2"},
+      {[](json& p) { p["instructions"][4]["states"] = {5}; }, "states: register 5 is read before it is filled"},
       {[](json& p) { p["instructions"][0]["noise"] = 1; }, "instructions 0: noise: unknown field"},
       {[](json& p) {
          p["instructions"][0] = {{"multiply", 1}};

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from zoo_support import ZOO, discrete, edm, flow, noise, plan_of
+from zoo_support import ZOO, bad_plans, discrete, edm, flow, noise, plan_of
 
 # isort: split
+import plan_runner
 from plan_runner import run_plan
 
 COMFYUI = os.environ.get("EPD_COMFYUI")
@@ -153,6 +154,17 @@ class Node(unittest.TestCase):
             self.assertIsInstance(sampler, SAMPLERS.Sampler)
             self.assertEqual(sigmas.tolist(), torch.tensor(plan["times"]).tolist())
             self.assertGreater(node.IS_CHANGED(str(file), False), 0)
+
+    def test_files_that_cannot_run_are_refused_in_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "plan.json"
+            for what, text in bad_plans():
+                file.write_text(text)
+                for read in (comfyui_plan_sampler.read_plan, plan_runner.read_plan):
+                    with self.subTest(f"{what} {read.__module__}"), self.assertRaises(ValueError) as raised:
+                        read(file)
+                    self.assertTrue(str(raised.exception).startswith(f"{file}: "))
+                    self.assertNotIn("\n", str(raised.exception))
 
     def test_what_cannot_run_is_refused(self):
         with self.assertRaisesRegex(ValueError, "for flow models"):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo_support import ZOO, noise, plan_of, raw
+from zoo_support import ZOO, bad_plans, noise, plan_of, raw
 
 # isort: split
 from plan_runner import read_plan, run_plan
@@ -231,6 +231,12 @@ class Pipelines(unittest.TestCase):
         self.assertLess(float((made - expected).abs().max() / expected.abs().max()), TOLERANCE)
         with self.assertRaisesRegex(ValueError, "give mean="):
             self.drawn(PlanScheduler(plan, **BETAS), latents)
+
+    def test_files_that_cannot_run_are_refused_in_one_line(self):
+        for what, text in bad_plans():
+            (self.folder / "bad.json").write_text(text)
+            with self.subTest(what), self.assertRaisesRegex(ValueError, "^PlanScheduler: .*$"):
+                PlanScheduler(str(self.folder / "bad.json"))
 
     def test_what_does_not_fit_is_refused(self):
         flow = {"format": "epd-plan", "version": 1, "clock": "flow", "times": [1], "grid": [0], "instructions": []}

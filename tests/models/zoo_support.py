@@ -1,6 +1,8 @@
 """Small random networks on which learned solvers are compared, in each kind of model that the zoo is for."""
 
 import itertools
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -100,3 +102,39 @@ def plan_of(predictor):
     times, clock = [predictor["plan"]["t_0"], end["sigma"]], predictor["schedule"]["type"] == "flowmatch"
     plan = {"format": "epd-plan", "version": 1, "clock": "flow" if clock else "edm", "times": times}
     return plan | {"grid": [0, combine(end)], "instructions": instructions}
+
+
+def bad_plans():
+    """(what is wrong, text) of plan files that cannot run, each wrong in one place."""
+    combine = {"combine": 2, "registers": [0, 1], "coefficients": [0.25, 0.75]}
+    evaluate = {"evaluate": [1], "states": [0], "sigmas": [8.0]}
+    plan = {"format": "epd-plan", "version": 1, "clock": "edm", "num_registers": 3, "times": [8, 2], "grid": [0, 2]}
+    plan["instructions"] = [evaluate, combine]
+    fields = (
+        ("format", "epd-predictor"), ("version", 2), ("version", "1"), ("instructions", 3), ("instructions", [3]),
+        ("instructions", [{}]), ("instructions", [{"multiply": 1}]), ("instructions", None), ("times", []),
+        ("times", [0, -1]), ("times", ["8", 2]), ("times", 8), ("grid", []), ("grid", [0, 9]), ("grid", 2),
+        ("grid", [0, [2]]), ("mean", [1]), ("mean", 1), ("mean", {}), ("sha256", "0" * 64),
+    )  # fmt: skip
+    for name, value in fields:
+        yield f"{name} {value}", json.dumps(plan | {name: value})
+    for name in ("format", "version", "instructions", "times", "grid"):
+        yield f"no {name}", json.dumps({key: value for key, value in plan.items() if key != name})
+    steps = (
+        (0, "states", [1]), (0, "states", []), (0, "states", [2]), (0, "states", [-1]), (0, "states", 0),
+        (0, "sigmas", [0]), (0, "sigmas", [-8]), (0, "sigmas", [math.nan]), (0, "sigmas", [math.inf]),
+        (0, "sigmas", ["8"]), (0, "sigmas", [8, 2]), (0, "sigmas", None), (0, "evaluate", [0]), (0, "evaluate", []),
+        (0, "evaluate", [1, 1]), (0, "evaluate", "ab"), (1, "registers", [0, 7]), (1, "registers", [0, 10**9]),
+        (1, "registers", [0, 2]), (1, "registers", []), (1, "registers", "01"), (1, "coefficients", [1]),
+        (1, "coefficients", [1, "2"]), (1, "coefficients", [1, math.nan]), (1, "combine", 0), (1, "combine", 1),
+        (1, "combine", [2]), (1, "combine", None),
+    )  # fmt: skip
+    for n, name, value in steps:
+        changed = [step | {name: value} if n == k else step for k, step in enumerate(plan["instructions"])]
+        yield f"instruction {n} {name} {value}", json.dumps(plan | {"instructions": changed})
+    noise = [evaluate, combine, {"noise": 2}]
+    yield "noise twice", json.dumps(plan | {"instructions": noise})
+    good = json.dumps(plan)
+    yield from (("empty", ""), ("list", "[]"), ("null", "null"), ("half", good[: len(good) // 2]), ("more", good + "}"))
+    yield "deep", "[" * 100000
+    yield "binary", "\0\1{"
