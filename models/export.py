@@ -52,6 +52,13 @@ TAKES = {  # the number of sources, where it is not one, and what they are
 }
 
 
+FOREIGN = {  # part of the names in a file -> what it is
+    "lora": "an adapter (LoRA) to another model: not supported",
+    "control_model.": "a control network, no model of its own: not supported",
+    "down_blocks.": "a network of diffusers: give its folder, where config.json says what it is",
+}
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What the weights do not tell; None means as published."""
@@ -75,6 +82,9 @@ def family_of(file: Path) -> str:
     content = load_content(file, weights=False)
     names = list(content) if isinstance(content, dict) else []
     starts = {name.partition(".")[0] for name in names if isinstance(name, str)}
+    for part, what in FOREIGN.items():
+        if any(part in name.lower() for name in names if isinstance(name, str)):
+            raise ValueError(f"{file} holds {what}")
     if isinstance(ema := content.get("ema") if names else None, Record):
         return "edm2" if ema.class_name == "Precond" else "edm"
     if starts & {"cond_stage_model", "conditioner"}:
