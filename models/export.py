@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +245,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--use_new_attention_order",
+        dest="new_attention_order",
         type=truth,
         metavar="BOOL",
         help="guided diffusion's option of that name, where a U-Net was trained with another than the published ones",
@@ -272,18 +273,7 @@ def main() -> int:
     if dest and (dest.is_dir() or arguments.dest.endswith("/")):
         dest /= f"{arguments.name}.ts" if arguments.name in inception.NAMES else "denoiser.ts"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
-    sizes = Sizes(
-        arguments.resolution,
-        arguments.head_channels,
-        arguments.num_heads,
-        arguments.use_new_attention_order,
-        arguments.num_heads_upsample,
-        arguments.condition_head_channels,
-        arguments.scale_factor,
-        arguments.prediction_type,
-        arguments.variant,
-        arguments.family,
-    )
+    sizes = Sizes(**{field.name: getattr(arguments, field.name) for field in fields(Sizes)})
     try:
         if arguments.optimize and (path := dest or registry.model_path(arguments.name)).exists():
             optimize(path, arguments)

@@ -84,7 +84,10 @@ BROKEN = [
     (sharded(lambda places: places.update({"conv_in.weight": "1.safetensors"})), "does not fit 0.safetensors"),
     (sharded(lambda places: places.pop("conv_in.weight")), "not in the index conv_in.weight"),
     (sharded(lambda places: places.update(more="0.safetensors")), "not there more"),
-    (sharded(lambda places: places.update(more="../x")), "outside its folder"),
+    *(
+        (sharded(lambda places, wrong=wrong: places.update({"conv_in.weight": wrong})), "outside its folder")
+        for wrong in ("../x.safetensors", "/etc/passwd", "a/../../b", "..")
+    ),
     (sharded(lambda places: places.clear()), "no weight_map"),
     (written(f"unet/{INDEX}", "[]"), None),  # beside whole weights nobody reads it
     (cut, f"unet/{WEIGHTS}.*damaged"),
@@ -94,6 +97,7 @@ BROKEN = [
     (one(lambda value: value.to(torch.int8)), "conv_in.weight is of int8"),
     (one(lambda value: value.long()), "conv_in.weight is of int64"),
     (one(lambda value: value[None]), r"conv_in.weight is \[1, 4, 3, 3, 3\] instead of"),
+    (one(lambda value: torch.zeros(3)), r"conv_in.weight is \[3\] instead of"),
     (one(lambda value: value[0, 0, 0, 0]), r"conv_in.weight is \[\] instead of"),
     (one(lambda value: value * math.nan), "conv_in.weight has .* not finite"),
     (weights(lambda state: {k: v for k, v in state.items() if k != "conv_in.weight"}), "lacks conv_in.weight"),
@@ -102,10 +106,12 @@ BROKEN = [
     (written(CONFIG, "{"), f"{CONFIG} is not valid JSON"),
     (written(CONFIG, "[1]"), f"{CONFIG} holds no JSON object"),
     (written(CONFIG, ""), f"{CONFIG} is not valid JSON"),
-    (edited(CONFIG, _class_name="UNet3DConditionModel"), "UNet3DConditionModel"),
+    (edited(CONFIG, _class_name="UNet3DConditionModel"), "says that unet is a UNet2DModel"),
     (edited(CONFIG, _class_name=["UNet2DModel"]), "UNet2DModel"),
     (edited(CONFIG, in_channels="3"), "in_channels '3'"),
-    (edited(CONFIG, in_channels=9), "an inpainting model"),
+    (edited(CONFIG, out_channels=4), "takes 3 channels and makes 4"),
+    (edited(CONFIG, in_channels=9, out_channels=4), "an inpainting model"),
+    (edited(CONFIG, sample_size=None), "give --resolution"),
     (edited(CONFIG, in_channels=8), "a network that sees an image"),
     (edited(CONFIG, sample_size="8"), "sample_size 8: give --resolution"),
     (edited(CONFIG, block_out_channels="8"), "block_out_channels '8'"),
@@ -118,12 +124,18 @@ BROKEN = [
     (edited(SCHEDULER, beta_start="x"), "scheduler.*'x'"),
     (edited(SCHEDULER, num_train_timesteps=0), "scheduler.*no falling table"),
     (edited(SCHEDULER, num_train_timesteps=[9]), "scheduler"),
+    (edited(SCHEDULER, beta_schedule="laplace"), "beta_schedule 'laplace'"),
+    (edited(SCHEDULER, prediction_type="score"), "prediction_type 'score'"),
+    (edited(SCHEDULER, _class_name="EDMEulerScheduler"), "EDMEulerScheduler is not supported"),
+    (edited(SCHEDULER, trained_betas=[0.1, -0.2]), "no falling table"),
     (edited(SCHEDULER, prediction_type=3), "prediction_type 3"),
-    (edited("model_index.json", _class_name="StableDiffusionInpaintPipeline"), "inpainting"),
-    (edited("model_index.json", _class_name="StableDiffusionControlNetPipeline"), "control network"),
+    (edited("model_index.json", _class_name="StableDiffusionInpaintPipeline"), "an inpainting model"),
+    (edited("model_index.json", _class_name="StableDiffusionControlNetPipeline"), "a control network"),
+    (edited("model_index.json", unet=["diffusers", "UNet2DConditionModel"]), "says that unet is a UNet2DCond"),
+    (edited("model_index.json", unet=3), r"should be \[library, class\]"),
     (edited("model_index.json", requires_aesthetics_score=True), "the refiner"),
     (edited("model_index.json", unet=["diffusers", "FluxTransformer2DModel"]), "FluxTransformer2DModel"),
-    (edited("model_index.json", unet=None), "no unet"),
+    (edited("model_index.json", unet=None), "has no unet and no transformer"),
     (written("model_index.json", "{]"), "model_index.json is not valid JSON"),
     (lambda folder: shutil.rmtree(folder / "unet"), "missing"),
     (lambda folder: (folder / "unet" / WEIGHTS).unlink(), "holds no weights"),
@@ -182,6 +194,24 @@ class Folders(unittest.TestCase):
                 self.assertLess(len(message), 1000)
                 self.assertIn(str(self.folder), message)
                 self.assertFalse((self.root / "out").exists())
+
+    def test_adapters_and_variants(self):
+        self.save()
+        unet, read = self.folder / "unet", lambda source=self.folder, **options: export.read_model(
+            "my-model", [source], Sizes(**options))  # fmt: skip
+        plain = (unet / WEIGHTS).rename(unet / "diffusion_pytorch_model.fp16.safetensors")
+        read()  # the one variant that is there
+        shutil.copy(plain, unet / "diffusion_pytorch_model.other.safetensors")
+        with self.assertRaisesRegex(ValueError, "the variants fp16, other alone: give --variant"):
+            read()
+        read(variant="fp16")
+        with self.assertRaisesRegex(ValueError, "neither model_index.json nor config.json"):
+            read(self.folder / "scheduler")
+        for file in unet.glob("*.safetensors"):
+            file.unlink()
+        (unet / "pytorch_lora_weights.safetensors").touch()
+        with self.assertRaisesRegex(ValueError, "LoRA"):
+            read()
 
     def test_files_of_other_kinds_are_called_by_their_name(self):
         for names, pattern in (
