@@ -126,11 +126,13 @@ class Component:
         if not isinstance(places, dict) or not places:
             raise ValueError(f"{index} has no weight_map")
         state: dict[str, Tensor] = {}
-        for shard in sorted({str(place) for place in places.values()}):
+        shards = sorted({str(place) for place in places.values()})
+        for shard in shards:
             if Path(shard).name != shard or shard in ("", ".", ".."):
                 raise ValueError(f"{index} names the shard {shard!r} outside its folder")
             if not (self.folder / shard).exists():
                 raise ValueError(f"{index} names the shard {shard}, which is missing")
+        for shard in shards:
             content = self.load(self.folder / shard)
             wanted = {name for name, place in places.items() if place == shard}
             if wanted != set(content):

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archive import blamed
 from autoencoder import FirstStage, latent_fact, upscaling
 from contract import make_facts
 from diffusers_config import DEFAULTS
 from diffusers_decoder import build_decoder, latent_scaling
 from diffusers_dit import CLASSES, Transformer, build_dit
-from diffusers_folder import Folder, half_precision
+from diffusers_folder import CONFIG, Folder, half_precision
 from diffusers_schedule import alphas_cumprod, flow_shift, prediction_type
 from diffusers_text import read_text
 from diffusers_unet import Unet, build_unet
@@ -109,7 +110,7 @@ def state_size(config: dict[str, Any], given: int | None) -> int:
     size = config.get("sample_size")
     if isinstance(size, list) and len(set(size)) == 1:
         size = size[0]
-    if not given and not isinstance(size, int):
+    if not given and (type(size) is not int or size < 1):
         raise ValueError(f"the network's config has the sample_size {size}: give --resolution, of the state")
     return given or size
 
@@ -125,7 +126,10 @@ def check_channels(config: dict[str, Any]) -> int:
     """The channels of the state. Networks that see more than the state are refused."""
     takes = config["in_channels"]
     makes = takes if config["out_channels"] is None else config["out_channels"]
-    if type(takes) is not int or makes not in (takes, 2 * takes):
+    for key, value in (("in_channels", takes), ("out_channels", makes)):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{key} {value!r} of the config is not a number of channels")
+    if makes not in (takes, 2 * takes):
         what = "an inpainting model" if takes == 9 else "a network that sees an image, such as an upscaler"
         raise ValueError(f"the network takes {takes} channels and makes {makes}: {what}; not supported")
     return takes
@@ -133,6 +137,11 @@ def check_channels(config: dict[str, Any]) -> int:
 
 def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a folder, and its facts. A second source is the autoencoder of a network that stands alone."""
+    with blamed(files[0]):
+        return read_folder(name, files, sizes)
+
+
+def read_folder(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dict[str, Any]]:
     folder = Folder(files[0], sizes.variant)
     network_part = folder.network()
     kind = network_part.expect(*UNETS, *CLASSES)
@@ -140,10 +149,11 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     first_text, second_text = folder.has("text_encoder"), folder.has("text_encoder_2")
     if folder.index.get("requires_aesthetics_score") or (second_text and not first_text):
         raise ValueError(f"{folder.root} is the refiner of Stable Diffusion XL, which sees an image: not supported")
-    channels = check_channels(config)
+    with blamed(network_part.folder / CONFIG):
+        channels, resolution = check_channels(config), state_size(config, sizes.resolution)
     state = network_part.weights()
-    time, prediction, noise_facts = read_time(folder.scheduler(), sizes.prediction_type)
-    resolution = state_size(config, sizes.resolution)
+    with blamed(folder.root / "scheduler"):
+        time, prediction, noise_facts = read_time(folder.scheduler(), sizes.prediction_type)
     facts: dict[str, Any] = noise_facts | label_facts(config)
     parts, text_encoder, decoding = [network_part], None, ()
     name_of_decoder = next((part for part in ("vae", "vqvae") if folder.has(part)), None)
@@ -153,7 +163,8 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     decoder = folder.component(name_of_decoder) if name_of_decoder else decoder
     if decoder:
         decoder_kind = decoder.expect(*AUTOENCODERS)
-        stage = build_decoder(decoder.config, decoder.weights())
+        with blamed(decoder.folder):
+            stage = build_decoder(decoder.config, decoder.weights())
         takes = decoder.config.get("latent_channels", 4 if decoder_kind == "AutoencoderKL" else 3)
         if takes != channels:
             raise ValueError(f"the network makes {channels} channels, the decoder takes {takes}")
@@ -169,10 +180,12 @@ def read_model(name: str, files: list[Path], sizes: Any) -> tuple[nn.Module, dic
     source = {key: value for part in parts for key, value in part.sources().items()}
     precision = half_precision(state) or ("float16" if decoder else "float32")
     facts |= {"dataset_name": name, "resolution": resolution, "channels": channels, "precision": precision}
-    if kind in UNETS:
-        network: Unet | Transformer = build_unet(config, state, upscaling(decoding[0]) if decoding else 1)
-    else:
-        network = build_dit(config, state, resolution)
+    with blamed(network_part.folder):
+        network: Unet | Transformer = (
+            build_unet(config, state, upscaling(decoding[0]) if decoding else 1)
+            if kind in UNETS
+            else build_dit(config, state, resolution)
+        )
     if network.multiple and resolution % network.multiple == 0:
         facts["sizes"] = {"multiple": network.multiple}
     denoiser = network, time, prediction

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archive import blamed
 from clip import ACTIVATIONS, TextEncoder, build_text_encoder
 from diffusers_folder import Component, Folder, read_json
 from state_dict import StateDict, load_strictly
@@ -121,6 +122,11 @@ def projection_of(state: StateDict) -> nn.Linear:
 
 def read_encoder(component: Component) -> tuple[TextEncoder, StateDict]:
     """An encoder, and its entries beside `text_model`."""
+    with blamed(component.folder):
+        return encoder_of(component)
+
+
+def encoder_of(component: Component) -> tuple[TextEncoder, StateDict]:
     config, state = component.config, StateDict(component.weights())
     activation = config.get("hidden_act", "quick_gelu")
     if activation not in ACTIVATIONS:

@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,13 @@ TAKES = {  # the number of sources, where it is not one, and what they are
 }
 
 
+FOREIGN = {  # part of the names in a file -> what it is
+    "lora": "an adapter (LoRA) to another model: not supported",
+    "control_model.": "a control network, no model of its own: not supported",
+    "down_blocks.": "a network of diffusers: give its folder, where config.json says what it is",
+}
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What the weights do not tell; None means as published."""
@@ -75,6 +82,9 @@ def family_of(file: Path) -> str:
     content = load_content(file, weights=False)
     names = list(content) if isinstance(content, dict) else []
     starts = {name.partition(".")[0] for name in names if isinstance(name, str)}
+    for part, what in FOREIGN.items():
+        if any(part in name.lower() for name in names if isinstance(name, str)):
+            raise ValueError(f"{file} holds {what}")
     if isinstance(ema := content.get("ema") if names else None, Record):
         return "edm2" if ema.class_name == "Precond" else "edm"
     if starts & {"cond_stage_model", "conditioner"}:
@@ -235,6 +245,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--use_new_attention_order",
+        dest="new_attention_order",
         type=truth,
         metavar="BOOL",
         help="guided diffusion's option of that name, where a U-Net was trained with another than the published ones",
@@ -262,18 +273,7 @@ def main() -> int:
     if dest and (dest.is_dir() or arguments.dest.endswith("/")):
         dest /= f"{arguments.name}.ts" if arguments.name in inception.NAMES else "denoiser.ts"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-written files are taken away
-    sizes = Sizes(
-        arguments.resolution,
-        arguments.head_channels,
-        arguments.num_heads,
-        arguments.use_new_attention_order,
-        arguments.num_heads_upsample,
-        arguments.condition_head_channels,
-        arguments.scale_factor,
-        arguments.prediction_type,
-        arguments.variant,
-        arguments.family,
-    )
+    sizes = Sizes(**{field.name: getattr(arguments, field.name) for field in fields(Sizes)})
     try:
         if arguments.optimize and (path := dest or registry.model_path(arguments.name)).exists():
             optimize(path, arguments)

@@ -100,7 +100,7 @@ class Transformers(Case):
             ({"activation_fn": "swiglu"}, "activation_fn 'swiglu'"),
             ({"norm_eps": "x"}, "norm_eps 'x'"),
             ({"interpolation_scale": 0}, "interpolation_scale 0"),
-            ({"in_channels": None}, "takes None channels"),
+            ({"in_channels": None}, "in_channels None of the config"),
         ):
             with self.subTest(pattern):
                 self.save("Transformer2DModel", **OLD)
