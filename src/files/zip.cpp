@@ -32,9 +32,12 @@ std::string message_of(int code) {
 zip_t* open_archive(const std::filesystem::path& path, ZipReader::Check check) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
+  EPD_REQUIRE(std::filesystem::status_known(status), "cannot read ", path.string(), ": ", error.message());
   EPD_REQUIRE(std::filesystem::exists(status), "cannot read ", path.string(), ": it does not exist");
   EPD_REQUIRE(std::filesystem::is_regular_file(status), "cannot read ", path.string(), ": it is not a file");
-  EPD_REQUIRE(std::filesystem::file_size(path, error) > 0 && !error, "cannot read ", path.string(), ": it is empty");
+  const auto size = std::filesystem::file_size(path, error);
+  EPD_REQUIRE(!error, "cannot read ", path.string(), ": ", error.message());
+  EPD_REQUIRE(size > 0, "cannot read ", path.string(), ": it is empty");
   int code = 0;
   zip_t* archive = zip_open(path.c_str(), ZIP_RDONLY | (check == ZipReader::Check::kBoth ? ZIP_CHECKCONS : 0), &code);
   if (archive == nullptr && code == ZIP_ER_MEMORY) throw std::bad_alloc();

@@ -153,6 +153,10 @@ TEST(ZipReader, NoDamageCrashesIt) {
 TEST(ZipReader, WhatIsNoArchiveIsSaidToBeNone) {
   const TemporaryFolder folder;
   EXPECT_THAT(error_of([&] { ZipReader(folder / "none.zip"); }), HasSubstr("does not exist"));
+  // What the system refuses to look at may well be there.
+  std::filesystem::create_symlink("loop.zip", folder / "loop.zip");
+  EXPECT_THAT(error_of([&] { ZipReader(folder / "loop.zip"); }), HasSubstr("Too many levels of symbolic links"));
+  EXPECT_THAT(error_of([&] { ZipReader(folder / std::string(300, 'z')); }), HasSubstr("File name too long"));
   EXPECT_THAT(error_of([&] { ZipReader{folder.path()}; }), HasSubstr("not a file"));
   write_file(folder / "empty.zip", "");
   EXPECT_THAT(error_of([&] { ZipReader(folder / "empty.zip"); }), HasSubstr("empty"));
