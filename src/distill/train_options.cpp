@@ -67,6 +67,8 @@ Options options_of(TrainOptions& o) {
            help("exponent of the schedule (polynomial, time_uniform, discrete), shift of flowmatch")
                .decides_result()
                .in(positive()))
+      .add("sigma_min", o.range.min, help(kSigmaMin).decides_result().in(positive()))
+      .add("sigma_max", o.range.max, help(kSigmaMax).decides_result().in(positive()))
       .add("afs", o.afs, help(kAfs).decides_result())
       .add("scale_dir", o.scale_dir,
            help("bound of the learned direction scale: within [1 - scale_dir, 1 + scale_dir]")
