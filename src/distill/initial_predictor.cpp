@@ -46,6 +46,7 @@ MethodOptions start_method(const TrainOptions& o) {
   method.num_steps = o.num_steps;
   method.schedule_type = o.schedule_kind;
   method.schedule_rho = o.schedule_rho;
+  method.range = o.range;
   method.afs = o.afs;
   const auto order = o.max_order_stu ? o.max_order_stu : o.max_order;
   if (order && highest_order(*method.solver) > 0) method.max_order = std::min(*order, highest_order(*method.solver));
@@ -80,8 +81,8 @@ PredictorSpec TrainOptions::initial_predictor(const ModelFacts& facts) const {
   spec.label_dim = facts.label_dim;
   spec.num_steps = num_steps;
   spec.num_points = num_points;
-  const double rho = schedule_rho.value_or(default_rho(schedule_kind, facts));
-  spec.schedule = {schedule_kind, rho, facts.sigma_min, facts.sigma_max};
+  spec.schedule = {schedule_kind, schedule_rho.value_or(default_rho(schedule_kind, facts))};
+  set_range(spec.schedule, range, facts);
   spec.afs = afs;
   spec.guidance_type = guidance_type;
   spec.guidance_rate = guidance_rate;

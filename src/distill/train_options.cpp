@@ -68,6 +68,8 @@ Options options_of(TrainOptions& o) {
                .decides_result()
                .in(positive())
                .otherwise("7; flowmatch: the model's shift"))
+      .add("sigma_min", o.range.min, help(kSigmaMin).decides_result().in(positive()))
+      .add("sigma_max", o.range.max, help(kSigmaMax).decides_result().in(positive()))
       .add("afs", o.afs, help(kAfs).decides_result())
       .add("scale_dir", o.scale_dir,
            help("bound of the learned direction scale: within [1 - scale_dir, 1 + scale_dir]")

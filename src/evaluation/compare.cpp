@@ -91,6 +91,7 @@ Setting open_setting(CompareOptions o, ProcessGroup& group, at::Device device) {
   model.device = device;
   model.precision = o.precision;
   model.engine = o.engine;
+  model.offload = o.offload;
   model.guidance = {o.guidance_type, o.guidance_rate, false};
   model.chunks.chunk = o.chunk;
   o.chunk = model.chunks.chunk = chunk_that_fits(model, {.num_points = kPoints});
@@ -108,6 +109,8 @@ Setting open_setting(CompareOptions o, ProcessGroup& group, at::Device device) {
 
 Method method_of(const Setting& setting, const Contender& contender) {
   MethodOptions method = contender.method;
+  if (method.solver && method.sigmas.empty()) method.range = setting.options.range;
+  if (!method.predictor_path.empty()) method.force_predictor = setting.options.force_predictor;
   if (setting.options.guidance_type != GuidanceKind::kNone) {
     method.guidance_type = setting.options.guidance_type;
     method.guidance_rate = setting.options.guidance_rate;

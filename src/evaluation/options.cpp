@@ -54,7 +54,8 @@ Options options_of(CompareOptions& o) {
   options.add("dataset_name", o.dataset_name, help("model to draw from (demo, cifar10, ...)").decides_result())
       .add("model_path", o.model_path, help(kModelPath).decides_content().reads().as("FILE"))
       .add("precision", o.precision, help(kPrecision).decides_result())
-      .add("engine", o.engine, help(kEngine));
+      .add("engine", o.engine, help(kEngine))
+      .add("offload", o.offload, help("on a GPU: one of the model's networks there at a time, for less memory"));
   options.group("Rows")
       .add("predictors,predictor_path", o.predictors,
            help("predictors: files, folders or experiment numbers; path=name names the row").decides_result().reads())
@@ -68,6 +69,9 @@ Options options_of(CompareOptions& o) {
            help("lists of times for solvers given without a schedule: files, or names in exp/zoo/sigmas")
                .decides_result()
                .as("FILE|NAME"))
+      .add("sigma_min", o.range.min, help(kSigmaMin).decides_result().in(positive()))
+      .add("sigma_max", o.range.max, help(kSigmaMax).decides_result().in(positive()))
+      .add("force_predictor", o.force_predictor, help(kForcePredictor).decides_result())
       .add("nfe", o.nfe, help("NFE (serial evaluations) of the solvers").decides_result())
       .add("extra", o.extra, help("extra rows with their own NFE, solver:order@schedule:rho#nfe").decides_result())
       .add("exact", o.exact, help("reference trajectory, solver:order@schedule:rho#nfe").decides_result());

@@ -43,6 +43,8 @@ void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) 
   require_agreement("num_steps", o.num_steps, spec.num_steps);
   require_agreement("schedule_type", o.schedule_type, spec.schedule.kind, schedule_name);
   require_agreement("schedule_rho", o.schedule_rho, spec.schedule.rho);
+  require_agreement("sigma_min", o.range.min, spec.schedule.sigma_min);
+  require_agreement("sigma_max", o.range.max, spec.schedule.sigma_max);
   require_agreement("afs", o.afs, spec.afs, [](Afs afs) { return name_of(kAfsNames, afs); });
   const auto max_order = spec.plan() ? std::nullopt : spec.parameters().max_order;
   if (max_order) require_agreement("max_order", o.max_order, *max_order);
@@ -54,15 +56,17 @@ void check_against_predictor(const MethodOptions& o, const PredictorSpec& spec) 
   require_known("deis_mode", o.deis_mode, defaults.deis_mode, false, student);
 }
 
-void check_shape(const PredictorSpec& spec, const fs::path& path, const ModelFacts& facts) {
-  const auto require = [&](const char* what, int predictors, int models) {
+void check_shape(const PredictorSpec& spec, const fs::path& path, const ModelFacts& facts, bool force) {
+  const auto require = [&](const char* what, int predictors, int models, const char* way_out = "") {
     EPD_REQUIRE(predictors == models, "predictor ", path.string(), " is for ", spec.dataset_name, " with ", what, " ",
                 predictors, "; the model of ", facts.dataset_name, " has ", models,
-                ": predictor and model do not match");
+                ": predictor and model do not match", way_out);
   };
   require("resolution", spec.resolution, facts.resolution);
   require("channels", spec.channels, facts.channels);
-  require("label_dim", spec.label_dim, facts.label_dim);
+  if (!force) {
+    require("label_dim", spec.label_dim, facts.label_dim, "; --force_predictor uses it all the same");
+  }
   if (spec.dataset_name != facts.dataset_name) {
     log::warning("the predictor was made for ", spec.dataset_name, ", the model is for ", facts.dataset_name);
   }
@@ -88,7 +92,7 @@ GuidanceOptions guidance_for(const MethodOptions& o, const PredictorSpec* spec) 
 Method predictor_method(const MethodOptions& o, NamedPredictor predictor, const ModelFacts& facts) {
   const PredictorSpec& spec = predictor.spec;
   check_against_predictor(o, spec);
-  check_shape(spec, predictor.path, facts);
+  check_shape(spec, predictor.path, facts, o.force_predictor.value_or(false));
   const auto map = make_sigma_map(facts.noise);
   const TimeSteps times = spec.time_steps(map.get());
   auto plan = make_plan(spec, times);
@@ -136,12 +140,11 @@ Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
   const auto* flow = std::get_if<FlowNoise>(&facts.noise);
   if (flow && !o.schedule_type) schedule.kind = ScheduleKind::kFlowMatch;
   schedule.rho = o.schedule_rho.value_or(default_rho(schedule.kind, facts));
-  schedule.sigma_min = facts.sigma_min;
-  schedule.sigma_max = facts.sigma_max;
+  set_range(schedule, o.range, facts);
   const auto map = make_sigma_map(facts.noise);
   const bool listed = !o.sigmas.empty();
-  EPD_REQUIRE_USAGE(!listed || !(o.num_steps || o.schedule_type || o.schedule_rho),
-                    "give --sigmas, or --num_steps and a schedule, not both");
+  EPD_REQUIRE_USAGE(!listed || !(o.num_steps || o.schedule_type || o.schedule_rho || o.range.min || o.range.max),
+                    "give --sigmas, or --num_steps and a schedule with its range, not both");
   const TimeSteps times =
       listed ? read_sigmas(o.sigmas) : make_time_steps(schedule.validated(), o.num_steps.value_or(4), map.get());
   EPD_REQUIRE_USAGE(!flow || times[0] <= 1, "sigmas: expected at most 1 for a flow model, got ", times[0]);
@@ -246,6 +249,16 @@ ModelFacts facts_of(const PredictorSpec& spec) {
   facts.classifier = spec.guidance_type == GuidanceKind::kClassifier;
   facts.guide = spec.guidance_type == GuidanceKind::kAutoguidance;
   return facts;
+}
+
+void set_range(ScheduleOptions& schedule, const SigmaRange& range, const ModelFacts& facts) {
+  schedule.sigma_min = range.min.value_or(facts.sigma_min);
+  schedule.sigma_max = range.max.value_or(facts.sigma_max);
+  EPD_REQUIRE_USAGE(!range.min || *range.min >= facts.sigma_min, "sigma_min: expected at least ", facts.sigma_min,
+                    ", the lowest of the model of ", facts.dataset_name, ", got ", schedule.sigma_min);
+  EPD_REQUIRE_USAGE(!range.max || *range.max <= facts.sigma_max, "sigma_max: expected at most ", facts.sigma_max,
+                    ", the highest of the model of ", facts.dataset_name, ", got ", schedule.sigma_max);
+  schedule.validated();
 }
 
 TimeSteps read_sigmas(const std::string& list) {

@@ -29,6 +29,7 @@ Options options_of(MethodOptions& o) {
   return Options("Solver")
       .add("predictor_path", o.predictor_path,
            help("predictor: file, folder or experiment number").decides_content().reads().as("FILE|NUMBER"))
+      .add("force_predictor", o.force_predictor, help(kForcePredictor).decides_result())
       .add("solver", o.solver, help("classical solver instead of a predictor").decides_result().otherwise("none"))
       .add("plan", o.plan,
            help("plan file (exp/README.md) instead of a predictor or solver").decides_content().reads().as("FILE"))
@@ -44,6 +45,8 @@ Options options_of(MethodOptions& o) {
                .decides_result()
                .in(positive())
                .otherwise(predictors_or("7; flowmatch: the model's shift")))
+      .add("sigma_min", o.range.min, help(kSigmaMin).decides_result().in(positive()))
+      .add("sigma_max", o.range.max, help(kSigmaMax).decides_result().in(positive()))
       .add("sigmas", o.sigmas,
            help("times of a solver instead of a schedule: numbers, a file, or a name in exp/zoo/sigmas")
                .decides_content()
@@ -151,9 +154,10 @@ namespace fs = std::filesystem;
 std::string dataset_for(const SampleOptions& o, const std::optional<NamedPredictor>& predictor) {
   if (!predictor) return o.dataset_name;
   const std::string& own = predictor->spec.dataset_name;
-  EPD_REQUIRE_USAGE(o.dataset_name.empty() || o.dataset_name == own, "dataset_name: the predictor was made for ", own,
-                    ", got ", o.dataset_name);
-  return own;
+  const bool other = !o.dataset_name.empty() && o.dataset_name != own;
+  EPD_REQUIRE_USAGE(!other || o.method.force_predictor.value_or(false), "dataset_name: the predictor was made for ",
+                    own, ", got ", o.dataset_name, "; --force_predictor uses it all the same");
+  return other ? o.dataset_name : own;
 }
 
 void require_pixels(const SampleOptions& o, const ModelFacts& facts) {

@@ -161,7 +161,36 @@ TEST(Method, RefusesAPredictorOfAnotherShapeInOneLineThatNamesBoth) {
   EXPECT_THAT(error, HasSubstr("16"));
   facts = testing::tiny_facts();
   facts.label_dim = 3;
-  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts); }), HasSubstr("label_dim"));
+  const auto other_labels = error_of([&] { method_of(tiny_predictor(), facts); });
+  EXPECT_THAT(other_labels, HasSubstr("label_dim"));
+  EXPECT_THAT(other_labels, HasSubstr("--force_predictor"));
+  MethodOptions force;
+  force.force_predictor = true;
+  EXPECT_EQ(method_of(tiny_predictor(), facts, force).nfe(), 5);
+  facts.channels = 4;
+  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts, force); }), HasSubstr("channels"));
+}
+
+TEST(Method, TakesAnotherRangeWithinTheModels) {
+  const auto facts = testing::tiny_facts();
+  MethodOptions options;
+  options.solver = solver_kind("heun");
+  options.range = {0.5, 20};
+  const auto method = make_method(options, std::nullopt, facts);
+  EXPECT_EQ(method.times[0], 20);
+  EXPECT_EQ(method.times.values().back(), 0.5);
+  const auto refusal = [&](SigmaRange range) {
+    options.range = range;
+    return error_of([&] { make_method(options, std::nullopt, facts); }, 2);
+  };
+  EXPECT_THAT(refusal({{}, 2 * facts.sigma_max}), HasSubstr("sigma_max: expected at most"));
+  EXPECT_THAT(refusal({facts.sigma_min / 2, {}}), HasSubstr("sigma_min: expected at least"));
+  EXPECT_THAT(refusal({20, 0.5}), HasSubstr("sigma range"));
+  options.sigmas = "3,2";
+  EXPECT_THAT(refusal({0.5, {}}), HasSubstr("--sigmas"));
+  MethodOptions beside;
+  beside.range.max = 20;
+  EXPECT_THAT(error_of([&] { method_of(tiny_predictor(), facts, beside); }, 2), HasSubstr("sigma_max"));
 }
 
 TEST(Method, PrefersExplicitTimesToTheSchedule) {

@@ -53,6 +53,7 @@ struct TrainOptions {
   int num_steps = 4, num_points = 2;
   ScheduleKind schedule_kind = ScheduleKind::kPolynomial;
   std::optional<double> schedule_rho;  // none: default_rho
+  SigmaRange range;                    // none: the model's
   Afs afs = Afs::kNo;
   double scale_dir = 0.05, scale_time = 0.05;
   bool fcn = false;

@@ -29,6 +29,8 @@ struct CompareOptions {
   std::vector<std::string> solvers;         // as read_contender reads them
   std::vector<ScheduleKind> schedules;      // for solvers that name none: a row each
   std::vector<std::string> sigmas;          // lists of times, likewise: files, or names in exp/zoo/sigmas
+  SigmaRange range;                         // of the solvers' schedules; the model's
+  bool force_predictor = false;             // predictors of other models of the same shape too
   std::vector<int> nfe{5};                  // of the solvers
   std::vector<std::string> extra;           // "solver:order@schedule#nfe": further rows
   std::string exact = "dpmpp:3@logsnr#40";  // the fine trajectory
@@ -43,6 +45,7 @@ struct CompareOptions {
   double guidance_rate = 1;
   Precision precision = Precision::kAuto;
   Engine engine = Engine::kAuto;
+  bool offload = false;     // on a GPU: one of the model's networks there at a time
   int picture_images = 12;  // images of each row in compare.png
   int picture_rows = 8;     // rows in compare.png; 0: all
   std::filesystem::path outdir = "samples/compare";

@@ -54,6 +54,10 @@ namespace epd::option_help {
 inline constexpr const char* kModelPath = "model file, denoiser.ts (default: the model of --dataset_name)";
 inline constexpr const char* kDetector = "feature network (default: inception; for demo, its own network)";
 inline constexpr const char* kSchedule = "time schedule";
+inline constexpr const char* kSigmaMin = "lowest time of the schedule (default: the model's)";
+inline constexpr const char* kSigmaMax = "highest time of the schedule, where the images begin (default: the model's)";
+inline constexpr const char* kForcePredictor =
+    "use a predictor that was trained for another model or condition, if its images have the same shape";
 inline constexpr const char* kAfs =
     "analytical first step: x / sqrt(1 + t^2) (True) or the data mean (mean) replaces the first evaluation";
 inline constexpr const char* kGuidance =

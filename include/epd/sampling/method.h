@@ -15,11 +15,13 @@ namespace epd {
 /// What the user says of the method. Unset means: what the predictor says, or without one the value in the comment.
 struct MethodOptions {
   std::string predictor_path;  // a predictor.json, its folder, or an experiment number; else `solver` or `plan`
-  std::string plan;            // a plan file
+  std::optional<bool> force_predictor;  // also one of another model of the same shape, whatever its labels are
+  std::string plan;                     // a plan file
   std::optional<SolverKind> solver;
   std::optional<int> num_steps;               // 4
   std::optional<ScheduleKind> schedule_type;  // polynomial
   std::optional<double> schedule_rho;         // 7
+  SigmaRange range;                           // the model's
   std::string sigmas;                         // the times themselves, as read_sigmas reads them
   std::optional<Afs> afs;                     // none
   // Of classical solvers alone.
@@ -80,6 +82,10 @@ struct Method {
 /// Throws UsageError for options that do not fit together, with the predictor or with the model (no noise table for
 /// `discrete`, no classifier for `cg`), Error for a predictor of another model's shape.
 Method make_method(const MethodOptions& options, std::optional<NamedPredictor> predictor, const ModelFacts& facts);
+
+/// The schedule with these ends, else the model's. Throws UsageError for ends beyond the model's, or the wrong way
+/// round.
+void set_range(ScheduleOptions& schedule, const SigmaRange& range, const ModelFacts& facts);
 
 /// Noise levels as the user lists them: numbers with commas, blanks or newlines between them, a file of such (what
 /// follows # is a comment), or NAME for exp/zoo/sigmas/NAME.txt. Throws UsageError for a word that is not a number,

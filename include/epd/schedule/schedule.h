@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,11 @@ struct ScheduleOptions {
 
   /// *this, or throws UsageError naming the field, its value and its bound.
   const ScheduleOptions& validated() const;
+};
+
+/// The ends of a schedule where they are not the model's own.
+struct SigmaRange {
+  std::optional<double> min, max;
 };
 
 /// N = num_steps noise levels from sigma_max down to sigma_min, in float64 (method.md "Schedules"; EDM eq. 5 for
