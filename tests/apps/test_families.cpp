@@ -66,7 +66,7 @@ class ByHand {
 
   at::Tensor image(std::uint64_t seed, const std::string& prompt) {
     const at::NoGradGuard no_grad;
-    const auto [latents, labels] = seed_noise({seed}, model_.facts(), at::kCPU);
+    const auto [latents, labels, streams] = seed_noise({seed}, model_.facts(), at::kCPU);
     condition_ =
         model_.facts().text ? Condition{states(prompt), states(""), {}} : label_condition(labels, model_.facts());
     const auto map = make_sigma_map(model_.facts().noise);

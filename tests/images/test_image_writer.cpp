@@ -190,6 +190,17 @@ TEST(ImageWriter, WithoutFinishNoArchiveAppears) {
   EXPECT_EQ(folder.count(), 0u);
 }
 
+/// Waits until a file without a hidden name stands in the folder.
+void wait_for_a_file_in(const std::filesystem::path& folder) {
+  for (int tenths = 0; tenths < 600; ++tenths) {
+    std::error_code none_yet;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, none_yet)) {
+      if (!entry.path().filename().string().starts_with('.')) return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
 TEST(ImageWriter, AKilledProcessLeavesWholePicturesUnderFinalNames) {
   const TemporaryFolder folder;
   for (int trial = 0; trial < 5; ++trial) {
@@ -198,6 +209,7 @@ TEST(ImageWriter, AKilledProcessLeavesWholePicturesUnderFinalNames) {
       ImageWriter writer(folder_sink(folder / "out"), {2, 8});
       for (int i = 0;; ++i) writer.push(name_of(i % 100), noise(64, 64, 3, 1));
     }
+    if (trial == 0) wait_for_a_file_in(folder / "out");
     std::this_thread::sleep_for(std::chrono::milliseconds(30 + 10 * trial));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);

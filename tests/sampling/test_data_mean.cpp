@@ -102,7 +102,7 @@ TEST_F(DataMean, StandsForTheFirstEvaluationOfEverySolver) {
     EXPECT_EQ(method.nfe(), 3 * info_of(kind).evaluations - 1) << name;
     const std::shared_ptr<const Conditions> conditions = make_conditions(model.model, path(), {});
     const auto drawn = Sampler(model, conditions, method.plan, method.times[0], {}).draw({1, 2});
-    const auto [latents, labels] = seed_noise({1, 2}, model.facts(), at::kCPU);
+    const auto [latents, labels, streams] = seed_noise({1, 2}, model.facts(), at::kCPU);
     auto condition = label_condition(labels, model.facts());
     condition.mean = mean_of_labels(model, {labels[0].item<std::int64_t>(), labels[1].item<std::int64_t>()});
     const auto expected = execute(method.plan, *model.denoiser, condition, start_state(latents, method.times[0]));
