@@ -21,7 +21,7 @@ EPD: few-step sampling of diffusion models with learned parallel directions.
   ./launch.sh check  [LAUNCH] OPTIONS     test this machine on the demo model: PASS or FAIL, line by line, with the numbers
   ./launch.sh model NAME [OPTIONS]        download and export a model (--help); also done at first use
   ./launch.sh fetch NAME [checkpoints|statistics|captions]   download the files of a model without exporting it
-  ./launch.sh import FILE... [OPTIONS]    convert predictors of EPD, DyWeight, EPD-Solver++, NeuralSolver (--help)
+  ./launch.sh import FILE... [OPTIONS]    convert predictors of EPD, DyWeight, AdaSDE, EPD-Solver++, NeuralSolver (--help)
   ./launch.sh clean                       remove the build
 
 LAUNCH, as torchrun takes them:
