@@ -75,6 +75,8 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
         beta_start: float = 0.0001,
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
+        trained_betas: list | None = None,
+        rescale_betas_zero_snr: bool = False,
         prediction_type: str | None = None,
         mean: list | None = None,
     ):
@@ -91,22 +93,33 @@ class PlanScheduler(SchedulerMixin, ConfigMixin):
             if "evaluate" in step
             for state, level, image in zip(step["states"], step["sigmas"], step["evaluate"])
         ]
-        self.log_alpha = self._log_alpha(num_train_timesteps, beta_start, beta_end, beta_schedule)
+        betas = trained_betas or self._betas(num_train_timesteps, beta_start, beta_end, beta_schedule)
+        self.log_alpha = self._log_alpha(torch.as_tensor(betas, dtype=torch.float64), rescale_betas_zero_snr)
         if not self.points or any("noise" in step for step in plan["instructions"][: self.points[0][0]]):
             raise ValueError("PlanScheduler: a plan that does not begin with an evaluation of its noise")
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32)
         self.set_timesteps()
 
     @staticmethod
-    def _log_alpha(count, start, end, kind):
-        """ln alpha at the network's timesteps 0, 1, ..., of x = alpha (x_0 + sigma e)."""
+    def _betas(count, start, end, kind):
         if kind == "scaled_linear":
-            betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
-        elif kind == "linear":
-            betas = torch.linspace(start, end, count, dtype=torch.float64)
-        else:
-            raise ValueError(f"PlanScheduler: beta_schedule {kind!r} is not known")
-        return (1 - betas).log().cumsum(0) / 2
+            return torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
+        if kind == "linear":
+            return torch.linspace(start, end, count, dtype=torch.float64)
+        if kind == "squaredcos_cap_v2":
+            bar = [math.cos((n / count + 0.008) / 1.008 * math.pi / 2) ** 2 for n in range(count + 1)]
+            return [min(1 - after / before, 0.999) for before, after in zip(bar, bar[1:])]
+        raise ValueError(f"PlanScheduler: beta_schedule {kind!r} is not known")
+
+    @staticmethod
+    def _log_alpha(betas, zero_snr):
+        """ln alpha at the network's timesteps 0, 1, ..., of x = alpha (x_0 + sigma e)."""
+        table = (1 - betas).cumprod(0)
+        if zero_snr:  # Lin et al. 2024, algorithm 1; in place of no signal at all next to none
+            root = table.sqrt()
+            table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+            table[-1] = 2.0**-24 if table[-2] > 2.0**-24 else table[-2] / 2
+        return table.log() / 2
 
     def _timestep(self, level):
         """What the network is told of a level: linear in ln alpha between its timesteps, and beyond their ends."""

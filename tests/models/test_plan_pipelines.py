@@ -1,14 +1,19 @@
-"""Plans of the zoo in diffusers' pipelines of the models that they are for, with small random networks.
+"""Plans of the zoo in diffusers' pipelines of the models that they are for, with small random networks; and a plan that
+is learned for a pipeline of one's own, from its folder and back into it.
 
-python run.py diffusers test_plan_pipelines.py        needs transformers, too
+python run.py diffusers test_plan_pipelines.py SAMPLE        needs transformers, too
 """
 
 import importlib.util
 import json
+import subprocess
 import sys
+import tempfile
 import unittest
+from pathlib import Path
 
 import diffusers
+import numpy as np
 import torch
 
 from zoo_support import ZOO, plan_of
@@ -105,6 +110,52 @@ class TextPipelines(unittest.TestCase):
         self.check(
             flux, "dyweight/flux-512-7", denoise_flux, packed, **one, guidance_scale=3.5, height=size, width=size
         )
+
+
+class AModelOfOnesOwn(unittest.TestCase):
+    def run_program(self, *command):
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def check(self, unet, scheduler, place):
+        """From the pipeline's folder to a learned plan, and back into the pipeline: the images are those of sample."""
+        programs, export = Path(sys.argv[1]).parent, Path(grids.__file__).parent / "export.py"
+        folder, file, exp, plan = (place / name for name in ("pipeline", "model.ts", "exp", "plan.json"))
+        diffusers.DDIMPipeline(unet, scheduler).save_pretrained(folder)
+        self.run_program(sys.executable, export, "my-model", "--source", folder, "--dest", file)
+        model = ["--model_path", file, "--device", "cpu", "--chunk", 2]
+        self.run_program(
+            programs / "train", "--dataset_name=my-model", *model, "--sampler_stu=ns", "--num_steps=4", "--M=2",
+            "--total_kimg=0.016", "--batch=4", "--val_images=4", "--loss_metric=l2", "--outdir", exp,
+        )  # fmt: skip
+        learned = [programs / "sample", *model, "--predictor_path", next(exp.iterdir())]
+        plan.write_text(self.run_program(*learned, "--explain", "--json"))
+        self.run_program(*learned, "--seeds=0-1", "--save_inters=True", "--outdir", place / "images")
+        states = np.stack([np.load(path) for path in sorted((place / "images").glob("inters/*/*.npy"))])
+        first, last = torch.from_numpy(states)[:, 0], torch.from_numpy(states)[:, -1]
+
+        own = diffusers.DDIMPipeline.from_pretrained(folder)
+        steps = PlanScheduler.from_config(own.scheduler.config, plan=str(plan))
+        pipeline, made = diffusers.ConsistencyModelPipeline(unet=own.unet, scheduler=steps), []
+        pipeline.set_progress_bar_config(disable=True)
+        latents = first / json.loads(plan.read_text())["times"][0]
+        pipeline(batch_size=2, latents=latents, output_type="pt", callback=lambda _step, _time, x: made.append(x))
+        self.assertLess(float((made[-1] - last).abs().max() / last.abs().max()), TOLERANCE)
+
+    def test_a_plan_learned_from_its_folder_goes_back_into_its_pipeline(self):
+        torch.manual_seed(4)
+        unet = diffusers.UNet2DModel(
+            sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+        for settings in (
+            dict(prediction_type="v_prediction", rescale_betas_zero_snr=True),
+            dict(beta_schedule="squaredcos_cap_v2"),
+            dict(prediction_type="sample", trained_betas=[0.001 + 0.0002 * n for n in range(100)]),
+        ):
+            with self.subTest(settings), tempfile.TemporaryDirectory() as place:
+                self.check(unet, diffusers.DDIMScheduler(**settings), Path(place))
 
 
 if __name__ == "__main__":
