@@ -1,14 +1,16 @@
 """EDM2, DiT and SiT against the original programs (goldens: tests/golden/models/make_transformer_goldens.py)."""
 
 import argparse
-import pickle
+import json
+import re
+import shutil
 import unittest
 from pathlib import Path
 
 import torch
 
 import latent_support
-from pixel_support import Golden, ModelTest, Pickled, persistent, write_pickle
+from pixel_support import Golden, ModelTest
 from pixel_support import inputs as states
 
 # isort: split
@@ -18,7 +20,7 @@ import edm2
 import sit
 from export import Sizes
 from safe_load import make_record
-from state_dict import StateDict, state_of
+from state_dict import StateDict
 
 
 def golden_of(name):
@@ -178,6 +180,42 @@ class Transformers(TransformerTest):
             self.assert_close(model.decode(z), model.first_stage(z / 0.18215))
             self.assertEqual(facts["latent"], {"image_resolution": 64, "image_channels": 3})
 
+    def test_the_autoencoder_may_be_what_diffusers_saved(self):
+        renames = (
+            (r"mid\.block_(\d)", lambda found: f"mid_block.resnets.{int(found[1]) - 1}"),
+            (r"mid\.attn_1", "mid_block.attentions.0"),
+            (r"(?<=attentions\.0\.)(q|k|v)\.", r"to_\1."),
+            (r"(?<=attentions\.0\.)proj_out", "to_out.0"),
+            (r"(?<=attentions\.0\.)norm", "group_norm"),
+            (r"nin_shortcut", "conv_shortcut"),
+            (r"norm_out", "conv_norm_out"),
+            (r"\.upsample\.", ".upsamplers.0."),
+            (r"up\.(\d)\.block", lambda found: f"up_blocks.{levels - 1 - int(found[1])}.resnets"),
+            (r"up\.(\d)\.", lambda found: f"up_blocks.{levels - 1 - int(found[1])}."),
+        )
+        state = StateDict(latent_support.Golden("sd").state).under("first_stage_model")
+        levels, renamed = state.under("decoder.up").count(), {}
+        for name, value in state.entries.items():
+            for pattern, new in renames if name.startswith("decoder.") else ():
+                name = re.sub(pattern, new, name)
+            renamed[name] = value
+        folder = self.folder / "sd-vae"
+        folder.mkdir()
+        file = self.saved("sd-vae/diffusion_pytorch_model", renamed).rename(folder / "diffusion_pytorch_model.bin")
+        alone = Path(shutil.copy(file, self.folder))
+        blocks = ["UpDecoderBlock2D"] * levels
+        (folder / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", "up_block_types": blocks}))
+        weights, z = self.saved("dit", golden_of("dit").weights()), torch.randn(1, 4, 16, 16)
+        wanted = self.model("dit")[0].decode(z)
+        for files in ([weights, folder], [folder, weights], [weights, file], [weights, alone]):
+            model, facts = dit.read_model("dit", files, Sizes(num_heads=6))
+            self.assert_close(model.eval().decode(z), wanted, 0)
+            self.assertEqual(set(facts["source"]), {"dit.pt", "diffusion_pytorch_model.bin"})
+        del renamed["decoder.conv_out.bias"]
+        torch.save(renamed, file)
+        with self.assertRaisesRegex(ValueError, "sd-vae: .*lacks "):
+            dit.read_model("dit", [weights, folder], Sizes(num_heads=6))
+
     def test_training_checkpoints_give_their_averages_and_say_what_they_were_trained_for(self):
         golden, decoder = golden_of("sit"), self.decoder()
         whole = {"model": {}, "ema": golden.weights(), "opt": {}}
@@ -210,101 +248,6 @@ class Transformers(TransformerTest):
         ):
             with self.subTest(pattern), self.assertRaisesRegex(ValueError, pattern):
                 self.model("dit", sizes=sizes)
-
-
-class Hostile(TransformerTest):
-    """Through the command, with files: one line that names the weight and the file, and nothing left behind."""
-
-    WEIGHTS = (  # what becomes of a weight -> what is said of it
-        (lambda _: None, "lacks "),
-        (lambda w: w[None, None], "is "),
-        (lambda w: torch.cat([w, w]), "is "),
-        (lambda w: w.long(), "is of int64, not floating-point"),
-        (lambda w: w.to(torch.complex64), "is of complex64, not floating-point"),
-        (lambda w: torch.full_like(w, torch.nan), "values that are not finite"),
-        (lambda w: torch.cat([w[:-1], w[-1:] / 0]), "of [0-9]+ values that are not finite"),
-    )
-
-    def edm2_file(self, name, golden="pixel", **changes):
-        """A pickle of EDM2 with these weights changed."""
-        record = golden_of(f"edm2_{golden}").pickled()["ema"].state
-        unet = record["_modules"]["unet"]
-        weights = {key: value for key, value in (state_of(unet) | changes).items() if value is not None}
-        inner = persistent("UNet", {"_init_kwargs": unet.state["_init_kwargs"], "_parameters": weights})
-        outer = persistent("Precond", record | {"_modules": {"unet": inner}})
-        return write_pickle({"ema": outer}, self.folder / f"{name}.pkl")
-
-    def assert_weights_are_checked(self, weights, saved, *names):
-        """`saved` writes a file with changed weights, and exports; `names` are weights of this state dict."""
-        for name in names:
-            for change, said in self.WEIGHTS:
-                file, line = saved({name: change(weights[name])})
-                with self.subTest(name, said=said):
-                    self.assertRegex(
-                        line, f"{file.name}: .*" + (said + name if said == "lacks " else f"{name} .*{said}")
-                    )
-        file, line = saved({"more.weight": torch.ones(2, 2)})
-        self.assertRegex(line, f"{file.name}: .*surplus more.weight")
-
-    def test_weights_of_transformers(self):
-        weights, decoder = golden_of("dit").weights(), self.decoder()
-        for family in ("dit", "sit"):
-
-            def saved(changes, family=family):
-                kept = {key: value for key, value in (weights | changes).items() if value is not None}
-                file = self.saved(family, kept)
-                return file, self.refused("own", "--source", file, decoder, "--family", family, "--num_heads", 6)
-
-            names = "blocks.1.attn.qkv.weight", "t_embedder.mlp.2.weight", "final_layer.linear.bias"
-            self.assert_weights_are_checked(weights, saved, *names)
-
-    def test_weights_of_edm2(self):
-        weights = state_of(golden_of("edm2_pixel").pickled()["ema"].state["_modules"]["unet"])
-
-        def saved(changes):
-            file = self.edm2_file("net", **changes)
-            return file, self.refused("own", "--source", file)
-
-        self.assert_weights_are_checked(weights, saved, "enc.16x16_conv.weight", "emb_noise.weight", "out_conv.weight")
-        for name in ("out_gain", "emb_fourier.freqs"):
-            self.assertRegex(saved({name: weights[name] * torch.nan})[1], f"net.pkl: {name} .* not finite")
-
-    def test_weights_of_the_decoder(self):
-        weights = StateDict(latent_support.Golden("sd").state).under("first_stage_model").entries
-        model = self.saved("dit", golden_of("dit").weights())
-
-        def saved(changes):
-            kept = {key: value for key, value in (weights | changes).items() if value is not None}
-            file = self.saved("vae", kept)
-            return file, self.refused("own", "--source", model, file, "--family", "dit", "--num_heads", 6)
-
-        self.assert_weights_are_checked(weights, saved, "decoder.mid.block_1.conv1.weight", "post_quant_conv.bias")
-
-    def test_files_that_are_something_else(self):
-        golden, decoder = golden_of("dit"), self.decoder()
-        dit_file, edm2_file = self.saved("dit", golden.weights()), self.edm2_file("net")
-        cut, page, wild = (self.folder / name for name in ("cut", "page", "wild"))
-        page.write_text("<!DOCTYPE html><html></html>")
-        wild.write_bytes(pickle.dumps({"ema": Pickled("os", "getcwd"), "x_embedder.proj.weight": torch.ones(1)}))
-        edm1 = write_pickle({"ema": persistent("EDMPrecond", {})}, self.folder / "edm1.pkl")
-        for family, good, more in (("dit", dit_file, [decoder]), ("sit", dit_file, [decoder]), ("edm2", edm2_file, [])):
-            cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-            other = edm2_file if family != "edm2" else dit_file
-            for file, said in (
-                (cut, "damaged or not a checkpoint"),
-                (page, "a web page"),
-                (wild, "calls .*getcwd"),
-                (other, "expected "),
-                (edm1, "expected "),
-                (decoder, "x_embedder|Precond"),
-            ):
-                with self.subTest(family, file=file.name):
-                    line = self.refused("own", "--source", file, *more, "--family", family, "--num_heads", 6)
-                    self.assertRegex(line, f"{file.name}: .*{said}")
-        for file, said in ((page, "a web page"), (wild, "calls"), (edm2_file, "expected a state dict")):
-            with self.subTest("decoder", file=file.name):
-                line = self.refused("own", "--source", dit_file, file, "--family", "dit", "--num_heads", 6)
-                self.assertRegex(line, f"{file.name}: .*{said}")
 
 
 if __name__ == "__main__":
