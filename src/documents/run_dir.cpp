@@ -20,7 +20,7 @@ bool is_digits(const std::string& s) {
   return !s.empty() && std::all_of(s.begin(), s.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
-/// The number of a run folder's name, or -1. A process killed while it named its run leaves the number alone.
+/// The number of a run folder's name, or -1.
 int run_number(const std::string& name) {
   const bool is_run = name.size() == 5 || (name.size() > 6 && name[5] == '-');
   return is_run && is_digits(name.substr(0, 5)) ? std::stoi(name.substr(0, 5)) : -1;
@@ -34,8 +34,12 @@ fs::path find_number(const std::string& digits, const fs::path& parent) {
   std::error_code error;
   for (fs::directory_iterator entry(parent, error), end; !error && entry != end; entry.increment(error)) {
     std::error_code unreadable;
-    const bool matches = run_number(entry->path().filename().string()) == std::stoi(digits);
-    if (matches && entry->is_directory(unreadable)) found.push_back(entry->path());
+    const auto name = entry->path().filename().string();
+    // A process killed while it named its run leaves the number alone, and the run's first state.
+    const bool is_run = name.size() > 5 || fs::exists(entry->path() / "state.bin", unreadable);
+    if (run_number(name) == std::stoi(digits) && is_run && entry->is_directory(unreadable)) {
+      found.push_back(entry->path());
+    }
   }
   EPD_REQUIRE(!error, "cannot list ", parent.string(), ": ", error.message());
   std::sort(found.begin(), found.end());
