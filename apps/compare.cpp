@@ -60,7 +60,6 @@ int main(int argc, char** argv) {
   keep_freed_memory();
   CompareOptions options;
   options.seeds = parse_seeds("0-511");
-  options.schedules = {ScheduleKind::kTimeUniform, ScheduleKind::kPolynomial, ScheduleKind::kLogSnr};
   cli::Common common;
   cli::Program program{"compare",
                        "Compare solvers and predictors on one model: quality against evaluations",

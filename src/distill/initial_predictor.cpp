@@ -81,8 +81,7 @@ PredictorSpec TrainOptions::initial_predictor(const ModelFacts& facts) const {
   spec.label_dim = facts.label_dim;
   spec.num_steps = num_steps;
   spec.num_points = num_points;
-  spec.schedule = {schedule_kind, schedule_rho.value_or(default_rho(schedule_kind, facts))};
-  set_range(spec.schedule, range, facts);
+  spec.schedule = schedule_for(facts, schedule_kind, schedule_rho, range);
   spec.afs = afs;
   spec.guidance_type = guidance_type;
   spec.guidance_rate = guidance_rate;

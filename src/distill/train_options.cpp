@@ -62,7 +62,8 @@ Options options_of(TrainOptions& o) {
                .decides_result()
                .in(between(ScheduleOptions::kMinSteps, ScheduleOptions::kMaxSteps)))
       .add("num_points", o.num_points, help("parallel points K per step").decides_result().in(between(1, 64)))
-      .add("schedule_type", o.schedule_kind, help(kSchedule).decides_result())
+      .add("schedule_type", o.schedule_kind,
+           help(kSchedule).decides_result().otherwise("polynomial; flow models: flowmatch"))
       .add("schedule_rho", o.schedule_rho,
            help("exponent of the schedule (polynomial, time_uniform, discrete), shift of flowmatch")
                .decides_result()

@@ -46,13 +46,16 @@ std::vector<Contender> contenders(const CompareOptions& o, const ModelFacts& fac
       if (solver.find('@') == std::string::npos) all.push_back(listed_contender(solver, sigmas));
     }
   }
+  auto schedules = o.schedules;
+  if (schedules.empty() && std::holds_alternative<FlowNoise>(facts.noise)) schedules = {ScheduleKind::kFlowMatch};
+  if (schedules.empty()) schedules = {ScheduleKind::kTimeUniform, ScheduleKind::kPolynomial, ScheduleKind::kLogSnr};
   for (const int nfe : o.nfe) {
     for (const auto& solver : o.solvers) {
       if (solver.find('@') != std::string::npos) {
         all.push_back(read_contender(solver, nfe, ScheduleKind::kPolynomial));
         continue;
       }
-      for (const auto schedule : o.schedules) all.push_back(read_contender(solver, nfe, schedule));
+      for (const auto schedule : schedules) all.push_back(read_contender(solver, nfe, schedule));
     }
   }
   for (const auto& row : o.extra) all.push_back(with_nfe(row, ScheduleKind::kPolynomial));

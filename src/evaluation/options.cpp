@@ -64,7 +64,10 @@ Options options_of(CompareOptions& o) {
       .add("zoo", o.zoo, help("all shipped predictors that were made for the model, exp/zoo included").decides_result())
       .add("solvers", o.solvers,
            help("classical solvers, solver:order@schedule:rho; only the solver is required").decides_result())
-      .add("schedules", o.schedules, help("time schedules for solvers given without one").decides_result())
+      .add("schedules", o.schedules,
+           help("time schedules for solvers given without one")
+               .decides_result()
+               .otherwise("time_uniform polynomial logsnr; flow models: flowmatch"))
       .add("sigmas", o.sigmas,
            help("lists of times for solvers given without a schedule: files, or names in exp/zoo/sigmas")
                .decides_result()

@@ -135,18 +135,14 @@ SolverOptions baseline_options(const MethodOptions& o, Clock clock) {
 
 Method baseline_method(const MethodOptions& o, const ModelFacts& facts) {
   const auto solver = baseline_options(o, clock_of(facts.noise));
-  ScheduleOptions schedule;
-  schedule.kind = o.schedule_type.value_or(schedule.kind);
-  const auto* flow = std::get_if<FlowNoise>(&facts.noise);
-  if (flow && !o.schedule_type) schedule.kind = ScheduleKind::kFlowMatch;
-  schedule.rho = o.schedule_rho.value_or(default_rho(schedule.kind, facts));
-  set_range(schedule, o.range, facts);
+  const auto schedule = schedule_for(facts, o.schedule_type, o.schedule_rho, o.range);
   const auto map = make_sigma_map(facts.noise);
   const bool listed = !o.sigmas.empty();
   EPD_REQUIRE_USAGE(!listed || !(o.num_steps || o.schedule_type || o.schedule_rho || o.range.min || o.range.max),
                     "give --sigmas, or --num_steps and a schedule with its range, not both");
   const TimeSteps times =
-      listed ? read_sigmas(o.sigmas) : make_time_steps(schedule.validated(), o.num_steps.value_or(4), map.get());
+      listed ? read_sigmas(o.sigmas) : make_time_steps(schedule, o.num_steps.value_or(4), map.get());
+  const bool flow = std::holds_alternative<FlowNoise>(facts.noise);
   EPD_REQUIRE_USAGE(!flow || times[0] <= 1, "sigmas: expected at most 1 for a flow model, got ", times[0]);
   return {.solver = name_of(kSolverNames, solver.kind),
           .predictor = {},
@@ -185,12 +181,6 @@ Method plan_method(const MethodOptions& o, const ModelFacts& facts) {
 }
 
 }  // namespace
-
-double default_rho(ScheduleKind kind, const ModelFacts& facts) {
-  if (kind != ScheduleKind::kFlowMatch) return ScheduleOptions{}.rho;
-  const auto* flow = std::get_if<FlowNoise>(&facts.noise);
-  return flow ? flow->shift : 1;
-}
 
 std::optional<NamedPredictor> find_method_predictor(const MethodOptions& options) {
   const bool has_predictor = !options.predictor_path.empty();
@@ -251,14 +241,20 @@ ModelFacts facts_of(const PredictorSpec& spec) {
   return facts;
 }
 
-void set_range(ScheduleOptions& schedule, const SigmaRange& range, const ModelFacts& facts) {
+ScheduleOptions schedule_for(const ModelFacts& facts, std::optional<ScheduleKind> kind, std::optional<double> rho,
+                             const SigmaRange& range) {
+  const auto* flow = std::get_if<FlowNoise>(&facts.noise);
+  ScheduleOptions schedule;
+  schedule.kind = kind.value_or(flow ? ScheduleKind::kFlowMatch : schedule.kind);
+  if (schedule.kind == ScheduleKind::kFlowMatch) schedule.rho = flow ? flow->shift : 1;
+  schedule.rho = rho.value_or(schedule.rho);
   schedule.sigma_min = range.min.value_or(facts.sigma_min);
   schedule.sigma_max = range.max.value_or(facts.sigma_max);
   EPD_REQUIRE_USAGE(!range.min || *range.min >= facts.sigma_min, "sigma_min: expected at least ", facts.sigma_min,
                     ", the lowest of the model of ", facts.dataset_name, ", got ", schedule.sigma_min);
   EPD_REQUIRE_USAGE(!range.max || *range.max <= facts.sigma_max, "sigma_max: expected at most ", facts.sigma_max,
                     ", the highest of the model of ", facts.dataset_name, ", got ", schedule.sigma_max);
-  schedule.validated();
+  return schedule.validated();
 }
 
 TimeSteps read_sigmas(const std::string& list) {

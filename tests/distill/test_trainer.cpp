@@ -299,7 +299,10 @@ TEST(TrainOptions, AFlowsScheduleHasTheModelsShiftUnlessAnotherIsGiven) {
     options.student = student;
     options.afs = Afs::kNo;
     options.schedule_rho.reset();
+    options.schedule_kind.reset();
+    EXPECT_EQ(options.initial_predictor(edm).schedule.kind, ScheduleKind::kPolynomial);
     EXPECT_EQ(options.initial_predictor(edm).schedule.rho, 7);
+    EXPECT_EQ(options.initial_predictor(flow).schedule.kind, ScheduleKind::kFlowMatch);
     options.schedule_kind = ScheduleKind::kFlowMatch;
     const auto of_model = options.initial_predictor(flow);
     EXPECT_EQ(of_model.schedule.rho, 3.5);

@@ -58,6 +58,27 @@ class CompareProgram : public ::testing::Test {
   test::TemporaryFolder folder_, logs_;
 };
 
+TEST_F(CompareProgram, TakesTheUsualSchedulesOfTheModelWhereNoneIsNamed) {
+  testing::TinyModelOptions flow;
+  flow.facts.noise = FlowNoise{3};
+  flow.facts.sigma_min = 0.001;
+  flow.facts.sigma_max = 1;
+  testing::make_tiny_model(folder_ / "flow.ts", flow);
+  for (const auto& [file, exact, expected] :
+       {std::tuple("flow.ts", "euler@flowmatch#6", std::vector<std::string>{"flowmatch 3"}),
+        std::tuple("denoiser.ts", "euler@polynomial#6",
+                   std::vector<std::string>{"time_uniform", "polynomial 7", "logsnr"})}) {
+    auto line = command(std::string("of ") + file, {"--nfe", "2", "--exact", exact});
+    line.erase(std::ranges::find(line, "--schedules"), std::ranges::find(line, "--extra") + 2);
+    *(std::ranges::find(line, "--model_path") + 1) = (folder_ / file).string();
+    const auto ended = test::Child(line, {}, logs_.path().string()).wait(120s);
+    ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+    const auto found = rows(std::string("of ") + file);
+    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(found.at(i).at("schedule"), expected[i]);
+    EXPECT_EQ(found.size(), expected.size() + 1);
+  }
+}
+
 TEST_F(CompareProgram, LeavesOutImagesThatAreNotFiniteWhereItIsAskedToAndElseStops) {
   testing::TinyModelOptions model;
   model.facts.condition = ConditionKind::kLabel;

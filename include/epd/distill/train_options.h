@@ -51,9 +51,9 @@ struct TrainOptions {
   // The student.
   StudentKind student = StudentKind::kEpd;
   int num_steps = 4, num_points = 2;
-  ScheduleKind schedule_kind = ScheduleKind::kPolynomial;
-  std::optional<double> schedule_rho;  // none: default_rho
-  SigmaRange range;                    // none: the model's
+  std::optional<ScheduleKind> schedule_kind;  // as schedule_for says, and the next two
+  std::optional<double> schedule_rho;
+  SigmaRange range;
   Afs afs = Afs::kNo;
   double scale_dir = 0.05, scale_time = 0.05;
   bool fcn = false;

@@ -23,16 +23,16 @@ namespace epd {
 /// a fine trajectory gives, and against the data.
 struct CompareOptions {
   std::string dataset_name, model_path;
-  std::vector<std::string> predictors;      // as predictor_contender reads them
-  std::vector<std::string> plans;           // plan files; "path=name" gives a name in the table
-  bool zoo = false;                         // all shipped predictors that fit the model
-  std::vector<std::string> solvers;         // as read_contender reads them
-  std::vector<ScheduleKind> schedules;      // for solvers that name none: a row each
-  std::vector<std::string> sigmas;          // lists of times, likewise: files, or names in exp/zoo/sigmas
-  SigmaRange range;                         // of the solvers' schedules; the model's
-  bool force_predictor = false;             // predictors of other models of the same shape too
-  std::vector<int> nfe{5};                  // of the solvers
-  std::vector<std::string> extra;           // "solver:order@schedule#nfe": further rows
+  std::vector<std::string> predictors;  // as predictor_contender reads them
+  std::vector<std::string> plans;       // plan files; "path=name" gives a name in the table
+  bool zoo = false;                     // all shipped predictors that fit the model
+  std::vector<std::string> solvers;     // as read_contender reads them
+  std::vector<ScheduleKind> schedules;  // for solvers that name none, a row each; empty: the usual ones of the model
+  std::vector<std::string> sigmas;      // lists of times, likewise: files, or names in exp/zoo/sigmas
+  SigmaRange range;                     // of the solvers' schedules; the model's
+  bool force_predictor = false;         // predictors of other models of the same shape too
+  std::vector<int> nfe{5};              // of the solvers
+  std::vector<std::string> extra;       // "solver:order@schedule#nfe": further rows
   std::string exact = "dpmpp:3@logsnr#40";  // the fine trajectory
   SeedList seeds;                           // one image each
   OnBad on_bad = OnBad::kStop;

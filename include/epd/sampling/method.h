@@ -19,8 +19,8 @@ struct MethodOptions {
   std::string plan;                     // a plan file
   std::optional<SolverKind> solver;
   std::optional<int> num_steps;               // 4
-  std::optional<ScheduleKind> schedule_type;  // polynomial
-  std::optional<double> schedule_rho;         // 7
+  std::optional<ScheduleKind> schedule_type;  // as schedule_for says
+  std::optional<double> schedule_rho;         // likewise
   SigmaRange range;                           // the model's
   std::string sigmas;                         // the times themselves, as read_sigmas reads them
   std::optional<Afs> afs;                     // none
@@ -44,9 +44,6 @@ struct NamedPredictor {
 };
 
 Options options_of(MethodOptions& options);
-
-/// The exponent of a schedule that nobody names: 7; of flowmatch the model's shift.
-double default_rho(ScheduleKind kind, const ModelFacts& facts);
 
 /// The predictor that the options name; nothing for a classical solver or a plan. Experiment numbers are looked up in
 /// ./exp, then among those that the product ships. Throws UsageError unless exactly one of predictor_path, solver and
@@ -83,9 +80,10 @@ struct Method {
 /// `discrete`, no classifier for `cg`), Error for a predictor of another model's shape.
 Method make_method(const MethodOptions& options, std::optional<NamedPredictor> predictor, const ModelFacts& facts);
 
-/// The schedule with these ends, else the model's. Throws UsageError for ends beyond the model's, or the wrong way
-/// round.
-void set_range(ScheduleOptions& schedule, const SigmaRange& range, const ModelFacts& facts);
+/// The schedule of a model. Unset means: polynomial (flow models: flowmatch), exponent 7 (flowmatch: the model's
+/// shift), the model's ends. Throws UsageError for ends beyond the model's, or the wrong way round.
+ScheduleOptions schedule_for(const ModelFacts& facts, std::optional<ScheduleKind> kind, std::optional<double> rho,
+                             const SigmaRange& range);
 
 /// Noise levels as the user lists them: numbers with commas, blanks or newlines between them, a file of such (what
 /// follows # is a comment), or NAME for exp/zoo/sigmas/NAME.txt. Throws UsageError for a word that is not a number,
