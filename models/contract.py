@@ -195,7 +195,10 @@ def random_calls(facts: dict, device: str) -> list[tuple[str, tuple]]:
     generator = torch.Generator().manual_seed(0)
     low, high = facts["sigma_min"], facts["sigma_max"]
     sigma = torch.tensor([low**0.75 * high**0.25, low**0.25 * high**0.75])
-    shape = (2, facts["channels"], facts["resolution"], facts["resolution"])
+    side = facts["resolution"]
+    if facts.get("sizes"):  # at full size Stable Diffusion XL would take ten minutes and 5 GB for it
+        side = min(side, facts["sizes"]["multiple"] * math.ceil(32 / facts["sizes"]["multiple"]))
+    shape = (2, facts["channels"], side, side)
     noise = torch.randn(shape, generator=generator)
     x = (sigma**2 + 0.25).sqrt()[:, None, None, None] * noise
     labels = torch.randint(max(facts["label_dim"], 1), (2,), generator=generator)

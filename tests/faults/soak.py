@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 
 
 def watched(command):
@@ -38,12 +39,17 @@ def watched(command):
     return looks, time.monotonic() - begin
 
 
-def hash_of(path):
-    files = sorted(path.rglob("*.png")) if path.is_dir() else [path]
+def hash_of(*paths):
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
+    for path in paths:
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def hash_of_statistics(path):
+    """The numbers alone: where they come from differs."""
+    with zipfile.ZipFile(path) as arrays:
+        return hashlib.sha256(arrays.read("mu.npy") + arrays.read("sigma.npy")).hexdigest()[:16]
 
 
 def growth(looks):
@@ -108,13 +114,13 @@ def main():
         for form in ("png", "zip"):
             out = root / form
             seeds = ["--seeds", f"0-{arguments.images - 1}", "--format", form, "--outdir", str(out)]
-            report(failures, f"sample {form}", *watched([*sample, *seeds]), hash_of(out))
+            looks = watched([*sample, *seeds])
+            report(failures, f"sample {form}", *looks, hash_of(*sorted(out.rglob(f"*.{form}"))))
             data = out if form == "png" else next(out.glob("*.zip"))
             dest = root / f"{form}.npz"
-            report(
-                failures, f"fid ref {form}", *watched([*ref, "--data", str(data), "--dest", str(dest)]), hash_of(dest)
-            )
-            hashes.add(hash_of(dest))
+            looks = watched([*ref, "--data", str(data), "--dest", str(dest)])
+            report(failures, f"fid ref {form}", *looks, hash_of_statistics(dest))
+            hashes.add(hash_of_statistics(dest))
             shutil.rmtree(out)
         if len(hashes) > 1:
             failures.append("the statistics of png and zip differ")
