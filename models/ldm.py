@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from archive import load_checkpoint
-from autoencoder import FirstStage, build_first_stage, latent_fact
+from autoencoder import FirstStage, ScaledLatents, build_first_stage, latent_fact
 from contract import make_facts, sources
 from ldm_unet import LatentUnet
 from preconditioning import NoiseFeatures, geometric_frequencies
@@ -71,7 +71,7 @@ def linear_noise_table(start: float, end: float, count: int = 1000) -> Tensor:
     return (1 - beta).cumprod(0)
 
 
-class LatentDenoiser(nn.Module):
+class LatentDenoiser(ScaledLatents):
     """The contract's module for an unconditional latent model, or one with a context.
 
     Of a network that predicts v: D = a (a x - sigma v), a = 1 / sqrt(1 + sigma^2).
@@ -105,10 +105,6 @@ class LatentDenoiser(nn.Module):
         scaled = x / root
         predicted = self.network(scaled, features, condition).to(x.dtype)
         return x - sigma * predicted if self.predicts_noise else (scaled - sigma * predicted) / root
-
-    @torch.jit.export
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.first_stage(latent / self.scale_factor)
 
 
 # What a checkpoint holds for training and for its own sampler: the noise schedule's tables, the EMA's counters.

@@ -20,11 +20,10 @@ std::vector<bool> registers_that_learn(const Plan<Dual>& plan) {
       for (const auto& term : combine->sum.terms()) {
         if (learns(term.coefficient) || (!term.detached && result[term.source])) result[combine->target] = true;
       }
-      continue;
-    }
-    const auto* evaluate = std::get_if<Evaluate<Dual>>(&instruction);
-    for (std::size_t k = 0; evaluate && k < evaluate->states.size(); ++k) {
-      result[evaluate->denoised[k]] = learns(evaluate->sigmas[k]) || result[evaluate->states[k]];
+    } else if (const auto* evaluate = std::get_if<Evaluate<Dual>>(&instruction)) {
+      for (std::size_t k = 0; k < evaluate->states.size(); ++k) {
+        result[evaluate->denoised[k]] = learns(evaluate->sigmas[k]) || result[evaluate->states[k]];
+      }
     }
   }
   return result;

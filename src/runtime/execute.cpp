@@ -37,9 +37,9 @@ Run<S>::Run(const Denoiser& denoiser, Condition condition, at::Tensor start, Kee
       keep_(keep),
       batch_(start.size(0)),
       shape_(start.sizes().vec()),
-      of_states_(start.options()) {
+      of_states_(start.options()),
+      noise_(noise) {
   registers_.push_back(std::move(start));
-  for (const auto& generator : noise) noise_.push_back(generator.clone());
 }
 
 template <class S>
@@ -104,6 +104,9 @@ void Run<S>::run(const Combine<S>& instruction) {
 template <class S>
 void Run<S>::run(const Draw& instruction) {
   EPD_ASSERT(noise_.size() == static_cast<std::size_t>(batch_), "a plan that draws noise was given none");
+  if (!std::exchange(has_own_noise_, true)) {
+    for (auto& generator : noise_) generator = generator.clone();
+  }
   auto noise = at::empty(shape_, at::TensorOptions(noise_[0].device()).dtype(at::kFloat));
   for (std::int64_t b = 0; b < batch_; ++b) noise.select(0, b).normal_(0, 1, noise_[static_cast<std::size_t>(b)]);
   store(instruction.target, to_device(noise, of_states_.device()).to(of_states_.dtype()));

@@ -239,8 +239,9 @@ class SampleRun {
     Samples samples;
     if (!absent.empty()) samples = sampler.draw(absent);
     bad_.insert(bad_.end(), samples.bad.begin(), samples.bad.end());
-    if (layout_.is_packed() && samples.labels.defined())
+    if (layout_.is_packed() && samples.labels.defined()) {
       drawn_labels_.emplace_back(samples.seeds, samples.labels.cpu());
+    }
     if (files && !samples.seeds.empty()) files->add(samples);
     if (scorer_ && samples.bad.size() < batch.size()) scorer_->add(pixels_of(batch, samples, missing));
   }

@@ -60,6 +60,7 @@ class Run {
   at::TensorOptions of_states_;
   std::vector<at::Tensor> registers_;
   std::vector<at::Generator> noise_;
+  bool has_own_noise_ = false;        // the generators are copies, made where the plan draws from them
   std::vector<Differentiated> kept_;  // by instruction
   std::vector<at::Tensor> levels_;    // by instruction: an evaluation's noise levels [K], on the states' device
   std::size_t done_ = 0, shown_ = 0;  // instructions, grid points
